@@ -88,3 +88,7 @@ def check_number(
     if not (math.isfinite(number) and inside):
         raise InvalidValue(f"{name}: got {value!r}, expected {expected}")
     return number
+
+
+class NumericalError(FloatingPointError):
+    """A reward, observation, loss or priority became NaN or infinite; the run must stop."""

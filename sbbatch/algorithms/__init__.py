@@ -1,0 +1,1 @@
+"""The agents: one recipe a file, on two bases."""

@@ -1,0 +1,460 @@
+"""The one replay train step of the package, and everything a value-based agent shares."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import get_parameters_by_name, obs_as_tensor
+from torch import nn
+
+from sbbatch.algorithms.checks import check_arguments, check_batch_size
+from sbbatch.algorithms.persistence import SafeFiles
+from sbbatch.algorithms.recipe import with_defaults
+from sbbatch.components.bootstrap import Bootstrap, Greedy
+from sbbatch.components.exploration import EpsilonGreedy
+from sbbatch.components.target_network import sync_target
+from sbbatch.envs.make import frame_stack_of, make_env
+from sbbatch.errors import InvalidType, InvalidValue, NumericalError, did_you_mean
+from sbbatch.functional.schedules import dopamine_epsilon, linear_epsilon
+from sbbatch.networks.heads import ExpectedHead
+from sbbatch.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, ValueNetwork, ValuePolicy
+from sbbatch.replay.batch import ReplayBatch
+from sbbatch.replay.buffer import FrameReplayBuffer
+from sbbatch.replay.samplers import PrioritizedSampler, UniformSampler
+
+SelfValueAlgorithm = TypeVar("SelfValueAlgorithm", bound="ValueAlgorithm")
+
+
+class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
+    """
+    Base of all agents that learn action values from replay.
+
+    Positional arguments are those of SB3's ``DQN``, in its order and with its defaults; what sbbatch adds is
+    keyword-only. Steps are agent steps, summed over environments (one agent step = four ALE frames), except where a
+    unit is named.
+
+    Deviations from SB3: exploration throws one coin for each environment, not one for all; a batch is drawn by the
+    buffer's own generator; losses, rewards and observations that become NaN or infinite stop the run.
+
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a subclass of
+        :class:`~sbbatch.policies.ValuePolicy`
+    :param env: environment, vector environment, or id. An Atari game (``"Breakout"``, ``"ALE/Breakout-v5"``,
+        ``"BreakoutNoFrameskip-v4"``) is built with the agent's own protocol (``atari_protocol``)
+    :param learning_rate: a number, or a function of the progress remaining (1 to 0)
+    :param buffer_size: transitions the replay buffer holds, over all environments
+    :param learning_starts: steps before the first update; actions are random until then
+    :param batch_size: samples per gradient step; may be changed during a run with :meth:`set_batch_size`
+    :param tau: Polyak factor of the target network; 1 copies
+    :param gamma: discount factor
+    :param train_freq: **vector** steps (calls of ``env.step``) between updates, or ``(n, "episode")``
+    :param gradient_steps: gradient steps per update; -1 for as many as steps were made since the last one
+    :param replay_buffer_class: :class:`~sbbatch.replay.buffer.FrameReplayBuffer` if None; SB3's own buffers work too
+        (then ``n_steps`` and prioritisation are theirs)
+    :param replay_buffer_kwargs: further arguments of the buffer, e.g. ``dict(frame_compression=None)``
+    :param optimize_memory_usage: passed to SB3's buffers; ours always does
+    :param n_steps: rewards summed in the n-step return
+    :param target_update_interval: steps between synchronisations of the target network
+    :param exploration_fraction: part of the training over which epsilon falls
+    :param exploration_initial_eps: first epsilon
+    :param exploration_final_eps: last epsilon
+    :param max_grad_norm: gradients are scaled down to this norm; None for no clipping
+    :param stats_window_size: episodes over which ``rollout/`` means are taken
+    :param tensorboard_log: folder of the TensorBoard log
+    :param policy_kwargs: arguments of the policy, its torso, its head and its optimizer
+    :param verbose: 0 silent, 1 info, 2 debug
+    :param seed: seed of everything random
+    :param device: ``"auto"``, ``"cpu"``, ``"cuda"`` …
+    :param _init_setup_model: build networks and buffer now
+    :param bootstrap: which next action the target uses, see :mod:`sbbatch.components.bootstrap`
+    :param prioritized: draw transitions in proportion to their priorities
+    :param priority_exponent: alpha of prioritized replay
+    :param importance_exponent: beta of prioritized replay, a number or a function of the progress remaining
+    :param exploration_decay_steps: steps over which epsilon falls after ``learning_starts`` (Dopamine's schedule);
+        replaces ``exploration_fraction``
+    :raises InvalidValue: an argument that is not allowed; checked before anything is built
+    :raises InvalidType: an argument of the wrong type, or one that does not exist
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    head_class: ClassVar[type[nn.Module]] = ExpectedHead
+    optimizer_defaults: ClassVar[dict[str, Any]] = {}  # under the user's optimizer_kwargs, for Adam
+    atari_protocol: ClassVar[str] = "dopamine"
+
+    policy: ValuePolicy
+    action_space: spaces.Discrete
+
+    def __init_subclass__(cls, defaults: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """
+        :param defaults: constructor defaults in which the recipe differs from its base class
+        """
+        super().__init_subclass__(**kwargs)
+        if defaults is not None:
+            cls.__init__ = with_defaults(cls.__init__, defaults)  # type: ignore[method-assign]
+
+    def __init__(
+        self,
+        policy: str | type[ValuePolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 1e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 32,
+        tau: float = 1.0,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 4,
+        gradient_steps: int = 1,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        target_update_interval: int = 10_000,
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 1.0,
+        exploration_final_eps: float = 0.05,
+        max_grad_norm: float | None = 10,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+        *,
+        bootstrap: Bootstrap = Greedy(),  # noqa: B008 - frozen
+        prioritized: bool = False,
+        priority_exponent: float = 0.5,
+        importance_exponent: float | Schedule = 0.5,
+        exploration_decay_steps: int | None = None,
+    ) -> None:
+        check_arguments(locals())
+        if isinstance(policy, str) and policy not in self.policy_aliases:
+            raise InvalidValue(f"policy: got {policy!r}{did_you_mean(policy, self.policy_aliases)}")
+        super().__init__(
+            policy,
+            make_env(env, self.atari_protocol, seed) if isinstance(env, str) else env,
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=dict(replay_buffer_kwargs or {}),
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=self._merged_policy_kwargs(policy_kwargs or {}),
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            sde_support=False,
+            support_multi_env=True,
+        )
+        self.exploration_initial_eps = exploration_initial_eps
+        self.exploration_final_eps = exploration_final_eps
+        self.exploration_fraction = exploration_fraction
+        self.exploration_decay_steps = exploration_decay_steps
+        self.target_update_interval = target_update_interval
+        self.max_grad_norm = max_grad_norm
+        self.bootstrap = bootstrap
+        self.prioritized = prioritized
+        self.priority_exponent = priority_exponent
+        self.importance_exponent = importance_exponent
+        self.exploration_rate = 0.0
+        self._n_calls = 0  # vector steps
+        self._n_samples = 0  # transitions trained on
+        self.frame_stack = 1
+        if self.env is not None:
+            self._check_spaces()
+            self.frame_stack = frame_stack_of(self.env)
+        if _init_setup_model:
+            self._setup_model()
+
+    def _merged_policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The recipe's choices under the user's."""
+        merged = {"head_class": self.head_class, **given}
+        # Defaults belong to Adam; another optimizer may not know them.
+        if self.optimizer_defaults and "optimizer_class" not in given:
+            merged["optimizer_kwargs"] = self.optimizer_defaults | (given.get("optimizer_kwargs") or {})
+        return merged
+
+    def _check_spaces(self) -> None:
+        space = self.action_space
+        if not isinstance(space, spaces.Discrete):
+            raise InvalidValue(
+                f"{type(self).__name__} needs a Discrete action space, but the environment has {space}; "
+                "discretise it, or use an agent for continuous actions such as PPO"
+            )
+        if space.start != 0:
+            raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
+        if not issubclass(self.policy_class, ValuePolicy):
+            raise InvalidType(
+                f"policy: got class {self.policy_class.__name__}, expected 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' "
+                "or a subclass of sbbatch.policies.ValuePolicy"
+            )
+
+    # ---------------------------------------------------------------------------------------------- building
+
+    def _setup_model(self) -> None:
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self.seed)
+        if self.replay_buffer is None:
+            self.replay_buffer = self._make_replay_buffer()
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
+        ).to(self.device)
+        self._convert_train_freq()
+
+    def _make_replay_buffer(self) -> ReplayBuffer:
+        buffer_class = self.replay_buffer_class or FrameReplayBuffer
+        kwargs: dict[str, Any] = {"n_envs": self.n_envs, "device": self.device}
+        if issubclass(buffer_class, FrameReplayBuffer):
+            kwargs |= self._frame_replay_kwargs()
+        else:
+            kwargs |= self._sb3_replay_kwargs(buffer_class)
+        kwargs |= self.replay_buffer_kwargs
+        return buffer_class(self.buffer_size, self.observation_space, self.action_space, **kwargs)
+
+    def _frame_replay_kwargs(self) -> dict[str, Any]:
+        exponents = {"priority_exponent": self.priority_exponent, "importance_exponent": self.importance_exponent}
+        return {
+            "n_steps": self.n_steps,
+            "gamma": self.gamma,
+            "frame_stack": self.frame_stack,
+            "sampler_class": PrioritizedSampler if self.prioritized else UniformSampler,
+            "sampler_kwargs": exponents if self.prioritized else {},
+            "seed": self.seed,
+            # A model loaded to play, on a smaller machine, needs no room for training.
+            "check_memory": self.env is not None,
+        }
+
+    def _sb3_replay_kwargs(self, buffer_class: type[ReplayBuffer]) -> dict[str, Any]:
+        kwargs: dict[str, Any] = {"optimize_memory_usage": self.optimize_memory_usage}
+        if "env" in inspect.signature(buffer_class.__init__).parameters:  # hindsight replay asks it for rewards
+            kwargs["env"] = self.env
+        if self.prioritized or self.n_steps > 1 and "n_steps" not in self.replay_buffer_kwargs:
+            raise InvalidValue(
+                f"n_steps and prioritized need sbbatch's own replay buffer, but replay_buffer_class is "
+                f"{buffer_class.__name__}; leave it out, or configure that class by replay_buffer_kwargs"
+            )
+        return kwargs
+
+    @property
+    def q_net(self) -> ValueNetwork:
+        """The online network: observations ``(batch, *shape)`` -> action values ``(batch, actions)``."""
+        return self.policy.q_net
+
+    @property
+    def q_net_target(self) -> ValueNetwork:
+        """The target network."""
+        return self.policy.q_net_target
+
+    # ---------------------------------------------------------------------------------------------- learning
+
+    def learn(
+        self: SelfValueAlgorithm,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfValueAlgorithm:
+        """
+        Train the agent.
+
+        :param total_timesteps: agent steps, summed over environments; a lower bound, as in SB3
+        :param callback: callbacks, called at every vector step
+        :param log_interval: episodes between log entries
+        :param tb_log_name: name of the run for TensorBoard; the class name by default
+        :param reset_num_timesteps: count steps from zero; False continues the count and the schedules
+        :param progress_bar: SB3's progress bar
+        :return: the agent itself
+        """
+        return super().learn(
+            total_timesteps, callback, log_interval, tb_log_name or type(self).__name__, reset_num_timesteps, progress_bar
+        )
+
+    def set_batch_size(self, batch_size: int) -> int:
+        """
+        Change the batch size; the next gradient step uses it.
+
+        :param batch_size: samples per gradient step
+        :return: the size that will be used
+        :raises InvalidValue: below 1, or more than the replay buffer holds
+        """
+        self.batch_size = check_batch_size(batch_size, self.buffer_size)
+        return self.batch_size
+
+    def train(self, gradient_steps: int, batch_size: int = 32) -> None:
+        """
+        :param gradient_steps: how many
+        :param batch_size: samples for each of them
+        """
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        losses, mean_weights = [], []
+        for _ in range(gradient_steps):
+            batch = self._sample_replay(batch_size)
+            losses.append(self._train_step(batch))
+            mean_weights.append(float(batch.weights.mean()))
+        self._n_updates += gradient_steps
+        self._n_samples += gradient_steps * batch_size
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/gradient_steps", self._n_updates)
+        self.logger.record("train/samples", self._n_samples)
+        self.logger.record("train/batch_size", batch_size)
+        self.logger.record("train/loss", np.mean(losses))
+        if self.prioritized:
+            self.logger.record("train/mean_importance_weight", np.mean(mean_weights))
+
+    def _sample_replay(self, batch_size: int) -> ReplayBatch:
+        assert self.replay_buffer is not None
+        if isinstance(self.replay_buffer, FrameReplayBuffer):
+            self.replay_buffer.sampler.progress_remaining = self._current_progress_remaining
+            return self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+        return ReplayBatch.from_sb3(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env), self.gamma)
+
+    def _train_step(self, batch: ReplayBatch) -> float:
+        """One gradient step on one batch; returns the loss."""
+        estimate = self.q_net.returns(batch.observations)
+        td_loss = estimate.td_loss(batch.actions, self._target(batch))  # (batch,)
+        loss = self._optimize((batch.weights * td_loss).mean())
+        if self.prioritized:
+            self.replay_buffer.update_priorities(batch.indices, td_loss.detach().cpu().numpy())  # type: ignore[union-attr]
+        return loss
+
+    @th.no_grad()
+    def _target(self, batch: ReplayBatch) -> th.Tensor:
+        estimate, policy, bonus, rewards = self.bootstrap(self.q_net.returns, self.q_net_target.returns, batch)
+        return estimate.backup(policy, bonus, rewards, batch.discounts)
+
+    def _optimize(self, loss: th.Tensor) -> float:
+        value = loss.item()
+        if not math.isfinite(value):
+            raise NumericalError(f"step {self.num_timesteps}: the loss is {value} after {self._n_updates} gradient steps")
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
+        return value
+
+    def _on_step(self) -> None:
+        """After each vector step: synchronise the target network when due, and move epsilon."""
+        self._n_calls += 1
+        if self._n_calls % max(self.target_update_interval // self.n_envs, 1) == 0:
+            sync_target(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
+            statistics = [get_parameters_by_name(net, ["running_"]) for net in (self.q_net, self.q_net_target)]
+            sync_target(*statistics, tau=1.0)  # batch norm, SB3 issue 996
+        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        self.logger.record("rollout/exploration_rate", self.exploration_rate)
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+
+    # ------------------------------------------------------------------------------------------------ acting
+
+    def exploration_schedule(self, progress_remaining: float) -> float:
+        """
+        :param progress_remaining: 1 at the start of the training, 0 at its end
+        :return: epsilon
+        """
+        if self.exploration_decay_steps is not None:
+            return dopamine_epsilon(
+                self.num_timesteps, self.learning_starts, self.exploration_decay_steps, self.exploration_final_eps
+            )
+        return linear_epsilon(
+            1.0 - progress_remaining, self.exploration_fraction, self.exploration_initial_eps, self.exploration_final_eps
+        )
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.num_timesteps < learning_starts:
+            actions = self.exploration.random_actions(n_envs)
+        else:
+            actions = self._explore(n_envs)
+        return actions, actions
+
+    def _explore(self, n_envs: int) -> np.ndarray:
+        """Epsilon-greedy actions for the last observations; the network is asked only if somebody is greedy."""
+        explorers = self.exploration.explorers(n_envs, self.exploration_rate)
+        actions = self.exploration.random_actions(n_envs)
+        if not explorers.all():
+            assert self._last_obs is not None
+            with th.inference_mode():
+                greedy = self.q_net(obs_as_tensor(self._last_obs, self.device)).argmax(dim=1).cpu().numpy()
+            actions = np.where(explorers, actions, greedy)
+        return actions
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Actions for observations, epsilon-greedy unless deterministic.
+
+        :param observation: one observation, or a batch of them
+        :param state: unused, the agents have no memory
+        :param episode_start: unused
+        :param deterministic: greedy actions only
+        :return: action, or actions ``(batch,)``, and the state
+        """
+        actions, state = self.policy.predict(observation, state, episode_start, deterministic)
+        if not deterministic:
+            n = np.size(actions)
+            explorers = self.exploration.explorers(n, self.exploration_rate)
+            chosen = np.where(explorers, self.exploration.random_actions(n), np.reshape(actions, n))
+            actions = chosen.reshape(np.shape(actions))
+        return actions, state
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        self._stop_if_not_finite("reward", reward)
+        for key, values in new_obs.items() if isinstance(new_obs, dict) else [("", new_obs)]:
+            self._stop_if_not_finite(f"observation {key}".strip(), values)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    def _stop_if_not_finite(self, quantity: str, values: np.ndarray) -> None:
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            env = int(np.flatnonzero(~np.isfinite(values).reshape(self.n_envs, -1).all(axis=1))[0])
+            raise NumericalError(f"step {self.num_timesteps}: the {quantity} of environment {env} is {values[env]}")
+
+    # ------------------------------------------------------------------------------------------------- files
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "exploration"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
+

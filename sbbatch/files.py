@@ -1,0 +1,159 @@
+"""Files that are never half written, and sentences for files that cannot be read."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from sbbatch.errors import InvalidValue
+
+PathOrFile = str | os.PathLike[str] | io.BufferedIOBase
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """
+    Write a file so that at any instant either the old or the whole new one is there.
+
+    The bytes go to a temporary file in the same folder, are flushed to disk, and take the place of the old file in one
+    rename. Nothing of a failed write stays behind.
+
+    :param path: the file; its folder is made if it is missing
+    :raises OSError: the folder cannot be written
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would lock out colleagues
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def with_suffix(path: str | os.PathLike[str], suffix: str) -> Path:
+    """
+    SB3's habit: a path without a suffix gets one.
+
+    :param path: as the user wrote it
+    :param suffix: e.g. ``".zip"``
+    """
+    path = Path(path)
+    return path if path.suffix else path.with_name(path.name + suffix)
+
+
+def find_file(path: str | os.PathLike[str], suffix: str, what: str) -> Path:
+    """
+    :param path: as the user wrote it, with or without the suffix
+    :param suffix: e.g. ``".zip"``
+    :param what: for the message, e.g. ``"model"``
+    :raises FileNotFoundError: neither exists; the message names the path that was asked for
+    """
+    for candidate in (Path(path), Path(f"{path}{suffix}")):
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(f"no such {what} file: {path}")
+
+
+def check_zip(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> None:
+    """
+    Say what is wrong with a damaged archive; every member is compared with its checksum.
+
+    :param file: path or open file
+    :param what: for the message, e.g. ``"model"``
+    :raises InvalidValue: not an archive, cut short, or a member whose checksum differs
+    """
+    name = str(file) if isinstance(file, Path) else f"the {what} file"
+    try:
+        with zipfile.ZipFile(file) as archive:  # type: ignore[arg-type]
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+        raise InvalidValue(f"{name}: {_what_it_is(file, what)}") from error
+    except zipfile.zlib.error as error:  # type: ignore[attr-defined]
+        raise InvalidValue(f"{name}: damaged, a compressed part cannot be read") from error
+    if damaged is not None:
+        raise InvalidValue(f"{name}: damaged, the checksum of '{damaged}' differs; use an older copy")
+
+
+def _what_it_is(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> str:
+    if not isinstance(file, Path):
+        return f"not a {what} file, or cut short"
+    start, size = file.open("rb").read(16), file.stat().st_size
+    if not start:
+        return f"empty (0 bytes), expected a {what} file"
+    if start.startswith(b"PK"):
+        return f"truncated or damaged after {size} bytes, no end of the archive found; use an older copy"
+    return f"not a {what} file (it starts with {start!r})"
+
+
+def save_arrays(path: PathOrFile, state: dict[str, Any], suffix: str = ".npz") -> None:
+    """
+    Write nested dictionaries of arrays and numbers as one archive of plain arrays; no pickle.
+
+    :param path: file (written atomically) or open file
+    :param state: strings as keys; values are arrays, numbers, strings, ``None`` or further dictionaries
+    :param suffix: added to a path that has none
+    """
+    arrays: dict[str, np.ndarray] = {}
+    tree = _detach_arrays(state, arrays, "")
+    arrays["tree"] = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
+    if isinstance(path, io.BufferedIOBase):
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+        return
+    with atomic_write(with_suffix(path, suffix)) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_arrays(path: PathOrFile, what: str, suffix: str = ".npz") -> dict[str, Any]:
+    """
+    :param path: file or open file that :func:`save_arrays` wrote
+    :param what: for messages, e.g. ``"replay buffer"``
+    :param suffix: tried if there is no file of the given name
+    :raises FileNotFoundError: no such file
+    :raises InvalidValue: damaged, or something else
+    """
+    file = path if isinstance(path, io.BufferedIOBase) else find_file(path, suffix, what)
+    check_zip(file, what)
+    with np.load(file, allow_pickle=False) as arrays:
+        if "tree" not in arrays:
+            raise InvalidValue(f"{path}: not a {what} file of sbbatch")
+        return _attach_arrays(json.loads(arrays["tree"].tobytes()), arrays)
+
+
+def _detach_arrays(value: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _detach_arrays(item, arrays, f"{name}/{key}") for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        member = f"array{len(arrays)}"
+        arrays[member] = value
+        return {"array": member}
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def _attach_arrays(tree: Any, arrays: Any) -> Any:
+    if isinstance(tree, dict):
+        if set(tree) == {"array"}:
+            return arrays[tree["array"]]
+        return {key: _attach_arrays(item, arrays) for key, item in tree.items()}
+    return tree

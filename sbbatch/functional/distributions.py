@@ -1,0 +1,83 @@
+"""Losses between return distributions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch as th
+
+
+def midpoint_taus(n_quantiles: int, device: th.device | str | None = None) -> th.Tensor:
+    """
+    Quantile fractions of QR-DQN: the midpoints ``(i + 0.5) / n`` (Dabney et al. 2018a, Lemma 2).
+
+    :param n_quantiles: number of quantiles ``n``
+    :param device: where to put them
+    :return: fractions of shape ``(n_quantiles,)``
+    """
+    return (th.arange(n_quantiles, device=device, dtype=th.float32) + 0.5) / n_quantiles
+
+
+def quantile_huber_loss(
+    quantiles: th.Tensor, targets: th.Tensor, taus: th.Tensor, kappa: float = 1.0
+) -> th.Tensor:
+    """
+    Quantile Huber loss per sample (Dabney et al. 2018a, Eq. 10; divided by kappa as in Dabney et al. 2018b, Eq. 3)::
+
+        u_ij = targets_j - quantiles_i
+        loss = sum_i mean_j |taus_i - 1{u_ij < 0}| Huber_kappa(u_ij) / kappa
+
+    The plain formula visits all ``n * m`` pairs. Here the targets are sorted once and every sum over ``j`` comes from
+    prefix sums, with the gradient in closed form: exact, in double precision inside, and several times faster at 200
+    quantiles. Only ``quantiles`` receives a gradient; targets are constants by definition of the loss.
+
+    :param quantiles: own quantiles ``(batch, n)``
+    :param targets: samples or quantiles of the target distribution ``(batch, m)``
+    :param taus: fractions of the own quantiles, ``(n,)`` or ``(batch, n)``
+    :param kappa: where the Huber loss turns from quadratic to linear, > 0
+    :return: loss ``(batch,)``
+    """
+    assert quantiles.ndim == targets.ndim == 2, f"expected two matrices, got {quantiles.shape} and {targets.shape}"
+    assert len(quantiles) == len(targets), f"batch sizes differ: {len(quantiles)} and {len(targets)}"
+    return _QuantileHuberLoss.apply(quantiles, targets.detach(), taus, kappa)
+
+
+class _QuantileHuberLoss(th.autograd.Function):
+    """Closed-form value and gradient of :func:`quantile_huber_loss`."""
+
+    @staticmethod
+    def forward(ctx: Any, quantiles: th.Tensor, targets: th.Tensor, taus: th.Tensor, kappa: float) -> th.Tensor:
+        n_targets = targets.shape[1]
+        own = quantiles.detach().double()
+        sorted_targets = targets.double().sort(dim=1).values
+        # Prefix sums with a leading zero, so that a difference of two entries is the sum over a range of targets.
+        moments = th.stack([sorted_targets, sorted_targets.square()]).cumsum(dim=2)  # (2, batch, m)
+        moments = th.nn.functional.pad(moments, (1, 0))
+
+        # Targets split into four ranges: far below, near below, near above, far above each own quantile.
+        cuts = th.searchsorted(sorted_targets, th.cat([own - kappa, own, own + kappa], dim=1))  # (batch, 3 n)
+        at_cuts = moments.gather(2, cuts.expand(2, -1, -1))
+        counts = [c.double() for c in cuts.chunk(3, dim=1)]
+        (sum_low, sum_mid, sum_high), (sq_low, sq_mid, sq_high) = (m.chunk(3, dim=1) for m in at_cuts)
+        low, mid, high = counts
+        n_above, sum_above = n_targets - high, moments[0, :, -1:] - sum_high
+
+        # First moments of (own - target) in each range; they are the gradient, and half of the loss.
+        far_below = low * own - sum_low
+        near_below = (mid - low) * own - (sum_mid - sum_low)
+        near_above = (high - mid) * own - (sum_high - sum_mid)
+        far_above = n_above * own - sum_above
+        square_below = own * (2 * near_below - (mid - low) * own) + (sq_mid - sq_low)
+        square_above = own * (2 * near_above - (high - mid) * own) + (sq_high - sq_mid)
+
+        below = kappa * (far_below - 0.5 * kappa * low) + 0.5 * square_below
+        above = -kappa * (far_above + 0.5 * kappa * n_above) + 0.5 * square_above
+        gradient = (1 - taus) * (kappa * low + near_below) + taus * (near_above - kappa * n_above)
+        scale = 1.0 / (n_targets * kappa)
+        ctx.save_for_backward((gradient * scale).to(quantiles.dtype))
+        return (((1 - taus) * below + taus * above).sum(dim=1) * scale).to(quantiles.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: th.Tensor) -> tuple[th.Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return grad_outputs[0].unsqueeze(1) * gradient, None, None, None

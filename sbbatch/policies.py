@@ -1,0 +1,250 @@
+"""Policies of value-based agents: an online and a target network, each a torso and a head."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+)
+from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from sbbatch.errors import InvalidType, did_you_mean
+from sbbatch.networks.heads import ExpectedHead, QuantileHead, ReturnEstimate
+from sbbatch.networks.torsos import NatureCNN
+
+CONVOLUTIONAL = (NatureCNN, SB3NatureCNN)  # torsos that end in a linear layer of their own
+
+
+class ValueNetwork(BasePolicy):
+    """
+    A torso and a head: observations to an estimate of the return of every action.
+
+    :param observation_space: observation space
+    :param action_space: discrete action space
+    :param features_extractor: the torso
+    :param head: the head
+    :param normalize_images: divide uint8 images by 255
+    """
+
+    action_space: spaces.Discrete
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        features_extractor: BaseFeaturesExtractor,
+        head: nn.Module,
+        normalize_images: bool = True,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, features_extractor=features_extractor, normalize_images=normalize_images
+        )
+        self.head = head
+
+    def returns(self, obs: PyTorchObs) -> ReturnEstimate:
+        """
+        :param obs: observations as SB3 passes them, ``(batch, *shape)`` or a dictionary
+        :return: the head's estimate
+        """
+        return self.head(self.extract_features(obs, self.features_extractor))
+
+    def forward(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        :param obs: observations ``(batch, *shape)``
+        :return: expected return of every action ``(batch, actions)``
+        """
+        return self.returns(obs).q_values
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        return self(observation).argmax(dim=1)
+
+
+class ValuePolicy(BasePolicy):
+    """
+    Greedy policy of a value-based agent, with its online network, target network and optimizer.
+
+    The arguments up to ``optimizer_kwargs`` are those of SB3's ``DQNPolicy``, with the same defaults.
+
+    :param observation_space: observation space
+    :param action_space: discrete action space
+    :param lr_schedule: learning rate as a function of the progress remaining
+    :param net_arch: hidden layers between torso and output; by default none after a CNN and ``[64, 64]`` otherwise
+    :param activation_fn: activation of the hidden layers
+    :param features_extractor_class: torso
+    :param features_extractor_kwargs: its arguments, e.g. ``dict(padding="same")``
+    :param normalize_images: divide uint8 images by 255
+    :param optimizer_class: optimizer; Adam runs fused unless told otherwise (same result, several times faster)
+    :param optimizer_kwargs: its arguments other than the learning rate
+    :param head_class: head; the algorithm chooses it
+    :param head_kwargs: the head's own arguments, e.g. ``n_quantiles=50``
+    :raises InvalidType: an argument that neither the policy nor the head knows
+    """
+
+    q_net: ValueNetwork
+    q_net_target: ValueNetwork
+    action_space: spaces.Discrete
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        head_class: type[nn.Module] = ExpectedHead,
+        **head_kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor_class,
+            features_extractor_kwargs,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            normalize_images=normalize_images,
+        )
+        if net_arch is None:
+            net_arch = [] if issubclass(features_extractor_class, CONVOLUTIONAL) else [64, 64]
+        self.net_arch = net_arch
+        self.activation_fn = activation_fn
+        self.head_class = head_class
+        self.head_kwargs = head_kwargs
+        _check_head_kwargs(head_class, head_kwargs)
+        self._build(lr_schedule)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.q_net = self.make_q_net()
+        self.q_net_target = self.make_q_net()
+        self.q_net_target.load_state_dict(self.q_net.state_dict())
+        self.q_net_target.set_training_mode(False)
+        self.optimizer = self.optimizer_class(  # type: ignore[call-arg]
+            [parameter for parameter in self.q_net.parameters() if parameter.requires_grad],
+            lr=lr_schedule(1),
+            **self._fused() | self.optimizer_kwargs,
+        )
+
+    def _fused(self) -> dict[str, Any]:
+        exclusive = {"foreach", "differentiable", "fused"} & set(self.optimizer_kwargs)
+        return {} if exclusive or self.optimizer_class not in (th.optim.Adam, th.optim.AdamW) else {"fused": True}
+
+    def make_q_net(self) -> ValueNetwork:
+        """A new network with its own torso; the online and the target network share nothing."""
+        torso = self.make_features_extractor()
+        n_actions = int(self.action_space.n)
+        head = self.head_class(torso.features_dim, n_actions, self.net_arch, self.activation_fn, **self.head_kwargs)
+        network = ValueNetwork(self.observation_space, self.action_space, torso, head, self.normalize_images)
+        return network.to(self.device)
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        """
+        :param obs: observations ``(batch, *shape)``
+        :param deterministic: without effect; exploration belongs to the algorithm
+        :return: greedy actions ``(batch,)``
+        """
+        return self._predict(obs, deterministic=deterministic)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        return self.q_net._predict(observation, deterministic=deterministic)
+
+    @property
+    def quantile_net(self) -> ValueNetwork:
+        """The online network under sb3-contrib's name. Called, it gives action values; ``returns`` the quantiles."""
+        return self._quantile(self.q_net)
+
+    @property
+    def quantile_net_target(self) -> ValueNetwork:
+        """The target network under sb3-contrib's name."""
+        return self._quantile(self.q_net_target)
+
+    def _quantile(self, network: ValueNetwork) -> ValueNetwork:
+        if not isinstance(network.head, QuantileHead):
+            raise AttributeError(f"{type(network.head).__name__} has no quantiles; use q_net")
+        return network
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        data.update(
+            net_arch=self.net_arch,
+            activation_fn=self.activation_fn,
+            lr_schedule=self._dummy_schedule,
+            optimizer_class=self.optimizer_class,
+            optimizer_kwargs=self.optimizer_kwargs,
+            features_extractor_class=self.features_extractor_class,
+            features_extractor_kwargs=self.features_extractor_kwargs,
+            head_class=self.head_class,
+            **self.head_kwargs,
+        )
+        return data
+
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        Training or evaluation mode of the online network; the target network always stays in evaluation mode.
+
+        :param mode: True for training
+        """
+        self.q_net.set_training_mode(mode)
+        self.training = mode
+
+
+def _check_head_kwargs(head_class: type[nn.Module], head_kwargs: dict[str, Any]) -> None:
+    own = [name for name in inspect.signature(ValuePolicy.__init__).parameters if name not in ("self", "head_kwargs")]
+    common = {"self", "features_dim", "n_actions", "net_arch", "activation_fn"}
+    known = [name for name in inspect.signature(head_class.__init__).parameters if name not in common]
+    for name in head_kwargs:
+        if name not in known:
+            raise InvalidType(f"policy_kwargs: unknown key '{name}'{did_you_mean(name, known + own[3:])}")
+
+
+MlpPolicy = ValuePolicy
+
+
+class CnnPolicy(ValuePolicy):
+    """:class:`ValuePolicy` for images: the torso is :class:`~sbbatch.networks.torsos.NatureCNN`."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, lr_schedule, net_arch, activation_fn, features_extractor_class, *args, **kwargs
+        )
+
+
+class MultiInputPolicy(ValuePolicy):
+    """:class:`ValuePolicy` for Dict observations: the torso is SB3's ``CombinedExtractor``."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space, action_space, lr_schedule, net_arch, activation_fn, features_extractor_class, *args, **kwargs
+        )

@@ -1,0 +1,52 @@
+"""What a replay buffer hands to the train step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
+
+Observations = th.Tensor | dict[str, th.Tensor]
+
+
+@dataclass(frozen=True)
+class ReplayBatch:
+    """
+    A batch of n-step transitions.
+
+    ``discounts`` is the bootstrap factor of each sample: ``gamma^k`` after ``k`` summed rewards, and 0 if the episode
+    terminated there (not if it was truncated), so that a target is always ``rewards + discounts * value``.
+    """
+
+    observations: Observations  # (batch, ...)
+    actions: th.Tensor  # (batch,) int64
+    rewards: th.Tensor  # (batch,) float32, n-step sums
+    next_observations: Observations  # (batch, ...)
+    discounts: th.Tensor  # (batch,) float32
+    weights: th.Tensor  # (batch,) float32, importance weights; ones for uniform replay
+    indices: np.ndarray  # (batch,) int64, for `update_priorities`
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    @classmethod
+    def from_sb3(cls, samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: float) -> ReplayBatch:
+        """
+        The batch of one of SB3's own buffers (hindsight replay, for instance).
+
+        :param samples: what the SB3 buffer returned; columns ``(batch, 1)``
+        :param gamma: discount used where the samples carry none (one-step buffers)
+        """
+        rewards = samples.rewards.flatten()
+        discounts = th.full_like(rewards, gamma) if samples.discounts is None else samples.discounts.flatten()
+        return cls(
+            observations=samples.observations,
+            actions=samples.actions.long().flatten(),
+            rewards=rewards,
+            next_observations=samples.next_observations,
+            discounts=discounts * (1 - samples.dones.flatten()),
+            weights=th.ones_like(rewards),
+            indices=np.zeros(len(rewards), dtype=np.int64),
+        )

@@ -1,0 +1,360 @@
+"""The replay buffer: each frame stored once, n-step returns computed when a batch is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import psutil
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sbbatch.errors import InvalidValue, check_int, check_number
+from sbbatch.replay.batch import Observations, ReplayBatch
+from sbbatch.replay.n_step import n_step_returns
+from sbbatch.replay.observations import ObservationMemory
+from sbbatch.replay.samplers import Sampler, UniformSampler
+
+# Size of a compressed frame used to refuse a buffer up front; measured games need less (see docs/replay.md).
+COMPRESSED_SHARE = 1 / 7
+NumpyObservations = np.ndarray | dict[str, np.ndarray]
+
+
+class FrameReplayBuffer(ReplayBuffer):
+    """
+    Replay memory for images, vectors and dictionaries of both.
+
+    SB3 keeps every observation of a frame stack, and usually the next one as well: 28 to 56 kB for an Atari transition.
+    Here each frame is stored once (7 kB, or a tenth of that compressed), stacks are rebuilt when a batch is drawn and
+    never cross an episode border, and the n-step return of any ``n`` is computed from one-step data at that moment. The
+    batch size is an argument of every :meth:`sample`, so it may change at any time.
+
+    It accepts SB3's positional arguments and ``add``, and returns a :class:`~sbbatch.replay.batch.ReplayBatch`. Rows are
+    steps of the vector environment; as in SB3, ``buffer_size`` counts transitions over all environments and is
+    rounded down to whole rows.
+
+    :param buffer_size: transitions to keep, over all environments
+    :param observation_space: observation space of one environment
+    :param action_space: discrete action space
+    :param device: where batches go
+    :param n_envs: number of environments
+    :param optimize_memory_usage: accepted for SB3's sake; memory is always optimised here
+    :param handle_timeout_termination: bootstrap from the final observation of a truncated episode
+        (``info["TimeLimit.truncated"]``); if False a truncation counts as a termination
+    :param n_steps: rewards summed in an n-step return, fewer where an episode ends or at the newest transition
+    :param gamma: discount factor
+    :param frame_stack: frames in an (image) observation, oldest first; 1 stores observations whole, which is always
+        right. Dict observations are stored whole
+    :param frame_compression: ``"lz4"`` (lossless) or ``None``; only images are ever compressed
+    :param sampler_class: :class:`~sbbatch.replay.samplers.UniformSampler` or ``PrioritizedSampler``
+    :param sampler_kwargs: its arguments
+    :param seed: seed of the buffer's own generator
+    :param check_memory: refuse a buffer that cannot fit in the free memory
+    :raises InvalidValue: a buffer that is too large for the memory or too small for ``n_steps``
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: th.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = True,
+        handle_timeout_termination: bool = True,
+        *,
+        n_steps: int = 1,
+        gamma: float = 0.99,
+        frame_stack: int = 1,
+        frame_compression: str | None = "lz4",
+        sampler_class: type[Sampler] = UniformSampler,
+        sampler_kwargs: dict[str, Any] | None = None,
+        seed: int | None = None,
+        check_memory: bool = True,
+    ) -> None:
+        n_rows = check_int("buffer_size", buffer_size, 1) // n_envs
+        # Only the base class: ReplayBuffer would allocate SB3's arrays.
+        BaseBuffer.__init__(self, max(n_rows, 1), observation_space, action_space, device, n_envs=n_envs)
+        self.n_steps = check_int("n_steps", n_steps, 1)
+        if self.n_steps > self.buffer_size:
+            raise InvalidValue(
+                f"n_steps: got {n_steps}, expected at most buffer_size / n_envs = {self.buffer_size}; enlarge buffer_size"
+            )
+        self.gamma = check_number("gamma", gamma, 0.0, 1.0)
+        self.optimize_memory_usage = True
+        self.handle_timeout_termination = handle_timeout_termination
+        self.frame_stack = check_int("frame_stack", frame_stack, 1)
+        self.frame_compression = frame_compression
+        self.rng = np.random.default_rng(seed)
+        if check_memory:
+            self._refuse_if_too_large()
+
+        # One row for the newest observation, and as many as an old stack reaches back.
+        self._n_slots = self.buffer_size + self.frame_stack
+        self._memories = {key: self._make_memory(space) for key, space in self._spaces().items()}
+        shape = (self._n_slots, n_envs)
+        self.actions = np.zeros(shape, dtype=np.int64)
+        self.rewards = np.zeros(shape, dtype=np.float32)
+        self.dones = np.zeros(shape, dtype=bool)  # terminated or truncated
+        self.timeouts = np.zeros(shape, dtype=bool)  # truncated
+        self._ages = np.zeros(shape, dtype=np.uint8)  # steps since the episode began, saturating
+        self.sampler = sampler_class(self._n_slots * n_envs, **(sampler_kwargs or {}))  # type: ignore[call-arg]
+        self._n_added = 0  # rows, ever
+        self._n_stored = 0  # rows
+        self._expected: dict[str, np.ndarray] | None = None  # next observations of the newest row
+        self._ended = np.ones(n_envs, dtype=bool)  # whether the next row starts new episodes
+
+    def _spaces(self) -> dict[str, spaces.Space]:
+        space = self.observation_space
+        return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+
+    def _compression(self, space: spaces.Space) -> str | None:
+        return self.frame_compression if is_image_space(space, check_channels=False) else None
+
+    def _make_memory(self, space: spaces.Space) -> ObservationMemory:
+        stack = 1 if isinstance(self.observation_space, spaces.Dict) else self.frame_stack
+        shape = get_obs_shape(space)
+        assert not isinstance(shape, dict), "nested Dict observations are refused by SB3"
+        return ObservationMemory(self._n_slots, self.n_envs, space, shape, stack, self._compression(space))
+
+    def n_bytes(self) -> int:
+        """Bytes the full buffer takes; an upper estimate where frames are compressed."""
+        row = 8 + 4 + 1 + 1 + 1
+        for space in self._spaces().values():
+            stack = 1 if isinstance(self.observation_space, spaces.Dict) else self.frame_stack
+            frame = int(np.prod(get_obs_shape(space))) * np.dtype(space.dtype).itemsize // stack
+            row += int(frame * COMPRESSED_SHARE) if self._compression(space) else frame
+        return row * self.buffer_size * self.n_envs
+
+    def _refuse_if_too_large(self) -> None:
+        needed, free = self.n_bytes(), psutil.virtual_memory().available
+        if needed > free:
+            n_transitions = self.buffer_size * self.n_envs
+            fits = int(n_transitions * free / needed)
+            raise InvalidValue(
+                f"buffer_size: got {n_transitions}, which needs {needed / 1e9:.1f} GB of memory while {free / 1e9:.1f} GB "
+                f"are free; expected at most {fits}"
+                + ("" if self.frame_compression else ", or frame_compression='lz4'")
+            )
+
+    def add(  # type: ignore[override]
+        self,
+        obs: NumpyObservations,
+        next_obs: NumpyObservations,
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """
+        Store one step of all environments.
+
+        :param obs: observations ``(n_envs, *shape)``, or a dictionary of them
+        :param next_obs: observations after the step; for an ended episode its final observation, as SB3 passes it
+        :param action: ``(n_envs,)`` or ``(n_envs, 1)``
+        :param reward: ``(n_envs,)``
+        :param done: terminated or truncated ``(n_envs,)``
+        :param infos: ``infos[i]["TimeLimit.truncated"]`` tells truncation from termination
+        """
+        row = self.pos
+        observations, next_observations = self._as_arrays(obs), self._as_arrays(next_obs)
+        self._make_room(row)
+        starts = self._find_starts(row, observations)
+        done = np.asarray(done, dtype=bool).reshape(self.n_envs)
+        for key, memory in self._memories.items():
+            self._store_observations(memory, row, observations[key], next_observations[key], starts, done)
+
+        older = np.minimum(self._ages[row - 1].astype(np.int64) + 1, 255)
+        self._ages[row] = np.where(starts, 0, older)
+        self.actions[row] = np.asarray(action).reshape(self.n_envs)
+        self.rewards[row] = reward
+        self.dones[row] = done
+        self.timeouts[row] = False
+        if self.handle_timeout_termination and done.any():
+            self.timeouts[row] = [d and i.get("TimeLimit.truncated", False) for d, i in zip(done, infos, strict=True)]
+
+        self.sampler.add(np.arange(row * self.n_envs, (row + 1) * self.n_envs))
+        self._expected, self._ended = next_observations, done
+        self._n_stored = min(self._n_stored + 1, self.buffer_size)
+        self._n_added += 1
+        self.pos = self._n_added % self._n_slots
+        self.full = self._n_stored == self.buffer_size
+
+    def _as_arrays(self, observations: NumpyObservations) -> dict[str, np.ndarray]:
+        arrays = observations if isinstance(observations, dict) else {"": observations}
+        shape = {key: (self.n_envs, *memory.shape) for key, memory in self._memories.items()}
+        return {key: np.array(arrays[key]).reshape(shape[key]) for key in self._memories}
+
+    def _make_room(self, row: int) -> None:
+        """Drop the oldest row from the sampler if the memory is full, and what is kept aside for the row to write."""
+        if self._n_stored == self.buffer_size:
+            oldest = (row - self.buffer_size) % self._n_slots
+            self.sampler.remove(np.arange(oldest * self.n_envs, (oldest + 1) * self.n_envs))
+        for memory in self._memories.values():
+            memory.forget(row)
+
+    def _find_starts(self, row: int, observations: dict[str, np.ndarray]) -> np.ndarray:
+        """
+        Which environments start an episode here, bool ``(n_envs,)``.
+
+        Besides the ends of episodes there are breaks that nobody announces: ``learn`` called again resets the
+        environments. An observation that is not the one expected closes the episode before it as truncated.
+        """
+        starts = self._ended.copy()
+        if self._expected is None:
+            return starts
+        for env in np.flatnonzero(~starts):
+            if all(np.array_equal(observations[key][env], self._expected[key][env]) for key in self._memories):
+                continue
+            starts[env] = True
+            previous = (row - 1) % self._n_slots
+            self.dones[previous, env] = self.timeouts[previous, env] = True
+            for key, memory in self._memories.items():
+                memory.close(previous, env, self._expected[key][env])
+        return starts
+
+    def _store_observations(
+        self,
+        memory: ObservationMemory,
+        row: int,
+        observations: np.ndarray,
+        next_observations: np.ndarray,
+        starts: np.ndarray,
+        done: np.ndarray,
+    ) -> None:
+        next_row = (row + 1) % self._n_slots
+        for env in range(self.n_envs):
+            if starts[env]:
+                memory.open(row, env, observations[env])
+            memory.check_follows(observations[env], next_observations[env], env)
+            if done[env]:
+                memory.close(row, env, next_observations[env])
+            else:
+                memory.follow(next_row, env, next_observations[env])
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBatch:  # type: ignore[override]
+        """
+        Draw transitions with replacement.
+
+        :param batch_size: how many; may differ from call to call
+        :param env: normalises observations and (one-step) rewards, as in SB3
+        :raises InvalidValue: the buffer is empty, or the batch size is below 1
+        """
+        check_int("batch_size", batch_size, 1)
+        if self._n_stored == 0:
+            raise InvalidValue("replay buffer: nothing is stored yet, collect at least one step before sampling")
+        indices, weights = self.sampler.sample(batch_size, self.rng)
+        return self._gather(indices, weights, env)
+
+    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBatch:  # type: ignore[override]
+        """SB3's hook: all given rows, of the first environment, with weights of one."""
+        return self._gather(batch_inds * self.n_envs, np.ones(len(batch_inds), dtype=np.float32), env)
+
+    def _gather(self, indices: np.ndarray, weights: np.ndarray, env: VecNormalize | None) -> ReplayBatch:
+        rows, envs = np.divmod(indices, self.n_envs)
+        steps = np.arange(self.n_steps)
+        window = (rows[:, None] + steps) % self._n_slots, envs[:, None]
+        n_ahead = (self.pos - rows) % self._n_slots  # rows from here to the newest, itself included
+        newest = steps == (n_ahead - 1)[:, None]  # the window is cut there, as by a truncation
+        rewards = self._normalize_reward(self.rewards[window], env)
+        dones, timeouts = self.dones[window], self.timeouts[window]
+        returns = n_step_returns(rewards, dones & ~timeouts, timeouts | (newest & ~dones), self.gamma)
+
+        last = (rows + returns.n_rewards - 1) % self._n_slots
+        ended = self.dones[last, envs]
+        ages, last_ages = self._ages[rows, envs].astype(np.int64), self._ages[last, envs].astype(np.int64)
+        observations = {key: memory.read(rows, envs, ages) for key, memory in self._memories.items()}
+        following = {key: memory.read_next(last, envs, last_ages, ended) for key, memory in self._memories.items()}
+        return ReplayBatch(
+            observations=self._to_tensors(observations, env),
+            actions=self.to_torch(self.actions[rows, envs], copy=False),
+            rewards=self.to_torch(returns.rewards, copy=False),
+            next_observations=self._to_tensors(following, env),
+            discounts=self.to_torch(returns.discounts, copy=False),
+            weights=self.to_torch(weights, copy=False),
+            indices=indices,
+        )
+
+    def _to_tensors(self, arrays: dict[str, np.ndarray], env: VecNormalize | None) -> Observations:
+        is_dict = isinstance(self.observation_space, spaces.Dict)
+        normalized = self._normalize_obs(arrays if is_dict else arrays[""], env)
+        if isinstance(normalized, dict):
+            return {key: self.to_torch(value, copy=False) for key, value in normalized.items()}
+        return self.to_torch(normalized, copy=False)
+
+    def update_priorities(self, indices: np.ndarray, td_losses: np.ndarray) -> None:
+        """
+        Tell the sampler how large the losses of a batch were.
+
+        :param indices: ``ReplayBatch.indices``
+        :param td_losses: loss per sample ``(batch,)``
+        """
+        self.sampler.update_priorities(indices, td_losses)
+
+    def _rows_in_order(self) -> np.ndarray:
+        """Stored rows, oldest first."""
+        return (self.pos - self._n_stored + np.arange(self._n_stored)) % self._n_slots
+
+    @property
+    def observations(self) -> NumpyObservations:  # type: ignore[override]
+        """All stored observations, oldest first, rebuilt: a copy ``(rows, n_envs, *shape)`` to look at, not to train on."""
+        rows = np.repeat(self._rows_in_order(), self.n_envs)
+        envs = np.tile(np.arange(self.n_envs), self._n_stored)
+        ages = self._ages[rows, envs].astype(np.int64)
+        arrays = {
+            key: memory.read(rows, envs, ages).reshape(self._n_stored, self.n_envs, *memory.shape)
+            for key, memory in self._memories.items()
+        }
+        return arrays if isinstance(self.observation_space, spaces.Dict) else arrays[""]
+
+    def size(self) -> int:
+        """Stored rows; transitions are ``size() * n_envs``."""
+        return self._n_stored
+
+    def reset(self) -> None:
+        """Forget everything; the generator and the position in the ring go on, which samplers count on."""
+        for memory in self._memories.values():
+            memory.clear()
+        self.sampler.remove((self._rows_in_order()[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1))
+        self._n_stored, self.full, self._expected = 0, False, None
+        self._ended = np.ones(self.n_envs, dtype=bool)
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that is needed to go on exactly as before: plain arrays, numbers, and nested dictionaries of them."""
+        n_rows = min(self._n_added + 1, self._n_slots)
+        names = ("actions", "rewards", "dones", "timeouts", "_ages")
+        state: dict[str, Any] = {name: getattr(self, name)[:n_rows].copy() for name in names}
+        state |= {"n_added": self._n_added, "n_stored": self._n_stored, "ended": self._ended.copy()}
+        state["shape"] = np.array([self._n_slots, self.n_envs, self.frame_stack])
+        state["rng"] = self.rng.bit_generator.state
+        state["sampler"] = self.sampler.get_state()
+        state["memories"] = {key: memory.get_state(n_rows) for key, memory in self._memories.items()}
+        state["expected"] = dict(self._expected or {})
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        :param state: what :meth:`get_state` of a buffer of the same size, environments and frame stack returned
+        :raises InvalidValue: it is of another shape
+        """
+        shape = [self._n_slots, self.n_envs, self.frame_stack]
+        given = [int(n) for n in state["shape"]]
+        if given != shape or set(state["memories"]) != set(self._memories):
+            raise InvalidValue(
+                f"replay buffer: the saved one has (rows, n_envs, frame_stack) = {tuple(given)}, this one {tuple(shape)}; "
+                "use the same buffer_size, number of environments and observations"
+            )
+        for name in ("actions", "rewards", "dones", "timeouts", "_ages"):
+            getattr(self, name)[: len(state[name])] = state[name]
+        self._n_added, self._n_stored = int(state["n_added"]), int(state["n_stored"])
+        self.pos = self._n_added % self._n_slots
+        self._ended = np.array(state["ended"], dtype=bool)
+        self.full = self._n_stored == self.buffer_size
+        self.rng.bit_generator.state = state["rng"]
+        self.sampler.set_state(state["sampler"])
+        for key, memory in self._memories.items():
+            memory.set_state(state["memories"][key])
+        self._expected = {key: np.array(value) for key, value in state["expected"].items()} or None
