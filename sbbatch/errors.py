@@ -40,6 +40,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(sorted(options.values()))}"
 
 
+def describe_space(space: object) -> str:
+    """
+    A Gymnasium space in a few words; its own text lists every bound and runs over several lines.
+
+    :param space: any space
+    """
+    shape, dtype = getattr(space, "shape", None), getattr(space, "dtype", None)
+    if type(space).__name__ == "Box":
+        return f"Box{shape} of {dtype}"
+    return " ".join(str(space).split())
+
+
 def check_int(name: str, value: object, low: int, high: int | None = None, hint: str = "") -> int:
     """
     Return ``value`` as an int, or say why it is not one between ``low`` and ``high``.

@@ -21,9 +21,6 @@ from sbbatch.errors import InvalidType, did_you_mean
 from sbbatch.networks.heads import ExpectedHead, QuantileHead, ReturnEstimate
 from sbbatch.networks.torsos import NatureCNN
 
-CONVOLUTIONAL = (NatureCNN, SB3NatureCNN)  # torsos that end in a linear layer of their own
-
-
 class ValueNetwork(BasePolicy):
     """
     A torso and a head: observations to an estimate of the return of every action.
@@ -66,6 +63,11 @@ class ValueNetwork(BasePolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         return self(observation).argmax(dim=1)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        data.update(features_extractor=self.features_extractor, head=self.head)
+        return data
 
 
 class ValuePolicy(BasePolicy):
@@ -117,8 +119,8 @@ class ValuePolicy(BasePolicy):
             optimizer_kwargs=optimizer_kwargs,
             normalize_images=normalize_images,
         )
-        if net_arch is None:
-            net_arch = [] if issubclass(features_extractor_class, CONVOLUTIONAL) else [64, 64]
+        if net_arch is None:  # a Nature CNN ends in a hidden layer of its own
+            net_arch = [] if issubclass(features_extractor_class, SB3NatureCNN) else [64, 64]
         self.net_arch = net_arch
         self.activation_fn = activation_fn
         self.head_class = head_class

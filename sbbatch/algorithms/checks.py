@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from stable_baselines3.common.type_aliases import TrainFreq
@@ -21,7 +20,7 @@ def check_arguments(arguments: dict[str, Any]) -> None:
     check_int("learning_starts", arguments["learning_starts"], 0)
     check_int("gradient_steps", arguments["gradient_steps"], -1)
     check_number("gamma", arguments["gamma"], 0.0, 1.0)
-    check_number("tau", arguments["tau"], 0.0, 1.0, open_low=True)
+    check_number("tau", arguments["tau"], 0.0, 1.0)
     for name in ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
         check_number(name, arguments[name], 0.0, 1.0)
     if not callable(arguments["learning_rate"]):
@@ -32,12 +31,6 @@ def check_arguments(arguments: dict[str, Any]) -> None:
         check_int("exploration_decay_steps", arguments["exploration_decay_steps"], 1)
     check_train_freq(arguments["train_freq"])
     check_batch_size(arguments["batch_size"], arguments["buffer_size"])
-    if arguments["learning_starts"] < arguments["batch_size"]:
-        warnings.warn(
-            f"learning_starts {arguments['learning_starts']} is below batch_size {arguments['batch_size']}: the first "
-            "batches repeat transitions",
-            stacklevel=4,
-        )
 
 
 def check_batch_size(batch_size: object, buffer_size: int) -> int:

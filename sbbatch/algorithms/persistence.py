@@ -119,6 +119,7 @@ class SafeFiles(OffPolicyAlgorithm):
         buffer = self._make_replay_buffer()
         assert isinstance(buffer, FrameReplayBuffer)
         buffer.set_state(state)
+        buffer.device = self.device
         self.replay_buffer = buffer
 
     def _make_replay_buffer(self) -> Any:

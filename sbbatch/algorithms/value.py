@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from pathlib import Path
+import warnings
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -25,7 +25,7 @@ from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.exploration import EpsilonGreedy
 from sbbatch.components.target_network import sync_target
 from sbbatch.envs.make import frame_stack_of, make_env
-from sbbatch.errors import InvalidType, InvalidValue, NumericalError, did_you_mean
+from sbbatch.errors import InvalidType, InvalidValue, NumericalError, describe_space, did_you_mean
 from sbbatch.functional.schedules import dopamine_epsilon, linear_epsilon
 from sbbatch.networks.heads import ExpectedHead
 from sbbatch.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, ValueNetwork, ValuePolicy
@@ -185,6 +185,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         if self.env is not None:
             self._check_spaces()
             self.frame_stack = frame_stack_of(self.env)
+            self._warn_if_target_lags()
         if _init_setup_model:
             self._setup_model()
 
@@ -200,7 +201,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         space = self.action_space
         if not isinstance(space, spaces.Discrete):
             raise InvalidValue(
-                f"{type(self).__name__} needs a Discrete action space, but the environment has {space}; "
+                f"{type(self).__name__} needs a Discrete action space, but the environment has {describe_space(space)}; "
                 "discretise it, or use an agent for continuous actions such as PPO"
             )
         if space.start != 0:
@@ -209,6 +210,14 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
             raise InvalidType(
                 f"policy: got class {self.policy_class.__name__}, expected 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' "
                 "or a subclass of sbbatch.policies.ValuePolicy"
+            )
+
+    def _warn_if_target_lags(self) -> None:
+        if self.n_envs > self.target_update_interval:
+            warnings.warn(
+                f"The number of environments used is greater than the target_update_interval ({self.n_envs} > "
+                f"{self.target_update_interval}): the target network is updated at every vector step",
+                stacklevel=3,
             )
 
     # ---------------------------------------------------------------------------------------------- building

@@ -5,27 +5,26 @@ from __future__ import annotations
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from torch import nn
 
-from sbbatch.errors import InvalidValue, did_you_mean
+from sbbatch.errors import InvalidValue, describe_space, did_you_mean
 from sbbatch.networks.layers import SameConv2d
 
-PADDINGS: dict[str, type[nn.Conv2d]] = {"valid": nn.Conv2d, "same": SameConv2d}
+PADDINGS = ("valid", "same")
 
 
-class NatureCNN(BaseFeaturesExtractor):
+class NatureCNN(SB3NatureCNN):
     """
     The convolutional network of the Nature DQN (Mnih et al. 2015), in two paddings.
 
-    With ``padding="valid"`` the function, the parameter names and the initialisation are those of SB3's ``NatureCNN``
-    (3,136 features before the linear layer at 84x84); ``"same"`` is the torso of Dopamine's JAX agents, which the
-    small-batch paper ran (7,744 features). Weights and maps are kept channels-last, which is faster on CPUs; values
-    agree with SB3's to float rounding.
+    With ``padding="valid"`` it is SB3's ``NatureCNN`` (3,136 features before the linear layer at 84x84); ``"same"`` is
+    the torso of Dopamine's JAX agents, which the small-batch paper ran (7,744 features). Weights and maps are kept
+    channels-last, which is faster on CPUs; values agree with SB3's to float rounding.
 
     :param observation_space: images ``(channels, height, width)``, uint8
     :param features_dim: size of the linear layer
-    :param normalized_image: whether images are already floats in [0, 1] (as SB3's argument)
+    :param normalized_image: skip the check of dtype and bounds; set by ``normalize_images=False``
     :param padding: ``"valid"`` or ``"same"``
     :raises InvalidValue: not an image space, or an unknown padding
     """
@@ -39,31 +38,30 @@ class NatureCNN(BaseFeaturesExtractor):
     ) -> None:
         if not is_image_space(observation_space, check_channels=False, normalized_image=normalized_image):
             raise InvalidValue(
-                f"CnnPolicy: got observations {observation_space}, expected images (3 dimensions, uint8, 0 to 255); "
-                "for vectors use MlpPolicy, for dictionaries MultiInputPolicy, for float images in [0, 1] pass "
-                "policy_kwargs=dict(normalize_images=False)"
+                f"CnnPolicy: got observations {describe_space(observation_space)}, expected images (3 dimensions, uint8, "
+                "0 to 255); for vectors use MlpPolicy, for dictionaries MultiInputPolicy, for float images in [0, 1] "
+                "pass policy_kwargs=dict(normalize_images=False)"
             )
         if padding not in PADDINGS:
             raise InvalidValue(f"padding: got {padding!r}{did_you_mean(str(padding), PADDINGS)}")
-        super().__init__(observation_space, features_dim)
-        conv = PADDINGS[padding]
-        self.cnn = nn.Sequential(
-            conv(observation_space.shape[0], 32, kernel_size=8, stride=4),
-            nn.ReLU(),
-            conv(32, 64, kernel_size=4, stride=2),
-            nn.ReLU(),
-            conv(64, 64, kernel_size=3, stride=1),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
+        super().__init__(observation_space, features_dim, normalized_image)
+        if padding == "same":
+            self._use_same_padding(observation_space)
+        self.cnn.to(memory_format=th.channels_last)
+
+    def _use_same_padding(self, observation_space: spaces.Box) -> None:
+        for index, module in enumerate(self.cnn):
+            if isinstance(module, nn.Conv2d):
+                self.cnn[index] = SameConv2d(
+                    module.in_channels, module.out_channels, module.kernel_size, module.stride  # type: ignore[arg-type]
+                )
         with th.no_grad():
             n_flatten = self.cnn(th.zeros(1, *observation_space.shape)).shape[1]
-        self.linear = nn.Sequential(nn.Linear(n_flatten, features_dim), nn.ReLU())
-        self.cnn.to(memory_format=th.channels_last)
+        self.linear = nn.Sequential(nn.Linear(n_flatten, self.features_dim), nn.ReLU())
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
         :param observations: float images ``(batch, channels, height, width)``
         :return: features ``(batch, features_dim)``
         """
-        return self.linear(self.cnn(observations.contiguous(memory_format=th.channels_last)))
+        return super().forward(observations.contiguous(memory_format=th.channels_last))

@@ -20,6 +20,7 @@ from sbbatch.replay.samplers import Sampler, UniformSampler
 
 # Size of a compressed frame used to refuse a buffer up front; measured games need less (see docs/replay.md).
 COMPRESSED_SHARE = 1 / 7
+ARRAYS = ("actions", "rewards", "dones", "timeouts", "ages")  # what is kept beside the observations
 NumpyObservations = np.ndarray | dict[str, np.ndarray]
 
 
@@ -96,10 +97,10 @@ class FrameReplayBuffer(ReplayBuffer):
         self._n_slots = self.buffer_size + self.frame_stack
         self._memories = {key: self._make_memory(space) for key, space in self._spaces().items()}
         shape = (self._n_slots, n_envs)
-        self.actions = np.zeros(shape, dtype=np.int64)
-        self.rewards = np.zeros(shape, dtype=np.float32)
-        self.dones = np.zeros(shape, dtype=bool)  # terminated or truncated
-        self.timeouts = np.zeros(shape, dtype=bool)  # truncated
+        self._actions = np.zeros(shape, dtype=np.int64)
+        self._rewards = np.zeros(shape, dtype=np.float32)
+        self._dones = np.zeros(shape, dtype=bool)  # terminated or truncated
+        self._timeouts = np.zeros(shape, dtype=bool)  # truncated
         self._ages = np.zeros(shape, dtype=np.uint8)  # steps since the episode began, saturating
         self.sampler = sampler_class(self._n_slots * n_envs, **(sampler_kwargs or {}))  # type: ignore[call-arg]
         self._n_added = 0  # rows, ever
@@ -169,12 +170,13 @@ class FrameReplayBuffer(ReplayBuffer):
 
         older = np.minimum(self._ages[row - 1].astype(np.int64) + 1, 255)
         self._ages[row] = np.where(starts, 0, older)
-        self.actions[row] = np.asarray(action).reshape(self.n_envs)
-        self.rewards[row] = reward
-        self.dones[row] = done
-        self.timeouts[row] = False
+        self._actions[row] = np.asarray(action).reshape(self.n_envs)
+        self._rewards[row] = reward
+        self._dones[row] = done
+        self._timeouts[row] = False
         if self.handle_timeout_termination and done.any():
-            self.timeouts[row] = [d and i.get("TimeLimit.truncated", False) for d, i in zip(done, infos, strict=True)]
+            truncated = [np.any(info.get("TimeLimit.truncated", False)) for info in infos]
+            self._timeouts[row] = done & np.array(truncated)
 
         self.sampler.add(np.arange(row * self.n_envs, (row + 1) * self.n_envs))
         self._expected, self._ended = next_observations, done
@@ -211,7 +213,7 @@ class FrameReplayBuffer(ReplayBuffer):
                 continue
             starts[env] = True
             previous = (row - 1) % self._n_slots
-            self.dones[previous, env] = self.timeouts[previous, env] = True
+            self._dones[previous, env] = self._timeouts[previous, env] = True
             for key, memory in self._memories.items():
                 memory.close(previous, env, self._expected[key][env])
         return starts
@@ -259,18 +261,18 @@ class FrameReplayBuffer(ReplayBuffer):
         window = (rows[:, None] + steps) % self._n_slots, envs[:, None]
         n_ahead = (self.pos - rows) % self._n_slots  # rows from here to the newest, itself included
         newest = steps == (n_ahead - 1)[:, None]  # the window is cut there, as by a truncation
-        rewards = self._normalize_reward(self.rewards[window], env)
-        dones, timeouts = self.dones[window], self.timeouts[window]
+        rewards = self._normalize_reward(self._rewards[window], env)
+        dones, timeouts = self._dones[window], self._timeouts[window]
         returns = n_step_returns(rewards, dones & ~timeouts, timeouts | (newest & ~dones), self.gamma)
 
         last = (rows + returns.n_rewards - 1) % self._n_slots
-        ended = self.dones[last, envs]
+        ended = self._dones[last, envs]
         ages, last_ages = self._ages[rows, envs].astype(np.int64), self._ages[last, envs].astype(np.int64)
         observations = {key: memory.read(rows, envs, ages) for key, memory in self._memories.items()}
         following = {key: memory.read_next(last, envs, last_ages, ended) for key, memory in self._memories.items()}
         return ReplayBatch(
             observations=self._to_tensors(observations, env),
-            actions=self.to_torch(self.actions[rows, envs], copy=False),
+            actions=self.to_torch(self._actions[rows, envs], copy=False),
             rewards=self.to_torch(returns.rewards, copy=False),
             next_observations=self._to_tensors(following, env),
             discounts=self.to_torch(returns.discounts, copy=False),
@@ -310,6 +312,26 @@ class FrameReplayBuffer(ReplayBuffer):
         }
         return arrays if isinstance(self.observation_space, spaces.Dict) else arrays[""]
 
+    @property
+    def actions(self) -> np.ndarray:
+        """All stored actions, oldest first, a copy ``(rows, n_envs)``."""
+        return self._actions[self._rows_in_order()]
+
+    @property
+    def rewards(self) -> np.ndarray:
+        """All stored one-step rewards, oldest first, a copy ``(rows, n_envs)``."""
+        return self._rewards[self._rows_in_order()]
+
+    @property
+    def dones(self) -> np.ndarray:
+        """Whether the episode ended (terminated or truncated), oldest first, a copy ``(rows, n_envs)``."""
+        return self._dones[self._rows_in_order()]
+
+    @property
+    def timeouts(self) -> np.ndarray:
+        """Whether it was truncated, oldest first, a copy ``(rows, n_envs)``."""
+        return self._timeouts[self._rows_in_order()]
+
     def size(self) -> int:
         """Stored rows; transitions are ``size() * n_envs``."""
         return self._n_stored
@@ -325,8 +347,7 @@ class FrameReplayBuffer(ReplayBuffer):
     def get_state(self) -> dict[str, Any]:
         """Everything that is needed to go on exactly as before: plain arrays, numbers, and nested dictionaries of them."""
         n_rows = min(self._n_added + 1, self._n_slots)
-        names = ("actions", "rewards", "dones", "timeouts", "_ages")
-        state: dict[str, Any] = {name: getattr(self, name)[:n_rows].copy() for name in names}
+        state: dict[str, Any] = {name: getattr(self, f"_{name}")[:n_rows].copy() for name in ARRAYS}
         state |= {"n_added": self._n_added, "n_stored": self._n_stored, "ended": self._ended.copy()}
         state["shape"] = np.array([self._n_slots, self.n_envs, self.frame_stack])
         state["rng"] = self.rng.bit_generator.state
@@ -347,8 +368,8 @@ class FrameReplayBuffer(ReplayBuffer):
                 f"replay buffer: the saved one has (rows, n_envs, frame_stack) = {tuple(given)}, this one {tuple(shape)}; "
                 "use the same buffer_size, number of environments and observations"
             )
-        for name in ("actions", "rewards", "dones", "timeouts", "_ages"):
-            getattr(self, name)[: len(state[name])] = state[name]
+        for name in ARRAYS:
+            getattr(self, f"_{name}")[: len(state[name])] = state[name]
         self._n_added, self._n_stored = int(state["n_added"]), int(state["n_stored"])
         self.pos = self._n_added % self._n_slots
         self._ended = np.array(state["ended"], dtype=bool)
