@@ -1,0 +1,88 @@
+"""The sorted quantile Huber loss against the pairwise formula and hand-worked numbers."""
+
+import pytest
+import torch as th
+
+from sbbatch.functional.distributions import midpoint_taus, quantile_huber_loss
+
+
+def pairwise_loss(quantiles, targets, taus, kappa=1.0):
+    """The published formula, pair by pair."""
+    u = targets.unsqueeze(1) - quantiles.unsqueeze(2)  # (batch, own, target)
+    huber = th.where(u.abs() <= kappa, 0.5 * u**2, kappa * (u.abs() - 0.5 * kappa))
+    weights = (taus.unsqueeze(-1) - (u.detach() < 0).to(u.dtype)).abs()
+    return (weights * huber / kappa).mean(dim=2).sum(dim=1)
+
+
+def test_midpoints_lie_in_the_middle_of_equal_parts():
+    assert midpoint_taus(4).tolist() == [0.125, 0.375, 0.625, 0.875]
+
+
+def test_loss_of_four_quantiles_worked_by_hand():
+    quantiles = th.tensor([[-0.5, 0.2, 1.0, 2.0]], dtype=th.float64, requires_grad=True)
+    targets = th.tensor([[0.0, 1.5, -1.0, 3.0]], dtype=th.float64)
+    # first own quantile, tau 0.125: u = [0.5, 2, -0.5, 3.5], Huber [0.125, 1.5, 0.125, 3], weights [.125 .125 .875 .125]
+    # -> (0.015625 + 0.1875 + 0.109375 + 0.375) / 4 = 0.171875; the others 0.403125, 0.44140625, 0.23828125
+    loss = quantile_huber_loss(quantiles, targets, midpoint_taus(4).double())
+    assert loss.item() == pytest.approx(1.2546875, abs=1e-12)
+    assert (loss.item() + 1e-10) ** 0.5 == pytest.approx(1.120128341, abs=1e-9)
+
+
+def test_own_and_target_quantiles_are_not_interchangeable():
+    own, other = th.tensor([[-0.5, 0.2, 1.0, 2.0]]), th.tensor([[0.0, 1.5, -1.0, 3.0]])
+    taus = midpoint_taus(4)
+    assert quantile_huber_loss(own, other, taus).item() != pytest.approx(
+        quantile_huber_loss(other, own, taus).item(), abs=1e-3
+    )
+
+
+def test_loss_of_sampled_fractions_worked_by_hand():
+    # rho = [[0.002, 0.2], [0.05, 0.78], [0.0405, 0.81]], mean over the two targets, sum over the three samples
+    loss = quantile_huber_loss(
+        th.tensor([[0.3, 1.0, 1.4]]), th.tensor([[0.5, 2.8]]), th.tensor([[0.1, 0.6, 0.9]])
+    )
+    assert loss.item() == pytest.approx(0.94125, abs=1e-6)
+
+
+@pytest.mark.parametrize("kappa", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 7), (8, 8), (64, 32), (200, 200)])
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_value_and_gradient_equal_the_pairwise_formula(n, m, kappa, offset):
+    generator = th.Generator().manual_seed(n * m)
+    quantiles = th.randn(5, n, generator=generator, dtype=th.float64) * 3 + offset
+    targets = th.randn(5, m, generator=generator, dtype=th.float64) * 3 + offset
+    taus = th.rand(5, n, generator=generator, dtype=th.float64)
+    weights = th.rand(5, generator=generator, dtype=th.float64)
+    results = []
+    for loss_function in (quantile_huber_loss, pairwise_loss):
+        own = quantiles.clone().requires_grad_()
+        loss = loss_function(own, targets, taus, kappa)
+        (gradient,) = th.autograd.grad((weights * loss).sum(), own)
+        results.append((loss, gradient))
+    th.testing.assert_close(results[0][0], results[1][0], rtol=1e-7, atol=1e-7)
+    th.testing.assert_close(results[0][1], results[1][1], rtol=1e-9, atol=1e-9)
+
+
+def test_equal_quantiles_and_targets_on_the_kinks_are_exact():
+    values = th.tensor([[-1.0, 0.0, 0.0, 1.0]], dtype=th.float64)
+    taus = midpoint_taus(4).double()
+    th.testing.assert_close(quantile_huber_loss(values, values, taus), pairwise_loss(values, values, taus))
+
+
+def test_float32_stays_within_rounding_of_double():
+    generator = th.Generator().manual_seed(3)
+    quantiles, targets = th.randn(32, 200, generator=generator), th.randn(32, 200, generator=generator)
+    single = quantile_huber_loss(quantiles, targets, midpoint_taus(200))
+    double = quantile_huber_loss(quantiles.double(), targets.double(), midpoint_taus(200).double())
+    th.testing.assert_close(single.double(), double, rtol=1e-6, atol=0)
+
+
+def test_targets_receive_no_gradient():
+    targets = th.zeros(1, 3, requires_grad=True)
+    loss = quantile_huber_loss(th.ones(1, 2, requires_grad=True), targets, midpoint_taus(2)).sum()
+    assert th.autograd.grad(loss, targets, allow_unused=True) == (None,)
+
+
+def test_mismatched_shapes_are_refused_instead_of_broadcast():
+    with pytest.raises(AssertionError, match="batch sizes differ"):
+        quantile_huber_loss(th.zeros(2, 4), th.zeros(1, 4), midpoint_taus(4))
