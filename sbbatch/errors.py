@@ -69,9 +69,10 @@ def check_int(name: str, value: object, low: int, high: int | None = None, hint:
         whole = isinstance(value, float) and math.isfinite(value) and value == int(value) and value >= low
         tail = f"; did you mean {int(value)}?" if whole else ""  # type: ignore[call-overload]
         raise InvalidType(f"{name}: got {type(value).__name__} {value!r}, expected {expected}{tail}{hint}")
-    if value < low or (high is not None and value > high):
-        raise InvalidValue(f"{name}: got {value}, expected {expected}{hint}")
-    return int(value)
+    number = int(value)
+    if number < low or (high is not None and number > high):
+        raise InvalidValue(f"{name}: got {number}, expected {expected}{hint}")
+    return number
 
 
 def check_number(

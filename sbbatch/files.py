@@ -84,7 +84,7 @@ def check_zip(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> None:
     """
     name = str(file) if isinstance(file, Path) else f"the {what} file"
     try:
-        with zipfile.ZipFile(file) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
         raise InvalidValue(f"{name}: {_what_it_is(file, what)}") from error

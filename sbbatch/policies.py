@@ -21,6 +21,7 @@ from sbbatch.errors import InvalidType, did_you_mean
 from sbbatch.networks.heads import ExpectedHead, QuantileHead, ReturnEstimate
 from sbbatch.networks.torsos import NatureCNN
 
+
 class ValueNetwork(BasePolicy):
     """
     A torso and a head: observations to an estimate of the return of every action.
@@ -229,7 +230,14 @@ class CnnPolicy(ValuePolicy):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            observation_space, action_space, lr_schedule, net_arch, activation_fn, features_extractor_class, *args, **kwargs
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            activation_fn,
+            features_extractor_class,
+            *args,
+            **kwargs,
         )
 
 
@@ -248,5 +256,12 @@ class MultiInputPolicy(ValuePolicy):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            observation_space, action_space, lr_schedule, net_arch, activation_fn, features_extractor_class, *args, **kwargs
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            activation_fn,
+            features_extractor_class,
+            *args,
+            **kwargs,
         )

@@ -30,7 +30,7 @@ class SafeFiles(OffPolicyAlgorithm):
     load only files you trust. A replay buffer of ours contains none.
     """
 
-    def save(self, path: PathOrFile, exclude: Any = None, include: Any = None) -> None:  # type: ignore[override]
+    def save(self, path: PathOrFile, exclude: Any = None, include: Any = None) -> None:
         """
         Save the model; at any instant either the old file or the whole new one is there.
 
@@ -46,7 +46,7 @@ class SafeFiles(OffPolicyAlgorithm):
             super().save(file, exclude, include)  # type: ignore[arg-type]
 
     @classmethod
-    def load(  # type: ignore[override]
+    def load(
         cls: type[SelfSafeFiles],
         path: PathOrFile,
         env: GymEnv | None = None,
@@ -91,7 +91,7 @@ class SafeFiles(OffPolicyAlgorithm):
             if override not in known:
                 raise InvalidType(f"load: unknown attribute '{override}'{did_you_mean(override, known)}")
 
-    def save_replay_buffer(self, path: PathOrFile) -> None:  # type: ignore[override]
+    def save_replay_buffer(self, path: PathOrFile) -> None:
         """
         Save the replay buffer; ours as an archive of plain arrays, SB3's as SB3 does.
 
@@ -102,7 +102,7 @@ class SafeFiles(OffPolicyAlgorithm):
         else:
             super().save_replay_buffer(path)  # type: ignore[arg-type]
 
-    def load_replay_buffer(self, path: PathOrFile, truncate_last_traj: bool = True) -> None:  # type: ignore[override]
+    def load_replay_buffer(self, path: PathOrFile, truncate_last_traj: bool = True) -> None:
         """
         Load a replay buffer. If the file is damaged or does not fit, the present buffer stays.
 
@@ -128,7 +128,7 @@ class SafeFiles(OffPolicyAlgorithm):
 
 def _read_attributes(file: Path | io.BufferedIOBase) -> dict[str, Any]:
     """The JSON part of a model file: plain values as they are, others as dictionaries that describe them."""
-    with zipfile.ZipFile(file) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(file) as archive:
         if "data" not in archive.namelist():
             raise InvalidValue(f"{file}: an archive, but not a model (it has no member 'data')")
         attributes = json.loads(archive.read("data"))
@@ -139,11 +139,12 @@ def _read_attributes(file: Path | io.BufferedIOBase) -> dict[str, Any]:
 
 def _check_spaces(saved: dict[str, Any], env: Any) -> None:
     """Compare what the file tells in plain text; SB3 compares the spaces themselves afterwards."""
-    pairs = {
-        "observations of shape": (saved["observation_space"].get("_shape"), getattr(env.observation_space, "shape", None)),
-        "a number of actions of": (saved["action_space"].get("n"), getattr(env.action_space, "n", None)),
+    facts = {
+        "observations of shape": ("observation_space", "_shape", "shape"),
+        "a number of actions of": ("action_space", "n", "n"),
     }
-    for what, (trained, given) in pairs.items():
+    for what, (space, key, attribute) in facts.items():
+        trained, given = saved[space].get(key), getattr(getattr(env, space), attribute, None)
         if trained is not None and _plain(trained) != _plain(given):
             raise InvalidValue(
                 f"load: the model was trained with {what} {_plain(trained)}, the environment has {_plain(given)}; "

@@ -35,7 +35,8 @@ def with_defaults(init: Callable[..., None], defaults: dict[str, Any]) -> Callab
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes the class's __init__
         for name in kwargs:
             if name not in signature.parameters:
-                raise InvalidType(f"{type(self).__name__}: unknown argument '{name}'{did_you_mean(name, list(signature.parameters)[1:])}")
+                hint = did_you_mean(name, list(signature.parameters)[1:])
+                raise InvalidType(f"{type(self).__name__}: unknown argument '{name}'{hint}")
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         init(*bound.args, **bound.kwargs)

@@ -24,7 +24,7 @@ from sbbatch.algorithms.recipe import with_defaults
 from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.exploration import EpsilonGreedy
 from sbbatch.components.target_network import sync_target
-from sbbatch.envs.make import frame_stack_of, make_env
+from sbbatch.envs.make import frame_stack_of, id_of, make_env
 from sbbatch.errors import InvalidType, InvalidValue, NumericalError, describe_space, did_you_mean
 from sbbatch.functional.schedules import dopamine_epsilon, linear_epsilon
 from sbbatch.networks.heads import ExpectedHead
@@ -146,7 +146,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
             raise InvalidValue(f"policy: got {policy!r}{did_you_mean(policy, self.policy_aliases)}")
         super().__init__(
             policy,
-            make_env(env, self.atari_protocol, seed) if isinstance(env, str) else env,
+            make_env(env, self.atari_protocol, seed) if isinstance(env, str) else env,  # type: ignore[arg-type]
             learning_rate,
             buffer_size,
             learning_starts,
@@ -182,8 +182,10 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self._n_calls = 0  # vector steps
         self._n_samples = 0  # transitions trained on
         self.frame_stack = 1
+        self.env_id: str | None = None  # saved with the model, so that a run is not resumed in another game
         if self.env is not None:
             self._check_spaces()
+            self.env_id = id_of(self.env)
             self.frame_stack = frame_stack_of(self.env)
             self._warn_if_target_lags()
         if _init_setup_model:
@@ -201,15 +203,15 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         space = self.action_space
         if not isinstance(space, spaces.Discrete):
             raise InvalidValue(
-                f"{type(self).__name__} needs a Discrete action space, but the environment has {describe_space(space)}; "
-                "discretise it, or use an agent for continuous actions such as PPO"
+                f"{type(self).__name__} needs a Discrete action space, but the environment has "
+                f"{describe_space(space)}; discretise it, or use an agent for continuous actions such as PPO"
             )
         if space.start != 0:
             raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
         if not issubclass(self.policy_class, ValuePolicy):
             raise InvalidType(
-                f"policy: got class {self.policy_class.__name__}, expected 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' "
-                "or a subclass of sbbatch.policies.ValuePolicy"
+                f"policy: got class {self.policy_class.__name__}, expected 'MlpPolicy', 'CnnPolicy', "
+                "'MultiInputPolicy' or a subclass of sbbatch.policies.ValuePolicy"
             )
 
     def _warn_if_target_lags(self) -> None:
@@ -260,7 +262,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         kwargs: dict[str, Any] = {"optimize_memory_usage": self.optimize_memory_usage}
         if "env" in inspect.signature(buffer_class.__init__).parameters:  # hindsight replay asks it for rewards
             kwargs["env"] = self.env
-        if self.prioritized or self.n_steps > 1 and "n_steps" not in self.replay_buffer_kwargs:
+        if self.prioritized or (self.n_steps > 1 and "n_steps" not in self.replay_buffer_kwargs):
             raise InvalidValue(
                 f"n_steps and prioritized need sbbatch's own replay buffer, but replay_buffer_class is "
                 f"{buffer_class.__name__}; leave it out, or configure that class by replay_buffer_kwargs"
@@ -299,9 +301,8 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         :param progress_bar: SB3's progress bar
         :return: the agent itself
         """
-        return super().learn(
-            total_timesteps, callback, log_interval, tb_log_name or type(self).__name__, reset_num_timesteps, progress_bar
-        )
+        name = tb_log_name or type(self).__name__
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     def set_batch_size(self, batch_size: int) -> int:
         """
@@ -360,7 +361,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
     def _optimize(self, loss: th.Tensor) -> float:
         value = loss.item()
         if not math.isfinite(value):
-            raise NumericalError(f"step {self.num_timesteps}: the loss is {value} after {self._n_updates} gradient steps")
+            raise NumericalError(f"step {self.num_timesteps}: the loss became {value} after {self._n_updates} updates")
         self.policy.optimizer.zero_grad()
         loss.backward()
         if self.max_grad_norm is not None:
@@ -373,8 +374,8 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self._n_calls += 1
         if self._n_calls % max(self.target_update_interval // self.n_envs, 1) == 0:
             sync_target(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
-            statistics = [get_parameters_by_name(net, ["running_"]) for net in (self.q_net, self.q_net_target)]
-            sync_target(*statistics, tau=1.0)  # batch norm, SB3 issue 996
+            online, target = (get_parameters_by_name(net, ["running_"]) for net in (self.q_net, self.q_net_target))
+            sync_target(online, target, tau=1.0)  # batch norm, SB3 issue 996
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
 
@@ -392,9 +393,8 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
             return dopamine_epsilon(
                 self.num_timesteps, self.learning_starts, self.exploration_decay_steps, self.exploration_final_eps
             )
-        return linear_epsilon(
-            1.0 - progress_remaining, self.exploration_fraction, self.exploration_initial_eps, self.exploration_final_eps
-        )
+        start, end = self.exploration_initial_eps, self.exploration_final_eps
+        return linear_epsilon(1.0 - progress_remaining, self.exploration_fraction, start, end)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -466,4 +466,3 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
-

@@ -2,43 +2,79 @@
 
 from __future__ import annotations
 
+import difflib
+
 import gymnasium as gym
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
 
 from sbbatch.envs.atari import AtariProtocol, atari_game, looks_like_atari, require_atari_game
-from sbbatch.errors import InvalidValue, did_you_mean
+from sbbatch.errors import InvalidValue
+
+
+def canonical_id(env_id: str) -> str:
+    """
+    An environment's id in the one spelling that folders, files and models use.
+
+    :param env_id: a registered id (``"module:Name-v0"`` is imported, as Gymnasium does), or an Atari game by any name
+    :return: e.g. ``"ALE/Breakout-v5"`` or ``"CartPole-v1"``
+    :raises InvalidValue: no such environment; the message offers the nearest name
+    """
+    if looks_like_atari(env_id):
+        require_atari_game(env_id)
+    game = atari_game(env_id)
+    if game is not None:
+        return f"ALE/{game}-v5"
+    try:
+        return gym.spec(env_id).id
+    except (gym.error.Error, ModuleNotFoundError):
+        raise InvalidValue(_unknown(env_id)) from None
+
+
+def _unknown(env_id: str) -> str:
+    near = difflib.get_close_matches(env_id, list(gym.registry), n=1, cutoff=0.6)
+    try:
+        require_atari_game(env_id)
+    except InvalidValue as error:
+        # Its message knows the games; a Gymnasium id only wins if it is the nearer one.
+        if not near and "did you mean" in str(error):
+            return str(error).replace("unknown game", "unknown environment")
+    hint = f"did you mean '{near[0]}'?" if near else "expected an id such as 'CartPole-v1' or 'ALE/Breakout-v5'"
+    return f"unknown environment '{env_id}'; {hint}"
 
 
 def make_env(env_id: str, protocol: str | AtariProtocol, seed: int | None = None) -> gym.Env | VecEnv:
     """
     One environment by its name, as an agent's constructor takes it.
 
-    :param env_id: an Atari game under any of its names, or an id registered with Gymnasium
+    :param env_id: see :func:`canonical_id`
     :param protocol: how Atari games are preprocessed
     :param seed: seed of an Atari game; others are seeded by the algorithm
-    :raises InvalidValue: no such environment; the message offers the nearest name
+    :raises InvalidValue: no such environment, or a package it needs is missing
     """
-    if atari_game(env_id) is not None or looks_like_atari(env_id):
+    game = atari_game(canonical_id(env_id))
+    if game is not None:
         from sbbatch.envs.ale import make_ale_vec_env  # ale-py is only imported when a game is played
 
-        return make_ale_vec_env(require_atari_game(env_id), protocol=protocol, seed=seed)
-    require_registered(env_id)
-    return gym.make(env_id)
-
-
-def require_registered(env_id: str) -> None:
-    """
-    :param env_id: e.g. ``"CartPole-v1"``, or ``"module:Name-v0"``, which Gymnasium imports itself
-    :raises InvalidValue: not registered; the message offers the nearest name
-    """
-    if ":" in env_id or env_id in gym.registry:
-        return
+        return make_ale_vec_env(game, protocol=protocol, seed=seed)
     try:
-        gym.spec(env_id)
-    except gym.error.Error as error:
-        names = [name for name in gym.registry if not name.startswith(("phys2d", "tabular"))]
-        raise InvalidValue(f"unknown environment '{env_id}'{did_you_mean(env_id, names)}") from error
+        return gym.make(env_id)
+    except gym.error.DependencyNotInstalled as error:
+        raise InvalidValue(f"{env_id} needs a package that is not installed: {' '.join(str(error).split())}") from None
+
+
+def id_of(env: VecEnv) -> str | None:
+    """
+    The canonical id of an environment that has been made.
+
+    :param env: vector environment, wrapped or not
+    :return: the id, or ``None`` if it does not know it
+    """
+    game = getattr(env.unwrapped, "game", None)
+    if game is not None:
+        return f"ALE/{game}-v5"
+    spec = env.get_attr("spec")[0] if env.has_attr("spec") else None
+    return getattr(spec, "id", None)
 
 
 def frame_stack_of(env: VecEnv) -> int:

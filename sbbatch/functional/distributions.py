@@ -18,9 +18,7 @@ def midpoint_taus(n_quantiles: int, device: th.device | str | None = None) -> th
     return (th.arange(n_quantiles, device=device, dtype=th.float32) + 0.5) / n_quantiles
 
 
-def quantile_huber_loss(
-    quantiles: th.Tensor, targets: th.Tensor, taus: th.Tensor, kappa: float = 1.0
-) -> th.Tensor:
+def quantile_huber_loss(quantiles: th.Tensor, targets: th.Tensor, taus: th.Tensor, kappa: float = 1.0) -> th.Tensor:
     """
     Quantile Huber loss per sample (Dabney et al. 2018a, Eq. 10; divided by kappa as in Dabney et al. 2018b, Eq. 3)::
 

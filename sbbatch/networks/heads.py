@@ -39,9 +39,7 @@ class ReturnEstimate(Protocol):
         :return: loss per sample ``(batch,)``
         """
 
-    def backup(
-        self, policy: th.Tensor, bonus: th.Tensor, rewards: th.Tensor, discounts: th.Tensor
-    ) -> th.Tensor:
+    def backup(self, policy: th.Tensor, bonus: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> th.Tensor:
         """
         Bellman backup ``rewards + discounts * sum_a policy(a) * (returns(a) + bonus(a))``.
 
@@ -55,8 +53,9 @@ class ReturnEstimate(Protocol):
 
 def _of_actions(values: th.Tensor, actions: th.Tensor) -> th.Tensor:
     """``(batch, actions, ...)`` at ``actions (batch,)`` -> ``(batch, ...)``."""
-    assert actions.ndim == 1 and len(actions) == len(values), f"actions {actions.shape} for values {values.shape}"
-    return values[th.arange(len(actions), device=values.device), actions]
+    assert actions.shape == values.shape[:1], f"actions {actions.shape} for values {values.shape}"
+    index = actions.reshape(-1, *[1] * (values.ndim - 1)).expand(-1, 1, *values.shape[2:])
+    return values.gather(1, index).squeeze(1)
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,7 @@ class ExpectedReturns:
         assert target.shape == actions.shape, f"target {target.shape} for actions {actions.shape}"
         return self.elementwise_loss(_of_actions(self.q_values, actions), target)
 
-    def backup(
-        self, policy: th.Tensor, bonus: th.Tensor, rewards: th.Tensor, discounts: th.Tensor
-    ) -> th.Tensor:
+    def backup(self, policy: th.Tensor, bonus: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> th.Tensor:
         """See :meth:`ReturnEstimate.backup`; the result is ``(batch,)``."""
         return rewards + discounts * (policy * (self.q_values + bonus)).sum(dim=1)
 
@@ -95,9 +92,7 @@ class QuantileReturns:
         """See :meth:`ReturnEstimate.td_loss`; ``target`` is ``(batch, atoms)``."""
         return quantile_huber_loss(_of_actions(self.quantiles, actions), target, self.taus, self.kappa)
 
-    def backup(
-        self, policy: th.Tensor, bonus: th.Tensor, rewards: th.Tensor, discounts: th.Tensor
-    ) -> th.Tensor:
+    def backup(self, policy: th.Tensor, bonus: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> th.Tensor:
         """See :meth:`ReturnEstimate.backup`; the result is ``(batch, atoms)``."""
         value = (policy.unsqueeze(2) * (self.quantiles + bonus.unsqueeze(2))).sum(dim=1)  # (batch, atoms)
         return rewards.unsqueeze(1) + discounts.unsqueeze(1) * value

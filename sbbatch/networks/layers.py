@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch as th
 import torch.nn.functional as F
 from torch import nn
@@ -33,6 +35,6 @@ def mlp(sizes: list[int], activation_fn: type[nn.Module]) -> nn.Sequential:
     :param activation_fn: activation class
     """
     modules: list[nn.Module] = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         modules += [nn.Linear(n_in, n_out), activation_fn()]
     return nn.Sequential(*modules)

@@ -38,23 +38,22 @@ class NatureCNN(SB3NatureCNN):
     ) -> None:
         if not is_image_space(observation_space, check_channels=False, normalized_image=normalized_image):
             raise InvalidValue(
-                f"CnnPolicy: got observations {describe_space(observation_space)}, expected images (3 dimensions, uint8, "
-                "0 to 255); for vectors use MlpPolicy, for dictionaries MultiInputPolicy, for float images in [0, 1] "
-                "pass policy_kwargs=dict(normalize_images=False)"
+                f"CnnPolicy: got observations {describe_space(observation_space)}, expected images (3 dimensions, "
+                "uint8, 0 to 255); for vectors use MlpPolicy, for dictionaries MultiInputPolicy, for float images in "
+                "[0, 1] pass policy_kwargs=dict(normalize_images=False)"
             )
         if padding not in PADDINGS:
             raise InvalidValue(f"padding: got {padding!r}{did_you_mean(str(padding), PADDINGS)}")
         super().__init__(observation_space, features_dim, normalized_image)
         if padding == "same":
             self._use_same_padding(observation_space)
-        self.cnn.to(memory_format=th.channels_last)
+        self.cnn.to(memory_format=th.channels_last)  # type: ignore[call-overload]
 
     def _use_same_padding(self, observation_space: spaces.Box) -> None:
         for index, module in enumerate(self.cnn):
             if isinstance(module, nn.Conv2d):
-                self.cnn[index] = SameConv2d(
-                    module.in_channels, module.out_channels, module.kernel_size, module.stride  # type: ignore[arg-type]
-                )
+                kernel_size, stride = module.kernel_size[0], module.stride[0]  # all squares
+                self.cnn[index] = SameConv2d(module.in_channels, module.out_channels, kernel_size, stride)
         with th.no_grad():
             n_flatten = self.cnn(th.zeros(1, *observation_space.shape)).shape[1]
         self.linear = nn.Sequential(nn.Linear(n_flatten, self.features_dim), nn.ReLU())

@@ -24,6 +24,12 @@ ARRAYS = ("actions", "rewards", "dones", "timeouts", "ages")  # what is kept bes
 NumpyObservations = np.ndarray | dict[str, np.ndarray]
 
 
+def _shape_of(space: spaces.Space) -> tuple[int, ...]:
+    shape = get_obs_shape(space)
+    assert not isinstance(shape, dict), "SB3 refuses nested Dict observations"
+    return shape
+
+
 class FrameReplayBuffer(ReplayBuffer):
     """
     Replay memory for images, vectors and dictionaries of both.
@@ -33,8 +39,8 @@ class FrameReplayBuffer(ReplayBuffer):
     never cross an episode border, and the n-step return of any ``n`` is computed from one-step data at that moment. The
     batch size is an argument of every :meth:`sample`, so it may change at any time.
 
-    It accepts SB3's positional arguments and ``add``, and returns a :class:`~sbbatch.replay.batch.ReplayBatch`. Rows are
-    steps of the vector environment; as in SB3, ``buffer_size`` counts transitions over all environments and is
+    It accepts SB3's positional arguments and ``add``, and returns a :class:`~sbbatch.replay.batch.ReplayBatch`. Rows
+    are steps of the vector environment; as in SB3, ``buffer_size`` counts transitions over all environments and is
     rounded down to whole rows.
 
     :param buffer_size: transitions to keep, over all environments
@@ -81,9 +87,7 @@ class FrameReplayBuffer(ReplayBuffer):
         BaseBuffer.__init__(self, max(n_rows, 1), observation_space, action_space, device, n_envs=n_envs)
         self.n_steps = check_int("n_steps", n_steps, 1)
         if self.n_steps > self.buffer_size:
-            raise InvalidValue(
-                f"n_steps: got {n_steps}, expected at most buffer_size / n_envs = {self.buffer_size}; enlarge buffer_size"
-            )
+            raise InvalidValue(f"n_steps: got {n_steps}, expected at most buffer_size / n_envs = {self.buffer_size}")
         self.gamma = check_number("gamma", gamma, 0.0, 1.0)
         self.optimize_memory_usage = True
         self.handle_timeout_termination = handle_timeout_termination
@@ -117,16 +121,14 @@ class FrameReplayBuffer(ReplayBuffer):
 
     def _make_memory(self, space: spaces.Space) -> ObservationMemory:
         stack = 1 if isinstance(self.observation_space, spaces.Dict) else self.frame_stack
-        shape = get_obs_shape(space)
-        assert not isinstance(shape, dict), "nested Dict observations are refused by SB3"
-        return ObservationMemory(self._n_slots, self.n_envs, space, shape, stack, self._compression(space))
+        return ObservationMemory(self._n_slots, self.n_envs, space, _shape_of(space), stack, self._compression(space))
 
     def n_bytes(self) -> int:
         """Bytes the full buffer takes; an upper estimate where frames are compressed."""
         row = 8 + 4 + 1 + 1 + 1
         for space in self._spaces().values():
             stack = 1 if isinstance(self.observation_space, spaces.Dict) else self.frame_stack
-            frame = int(np.prod(get_obs_shape(space))) * np.dtype(space.dtype).itemsize // stack
+            frame = int(np.prod(_shape_of(space))) * np.dtype(space.dtype).itemsize // stack
             row += int(frame * COMPRESSED_SHARE) if self._compression(space) else frame
         return row * self.buffer_size * self.n_envs
 
@@ -136,12 +138,12 @@ class FrameReplayBuffer(ReplayBuffer):
             n_transitions = self.buffer_size * self.n_envs
             fits = int(n_transitions * free / needed)
             raise InvalidValue(
-                f"buffer_size: got {n_transitions}, which needs {needed / 1e9:.1f} GB of memory while {free / 1e9:.1f} GB "
-                f"are free; expected at most {fits}"
+                f"buffer_size: got {n_transitions}, which needs {needed / 1e9:.1f} GB of memory while "
+                f"{free / 1e9:.1f} GB are free; expected at most {fits}"
                 + ("" if self.frame_compression else ", or frame_compression='lz4'")
             )
 
-    def add(  # type: ignore[override]
+    def add(
         self,
         obs: NumpyObservations,
         next_obs: NumpyObservations,
@@ -215,7 +217,7 @@ class FrameReplayBuffer(ReplayBuffer):
             previous = (row - 1) % self._n_slots
             self._dones[previous, env] = self._timeouts[previous, env] = True
             for key, memory in self._memories.items():
-                memory.close(previous, env, self._expected[key][env])
+                memory.close(previous, int(env), self._expected[key][env])
         return starts
 
     def _store_observations(
@@ -302,7 +304,7 @@ class FrameReplayBuffer(ReplayBuffer):
 
     @property
     def observations(self) -> NumpyObservations:  # type: ignore[override]
-        """All stored observations, oldest first, rebuilt: a copy ``(rows, n_envs, *shape)`` to look at, not to train on."""
+        """All stored observations, oldest first, rebuilt: a copy ``(rows, n_envs, *shape)``."""
         rows = np.repeat(self._rows_in_order(), self.n_envs)
         envs = np.tile(np.arange(self.n_envs), self._n_stored)
         ages = self._ages[rows, envs].astype(np.int64)
@@ -313,22 +315,22 @@ class FrameReplayBuffer(ReplayBuffer):
         return arrays if isinstance(self.observation_space, spaces.Dict) else arrays[""]
 
     @property
-    def actions(self) -> np.ndarray:
+    def actions(self) -> np.ndarray:  # type: ignore[override]
         """All stored actions, oldest first, a copy ``(rows, n_envs)``."""
         return self._actions[self._rows_in_order()]
 
     @property
-    def rewards(self) -> np.ndarray:
+    def rewards(self) -> np.ndarray:  # type: ignore[override]
         """All stored one-step rewards, oldest first, a copy ``(rows, n_envs)``."""
         return self._rewards[self._rows_in_order()]
 
     @property
-    def dones(self) -> np.ndarray:
+    def dones(self) -> np.ndarray:  # type: ignore[override]
         """Whether the episode ended (terminated or truncated), oldest first, a copy ``(rows, n_envs)``."""
         return self._dones[self._rows_in_order()]
 
     @property
-    def timeouts(self) -> np.ndarray:
+    def timeouts(self) -> np.ndarray:  # type: ignore[override]
         """Whether it was truncated, oldest first, a copy ``(rows, n_envs)``."""
         return self._timeouts[self._rows_in_order()]
 
@@ -345,7 +347,7 @@ class FrameReplayBuffer(ReplayBuffer):
         self._ended = np.ones(self.n_envs, dtype=bool)
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that is needed to go on exactly as before: plain arrays, numbers, and nested dictionaries of them."""
+        """Everything needed to go on exactly as before: plain arrays, numbers, and dictionaries of them."""
         n_rows = min(self._n_added + 1, self._n_slots)
         state: dict[str, Any] = {name: getattr(self, f"_{name}")[:n_rows].copy() for name in ARRAYS}
         state |= {"n_added": self._n_added, "n_stored": self._n_stored, "ended": self._ended.copy()}
@@ -365,8 +367,8 @@ class FrameReplayBuffer(ReplayBuffer):
         given = [int(n) for n in state["shape"]]
         if given != shape or set(state["memories"]) != set(self._memories):
             raise InvalidValue(
-                f"replay buffer: the saved one has (rows, n_envs, frame_stack) = {tuple(given)}, this one {tuple(shape)}; "
-                "use the same buffer_size, number of environments and observations"
+                f"replay buffer: the saved one has (rows, n_envs, frame_stack) = {tuple(given)}, this one "
+                f"{tuple(shape)}; use the same buffer_size, number of environments and observations"
             )
         for name in ARRAYS:
             getattr(self, f"_{name}")[: len(state[name])] = state[name]

@@ -15,9 +15,7 @@ class NStepReturns(NamedTuple):
     n_rewards: np.ndarray  # (batch,) int64: k, between 1 and n
 
 
-def n_step_returns(
-    rewards: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, gamma: float
-) -> NStepReturns:
+def n_step_returns(rewards: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, gamma: float) -> NStepReturns:
     """
     Sum rewards up to the first termination, the first truncation or the end of the window, whichever is first.
 

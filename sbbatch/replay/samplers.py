@@ -125,7 +125,7 @@ class PrioritizedSampler:
         if not callable(importance_exponent):
             check_number("importance_exponent", importance_exponent, 0.0, 1.0)
         self.importance_exponent = importance_exponent
-        self.epsilon = epsilon
+        self.epsilon = check_number("epsilon", epsilon, 0.0, open_low=True)
         self.progress_remaining = 1.0
         self.tree = SumTree(n_indices)
         self._largest = 1.0  # already raised to alpha

@@ -52,7 +52,8 @@ class SumTree:
     def _refresh(self, indices: np.ndarray) -> None:
         blocks = indices
         for level, parents in zip(self._levels[:-1], self._levels[1:], strict=True):
-            blocks = blocks // FANOUT
+            # `level[blocks]` is a copy: with very many indices every block is cheaper than one block for each of them.
+            blocks = blocks // FANOUT if len(blocks) < len(level) else np.arange(len(level))
             parents.reshape(-1)[blocks] = level[blocks].sum(axis=1)
 
     def find(self, masses: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ def test_midpoints_lie_in_the_middle_of_equal_parts():
 def test_loss_of_four_quantiles_worked_by_hand():
     quantiles = th.tensor([[-0.5, 0.2, 1.0, 2.0]], dtype=th.float64, requires_grad=True)
     targets = th.tensor([[0.0, 1.5, -1.0, 3.0]], dtype=th.float64)
-    # first own quantile, tau 0.125: u = [0.5, 2, -0.5, 3.5], Huber [0.125, 1.5, 0.125, 3], weights [.125 .125 .875 .125]
+    # first own quantile, tau 0.125: u = [0.5, 2, -0.5, 3.5], Huber [0.125, 1.5, 0.125, 3],
+    # weights [0.125, 0.125, 0.875, 0.125]
     # -> (0.015625 + 0.1875 + 0.109375 + 0.375) / 4 = 0.171875; the others 0.403125, 0.44140625, 0.23828125
     loss = quantile_huber_loss(quantiles, targets, midpoint_taus(4).double())
     assert loss.item() == pytest.approx(1.2546875, abs=1e-12)
@@ -38,9 +39,7 @@ def test_own_and_target_quantiles_are_not_interchangeable():
 
 def test_loss_of_sampled_fractions_worked_by_hand():
     # rho = [[0.002, 0.2], [0.05, 0.78], [0.0405, 0.81]], mean over the two targets, sum over the three samples
-    loss = quantile_huber_loss(
-        th.tensor([[0.3, 1.0, 1.4]]), th.tensor([[0.5, 2.8]]), th.tensor([[0.1, 0.6, 0.9]])
-    )
+    loss = quantile_huber_loss(th.tensor([[0.3, 1.0, 1.4]]), th.tensor([[0.5, 2.8]]), th.tensor([[0.1, 0.6, 0.9]]))
     assert loss.item() == pytest.approx(0.94125, abs=1e-6)
 
 

@@ -27,12 +27,14 @@ def test_dqn_target_and_losses_worked_by_hand(rewards, targets, mse, huber_mean)
     actions, discounts = th.tensor([1, 0]), 0.99 * (1 - th.tensor([0.0, 1.0]))
     # first: 0.5 + 0.99 * 1.9 = 2.381, u = 2.381 - 2.5 = -0.119; second: terminal, u = r - 0.2
     next_estimate = ExpectedReturns(next_q_values, huber)
-    target = next_estimate.backup(
-        one_hot_of_best(next_q_values), th.zeros(2, 3), th.tensor(rewards), discounts
-    )
+    target = next_estimate.backup(one_hot_of_best(next_q_values), th.zeros(2, 3), th.tensor(rewards), discounts)
     assert target.tolist() == pytest.approx(targets, abs=1e-6)
-    assert ExpectedReturns(q_values, squared_error).td_loss(actions, target).mean().item() == pytest.approx(mse, abs=1e-6)
-    assert ExpectedReturns(q_values, huber).td_loss(actions, target).mean().item() == pytest.approx(huber_mean, abs=1e-6)
+    assert ExpectedReturns(q_values, squared_error).td_loss(actions, target).mean().item() == pytest.approx(
+        mse, abs=1e-6
+    )
+    assert ExpectedReturns(q_values, huber).td_loss(actions, target).mean().item() == pytest.approx(
+        huber_mean, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -59,7 +59,8 @@ def test_same_padding_keeps_the_map_sizes_of_flax():
 
 
 def test_odd_padding_goes_right_and_below():
-    # 21 pixels, kernel 4, stride 2: ceil(21 / 2) = 11 outputs need (11 - 1) * 2 + 4 = 24 pixels, 3 more: 1 before, 2 after
+    # 21 pixels, kernel 4, stride 2: ceil(21 / 2) = 11 outputs need (11 - 1) * 2 + 4 = 24 pixels,
+    # 3 more than there are: 1 before, 2 after
     conv = SameConv2d(1, 1, 4, 2, bias=False)
     th.nn.init.ones_(conv.weight)
     column = th.zeros(1, 1, 21, 21)

@@ -15,7 +15,11 @@ BATCH_SIZE, N_QUANTILES = 16, 25
 
 
 def make_env(policy):
-    return FakeImageEnv(screen_height=48, screen_width=48, n_channels=4, channel_first=True) if policy == "CnnPolicy" else "CartPole-v1"
+    return (
+        FakeImageEnv(screen_height=48, screen_width=48, n_channels=4, channel_first=True)
+        if policy == "CnnPolicy"
+        else "CartPole-v1"
+    )
 
 
 def make_pair(algorithm, policy, **kwargs):

@@ -1,0 +1,277 @@
+"""``sbbatch benchmark``: our agents beside SB3's and sb3-contrib's on the same work, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import sb3_contrib
+import stable_baselines3
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.logger import Logger
+
+from sbbatch import ALGORITHMS
+from sbbatch.envs.ale import make_ale_vec_env
+from sbbatch.files import atomic_write
+from sbbatch.replay import FrameReplayBuffer
+from sbbatch.zoo.cli import Parser, guarded, whole_number
+
+PEERS: dict[str, Any] = {"dqn": stable_baselines3.DQN, "qrdqn": sb3_contrib.QRDQN}
+BATCH_SIZES = (8, 32)
+GAME = "Pong"
+EXAMPLES = """examples:
+  sbbatch benchmark                                     all speeds, a few minutes
+  sbbatch benchmark --only step                         one gradient step of each agent
+  sbbatch benchmark --only memory --env Pong --model logs/qrdqn/ALE-Pong-v5_1/best_model.zip
+
+Figures of two machines, or of two runs, cannot be compared; the ratios inside one run can."""
+
+
+def make(name: str, cls: Any, batch_size: int, **kwargs: Any) -> BaseAlgorithm:
+    """
+    An agent that has begun to learn, on one Atari game.
+
+    :param name: algorithm
+    :param cls: its class, ours or the peer's
+    :param batch_size: samples per gradient step
+    :param kwargs: further constructor arguments
+    """
+    env = make_ale_vec_env(GAME, 1, seed=0)
+    kwargs = {"buffer_size": 20_000, "learning_starts": 500, "seed": 0, "device": "cpu", **kwargs}
+    model = cls("CnnPolicy", env, batch_size=batch_size, exploration_fraction=1e-9, **kwargs)
+    model.set_logger(Logger(None, []))
+    return model.learn(1_000)
+
+
+def interleaved(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """
+    Median of several rounds, in each of which every contestant runs once, so that noise hits all alike.
+
+    :param contestants: name -> a function that works and returns its figure
+    :param rounds: how many
+    """
+    figures: dict[str, list[float]] = {name: [] for name in contestants}
+    for contestant in contestants.values():
+        contestant()  # warm up
+    for _ in range(rounds):
+        for name, contestant in contestants.items():
+            figures[name].append(contestant())
+    return {name: float(np.median(values)) for name, values in figures.items()}
+
+
+def seconds_per_call(work: Callable[[], Any], n: int) -> float:
+    """
+    :param work: what to time
+    :param n: calls
+    """
+    start = time.perf_counter()
+    for _ in range(n):
+        work()
+    return (time.perf_counter() - start) / n
+
+
+def gradient_steps(rounds: int) -> list[dict[str, Any]]:
+    """
+    Milliseconds of one gradient step, replay sampling included.
+
+    :param rounds: rounds of the median
+    """
+    rows = []
+    for name, cls in ALGORITHMS.items():
+        for batch_size in BATCH_SIZES:
+            models = {"sbbatch": make(name, cls, batch_size), "peer": make(name, PEERS[name], batch_size)}
+
+            def step(model: Any, size: int = batch_size) -> float:
+                return seconds_per_call(lambda: model.train(gradient_steps=1, batch_size=size), 20) * 1e3
+
+            figures = interleaved({k: lambda m=m: step(m) for k, m in models.items()}, rounds)  # type: ignore[misc]
+            rows.append(_row("gradient step, ms", name, batch_size, figures, figures["peer"] / figures["sbbatch"]))
+    return rows
+
+
+def agent_steps(rounds: int) -> list[dict[str, Any]]:
+    """
+    Agent steps per second of the whole loop (act, play, store, learn) on one environment, one update in four steps.
+
+    :param rounds: rounds of the median
+    """
+    rows = []
+    for name, cls in ALGORITHMS.items():
+        for batch_size in BATCH_SIZES:
+            models = {"sbbatch": make(name, cls, batch_size), "peer": make(name, PEERS[name], batch_size)}
+
+            def steps(model: Any) -> float:
+                # A new call of `learn` resets the game, which is not what is to be timed.
+                model._last_obs = model.env.reset() if model._last_obs is None else model._last_obs
+                return 400 / seconds_per_call(lambda: model.learn(400, reset_num_timesteps=False), 1)
+
+            figures = interleaved({k: lambda m=m: steps(m) for k, m in models.items()}, rounds)  # type: ignore[misc]
+            ratio = figures["sbbatch"] / figures["peer"]
+            rows.append(_row("agent steps per second", name, batch_size, figures, ratio))
+    return rows
+
+
+def sampling(rounds: int) -> list[dict[str, Any]]:
+    """
+    Milliseconds to draw 32 transitions with n = 3, from a small and a large buffer, raw and compressed.
+
+    :param rounds: rounds of the median
+    """
+    rows = []
+    for prioritized in (False, True):
+        for n_transitions in (5_000, 100_000):
+            buffers = {kind or "raw": _filled_buffer(n_transitions, kind, prioritized) for kind in (None, "lz4")}
+
+            def draw(buffer: FrameReplayBuffer) -> float:
+                return seconds_per_call(lambda: buffer.sample(32), 50) * 1e3
+
+            figures = interleaved({k: lambda b=b: draw(b) for k, b in buffers.items()}, rounds)  # type: ignore[misc]
+            name = "prioritized" if prioritized else "uniform"
+            rows.append(_row(f"sampling 32, n = 3, of {n_transitions:,}, ms", name, 32, figures, None))
+    return rows
+
+
+def _filled_buffer(n_transitions: int, compression: str | None, prioritized: bool) -> FrameReplayBuffer:
+    """A buffer of a random policy's frames; the first 2,000 are played, then repeated."""
+    env = make_ale_vec_env(GAME, 1, seed=0)
+    cls = ALGORITHMS["qrdqn"]
+    settings: dict[str, Any] = {"buffer_size": n_transitions, "n_steps": 3, "prioritized": prioritized, "seed": 0}
+    kwargs = {"frame_compression": compression}
+    model = cls("CnnPolicy", env, learning_starts=n_transitions, replay_buffer_kwargs=kwargs, **settings)
+    buffer = model.replay_buffer
+    assert isinstance(buffer, FrameReplayBuffer)
+    played = list(itertools.islice(_transitions(env, _at_random(env)), 2_000))
+    for i in range(n_transitions):
+        buffer.add(*played[i % len(played)])
+    env.close()
+    return buffer
+
+
+def _at_random(env: Any) -> Callable[[Any], np.ndarray]:
+    rng = np.random.default_rng(0)
+    return lambda _: rng.integers(env.action_space.n, size=1)
+
+
+def _transitions(env: Any, choose: Callable[[Any], np.ndarray]) -> Iterator[tuple[Any, ...]]:
+    """What SB3's loop hands to ``add``, for one environment, without end."""
+    observations = env.reset()
+    while True:
+        actions = choose(observations)
+        following, rewards, dones, infos = env.step(actions)
+        final = following if not dones[0] else infos[0]["terminal_observation"][None]
+        yield observations, final, actions, rewards, dones, infos
+        observations = following
+
+
+def memory(game: str, model_path: Path | None, n_steps: int, compression: str | None) -> dict[str, Any]:
+    """
+    Growth of the process while a buffer is filled, scaled to a million transitions.
+
+    :param game: Atari game
+    :param model_path: a trained model that plays, with epsilon 0.05; without one a random policy does
+    :param n_steps: agent steps to store
+    :param compression: of the frames
+    """
+    cls = ALGORITHMS["qrdqn"]
+    env = make_ale_vec_env(game, 1, seed=0)
+    player = None if model_path is None else cls.load(model_path, device="cpu")
+    if player is not None:
+        player.exploration_rate = 0.05
+    choose = _at_random(env) if player is None else lambda observations: player.predict(observations)[0]
+    gc.collect()
+    process = psutil.Process()
+    before = process.memory_info().rss
+    buffer = FrameReplayBuffer(
+        n_steps, env.observation_space, env.action_space, "cpu", n_steps=3, frame_stack=4, frame_compression=compression
+    )
+    returns = []
+    for transition in itertools.islice(_transitions(env, choose), n_steps):
+        buffer.add(*transition)
+        returns += [info["episode"]["r"] for info in transition[-1] if "episode" in info]
+    grown = process.memory_info().rss - before
+    return {
+        "what": "memory",
+        "game": game,
+        "frames": compression or "raw",
+        "player": "random" if model_path is None else "trained",
+        "mean_return": float(np.mean(returns)) if returns else None,
+        "stored": n_steps,
+        "gb_per_million": grown / n_steps * 1e6 / 1e9,
+        "sb3_gb_per_million": ReplayBuffer(1, env.observation_space, env.action_space).observations.nbytes * 2 / 1e3,
+    }
+
+
+def _row(what: str, agent: str, batch_size: int, figures: dict[str, float], ratio: float | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"what": what, "agent": agent, "batch_size": batch_size, **figures}
+    return row if ratio is None else {**row, "times_faster": ratio}
+
+
+def show(row: dict[str, Any]) -> None:
+    """
+    :param row: one figure
+    """
+    values = [f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()]
+    print(" | ".join(values), flush=True)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = Parser(prog="sbbatch benchmark", description=__doc__, epilog=EXAMPLES)
+    parts = ["step", "loop", "sample", "memory"]
+    parser.add_argument("--only", choices=parts, help="one part (default: all speeds, not memory)")
+    parser.add_argument("--rounds", type=whole_number(1), default=5, help="rounds of each median")
+    parser.add_argument("--num-threads", type=whole_number(1), help="threads for PyTorch (default: its own)")
+    parser.add_argument("--env", default=GAME, help="memory: game")
+    parser.add_argument("--model", type=Path, help="memory: the model that plays (default: a random policy)")
+    parser.add_argument("--frames", type=whole_number(1_000), default=200_000, help="memory: transitions to store")
+    parser.add_argument("--raw", action="store_true", help="memory: frames not compressed")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    return parser
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """
+    ``sbbatch benchmark``.
+
+    :param argv: arguments (``None``: those of the process)
+    :return: exit code
+    """
+    args = make_parser().parse_args(argv)
+    if args.num_threads is not None:
+        th.set_num_threads(args.num_threads)
+    versions = {"torch": th.__version__, "stable_baselines3": stable_baselines3.__version__}
+    rows: list[dict[str, Any]] = [
+        {"what": "machine", "cpus": psutil.cpu_count(), "threads": th.get_num_threads(), **versions}
+        | {"python": platform.python_version()}
+    ]
+    show(rows[0])
+    parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "step": lambda: gradient_steps(args.rounds),
+        "loop": lambda: agent_steps(args.rounds),
+        "sample": lambda: sampling(args.rounds),
+        "memory": lambda: [memory(args.env, args.model, args.frames, None if args.raw else "lz4")],
+    }
+    for part in [args.only] if args.only else ["step", "loop", "sample"]:
+        for row in parts[part]():
+            rows.append(row)
+            show(row)
+    if args.json is not None:
+        with atomic_write(args.json) as file:
+            file.write(json.dumps(rows, indent=1).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

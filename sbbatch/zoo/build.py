@@ -1,0 +1,271 @@
+"""From settings to objects: the environment, the model, the callbacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+
+from sbbatch.envs.ale import make_ale_vec_env
+from sbbatch.envs.atari import atari_game, get_protocol
+from sbbatch.envs.make import canonical_id
+from sbbatch.errors import InvalidValue, UserError
+from sbbatch.files import atomic_write, find_file
+from sbbatch.zoo.config import COMMAND_LINE, Settings, constructor_values, run_value, with_origin
+
+
+def make_env(
+    env_id: str,
+    *,
+    n_envs: int = 1,
+    protocol: str | None = None,
+    seed: int | None = None,
+    training: bool = True,
+    normalize: dict[str, Any] | None = None,
+    frame_stack: int | None = None,
+    max_steps: int | None = None,
+) -> VecEnv:
+    """
+    Build the environments of a run.
+
+    :param env_id: environment
+    :param n_envs: how many, side by side
+    :param protocol: Atari protocol (``None``: ``dopamine``)
+    :param seed: of the first environment; the others get the next numbers
+    :param training: ``False``: whole games, raw rewards
+    :param normalize: ``VecNormalize``'s arguments, ``{}`` for its defaults; ``None``: none
+    :param frame_stack: observations per stack; an Atari game has its stack of 4 by itself
+    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+    :raises UserError: no such environment, or settings it cannot have
+    """
+    env_id = canonical_id(env_id)
+    game = atari_game(env_id)
+    if game is not None:
+        return _make_ale(game, n_envs, protocol, seed, training, normalize, frame_stack, max_steps)
+    if protocol is not None:
+        raise InvalidValue(f"atari_protocol: got '{protocol}', but {env_id} is no Atari game; remove it")
+    try:
+        limit = {} if max_steps is None else {"max_episode_steps": max_steps}
+        env = make_vec_env(env_id, n_envs=n_envs, seed=seed, env_kwargs=limit)
+    except gym.error.DependencyNotInstalled as error:
+        raise InvalidValue(f"{env_id} needs a package that is not installed: {' '.join(str(error).split())}") from None
+    if normalize is not None:
+        env = VecNormalize(env, training=training, **(normalize if training else {**normalize, "norm_reward": False}))
+    return env if frame_stack in (None, 1) else VecFrameStack(env, frame_stack)
+
+
+def run_env(
+    env_id: str, cls: type, settings: Settings, seed: int, training: bool, n_envs: int, max_steps: int | None = None
+) -> VecEnv:
+    """
+    The environments that a run's settings ask for.
+
+    :param env_id: environment
+    :param cls: the algorithm, which knows its Atari protocol
+    :param settings: the resolved settings
+    :param seed: of the first environment
+    :param training: ``False``: the evaluation environments
+    :param n_envs: how many
+    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+    """
+    normalize = run_value(settings, "normalize")
+    if normalize is not None and "gamma" in settings:
+        # As in the zoo: rewards are scaled by returns under the agent's own discount.
+        normalize = {"gamma": settings["gamma"].value, **normalize}
+    return make_env(
+        env_id,
+        n_envs=n_envs,
+        protocol=run_protocol(env_id, cls, settings),
+        seed=seed,
+        training=training,
+        normalize=normalize,
+        frame_stack=run_value(settings, "frame_stack"),
+        max_steps=max_steps,
+    )
+
+
+def run_protocol(env_id: str, cls: type, settings: Settings) -> str | None:
+    """
+    The Atari protocol of a run: what the settings say, else the algorithm's own.
+
+    :param env_id: environment; ``None`` is returned for anything but an Atari game
+    :param cls: the algorithm
+    :param settings: the resolved settings
+    """
+    own = getattr(cls, "atari_protocol", "dopamine") if atari_game(env_id) is not None else None
+    return run_value(settings, "atari_protocol") or own
+
+
+def make_model(cls: Any, env: VecEnv, settings: Settings, seed: int, device: str, verbose: int) -> BaseAlgorithm:
+    """
+    Build a new model.
+
+    :param cls: the algorithm
+    :param env: its environments
+    :param settings: the resolved settings
+    :param seed: of weights and exploration
+    :param device: torch device
+    :param verbose: SB3's level
+    :raises UserError: the constructor's own complaint, with the value's origin in front
+    """
+    policy = run_value(settings, "policy") or default_policy(env.observation_space)
+    try:
+        return cls(policy, env, seed=seed, device=device, verbose=verbose, **constructor_values(settings))
+    except UserError as error:
+        raise type(error)(with_origin(str(error), settings)) from error
+
+
+def load_model(
+    cls: Any, path: Path, env: VecEnv, settings: Settings, device: str, seed: int | None = None
+) -> BaseAlgorithm:
+    """
+    Load a model to train on; only what the command line names replaces what the model was trained with.
+
+    :param cls: the algorithm
+    :param path: the model's zip file
+    :param env: its environments
+    :param settings: the resolved settings
+    :param device: torch device
+    :param seed: a new seed (``None``: the model's own)
+    """
+    named = {key: value for key, value in constructor_values(settings).items() if settings[key].origin == COMMAND_LINE}
+    named.pop("policy_kwargs", None)
+    try:
+        model = cls.load(path, env=env, device=device, **named, **({} if seed is None else {"seed": seed}))
+    except UserError as error:
+        raise type(error)(with_origin(str(error), settings)) from error
+    load_normalization(path.with_name("vecnormalize.npz"), env)
+    return model
+
+
+def model_file(path: Path) -> Path:
+    """
+    The file of a model.
+
+    :param path: as typed, with or without ``.zip``
+    :raises InvalidValue: there is none
+    """
+    try:
+        return find_file(path, ".zip", "model")
+    except FileNotFoundError as error:
+        raise InvalidValue(str(error)) from None
+
+
+def default_policy(observation_space: spaces.Space) -> str:
+    """
+    The policy that fits what is observed.
+
+    :param observation_space: of one environment
+    """
+    if isinstance(observation_space, spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image_space(observation_space) else "MlpPolicy"
+
+
+def require_discrete(env_id: str, action_space: spaces.Space) -> spaces.Discrete:
+    """
+    The action space, if a value-based agent can use it.
+
+    :param env_id: environment
+    :param action_space: of one environment
+    :raises InvalidValue: the actions are not numbered
+    """
+    if not isinstance(action_space, spaces.Discrete):
+        raise InvalidValue(f"{env_id} has the action space {action_space}, expected a Discrete one")
+    return action_space
+
+
+class SaveNormalization(BaseCallback):
+    """
+    Keep the normalization beside the best model: statistics that went on changing belong to a later model.
+
+    :param path: an ``.npz`` file
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def _on_step(self) -> bool:
+        save_normalization(self.path, self.training_env)
+        return True
+
+
+def save_normalization(path: Path, env: VecEnv) -> None:
+    """
+    Save ``VecNormalize``'s running statistics as plain arrays; SB3's own file is a pickle, which can run code.
+
+    :param path: an ``.npz`` file
+    :param env: environments; nothing is written if they are not normalized
+    """
+    arrays: dict[str, Any] = {}
+    for name, statistics in _statistics(env).items():
+        arrays |= {f"{name}.mean": statistics.mean, f"{name}.var": statistics.var, f"{name}.count": statistics.count}
+    if arrays:
+        with atomic_write(path) as file:
+            np.savez(file, **arrays)
+
+
+def load_normalization(path: Path, env: VecEnv) -> None:
+    """
+    Put saved statistics back.
+
+    :param path: an ``.npz`` file
+    :param env: environments; nothing happens if they are not normalized
+    :raises InvalidValue: the file is missing or does not belong to these environments
+    """
+    statistics = _statistics(env)
+    if not statistics:
+        return
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for name, running in statistics.items():
+                running.mean, running.var = arrays[f"{name}.mean"], arrays[f"{name}.var"]
+                running.count = float(arrays[f"{name}.count"])
+    except FileNotFoundError:
+        raise InvalidValue(f"no such file: {path}, which holds the statistics of this normalized environment") from None
+    except (OSError, ValueError, KeyError, EOFError):
+        raise InvalidValue(f"{path}: not the statistics of this normalized environment") from None
+
+
+def _statistics(env: VecEnv) -> dict[str, RunningMeanStd]:
+    inner: Any = env
+    while inner is not None and not isinstance(inner, VecNormalize):
+        inner = getattr(inner, "venv", None)
+    if inner is None:
+        return {}
+    observed = getattr(inner, "obs_rms", None)
+    named = observed if isinstance(observed, dict) else {"": observed} if observed is not None else {}
+    return {"ret": inner.ret_rms, **{f"obs.{key}": value for key, value in named.items()}}
+
+
+def _make_ale(
+    game: str,
+    n_envs: int,
+    protocol: str | None,
+    seed: int | None,
+    training: bool,
+    normalize: dict[str, Any] | None,
+    frame_stack: int | None,
+    max_steps: int | None,
+) -> VecEnv:
+    if normalize is not None:
+        raise InvalidValue("normalize: Atari frames are divided by 255 inside the network; remove normalize")
+    rules = get_protocol(protocol or "dopamine")
+    if max_steps is not None:
+        rules = replace(rules, max_frames=min(rules.max_frames, max_steps * rules.frame_skip))
+    env = make_ale_vec_env(game, n_envs, protocol=rules, seed=seed, training=training)
+    stack = env.observation_space.shape[0] if env.observation_space.shape else None
+    if frame_stack not in (None, stack):
+        raise InvalidValue(f"frame_stack: got {frame_stack}, but Atari games come as stacks of {stack}; remove it")
+    return env

@@ -1,0 +1,138 @@
+"""The command ``sbbatch`` and what all commands share: one sentence for a user's mistake, a traceback for ours."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import functools
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol
+
+from sbbatch.errors import InvalidValue, UserError, did_you_mean
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+# name -> what it does; each is the module sbbatch.zoo.<name>, imported only when it is asked for.
+COMMANDS = {
+    "train": "train an agent",
+    "enjoy": "play games with a trained agent and print its score",
+    "record": "play one game with a trained agent and write a GIF",
+    "plot": "draw the learning curve of a run",
+    "benchmark": "measure speed and memory beside SB3 and sb3-contrib",
+}
+
+
+class Main(Protocol):
+    """A command: takes its arguments (``None``: those of the process) and returns an exit code."""
+
+    def __call__(self, argv: list[str] | None = None) -> int: ...
+
+
+def guarded(main: Main) -> Main:
+    """
+    Turn a user's mistake into one sentence on standard error and exit code 2; anything else keeps its traceback.
+
+    :param main: the command
+    """
+
+    @functools.wraps(main)
+    def run(argv: list[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except UserError as error:
+            return _complain(str(error))
+        except KeyboardInterrupt:
+            print("\ninterrupted", file=sys.stderr)
+            return INTERRUPTED
+        except OSError as error:
+            # A full disk in the middle of a run is nobody's bug.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                return _complain(f"cannot write {error.filename or 'a file'}: {error.strerror}")
+            raise
+
+    return run
+
+
+def _complain(sentence: str) -> int:
+    print(f"sbbatch: error: {sentence}", file=sys.stderr)
+    return USER_ERROR
+
+
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` whose complaints are one sentence and name the nearest option."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # An abbreviation would change its meaning as soon as a longer option is added.
+        kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what :func:`guarded` prints."""
+        unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0]
+        if unknown.startswith("-"):
+            options = [name for action in self._actions for name in action.option_strings]
+            message = f"unknown option '{unknown}'{did_you_mean(unknown, options)}"
+        raise InvalidValue(message.removeprefix("argument "))
+
+
+def whole_number(low: int, *also: int) -> Callable[[str], int]:
+    """
+    An argparse type for integers.
+
+    :param low: smallest allowed value
+    :param also: values below it that have a meaning of their own
+    """
+    expected = f"an int >= {low}" + "".join(f" or {value}" for value in also)
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"got '{text}', expected {expected}{_whole(text)}") from None
+        if value < low and value not in also:
+            raise argparse.ArgumentTypeError(f"got {value}, expected {expected}")
+        return value
+
+    return read
+
+
+def _whole(text: str) -> str:
+    try:
+        number = float(text)
+    except ValueError:
+        return ""
+    return f"; did you mean {int(number)}?" if number.is_integer() else ""
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """
+    ``sbbatch <command> ...``.
+
+    :param argv: the words after ``sbbatch`` (``None``: those of the process)
+    :return: exit code
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: sbbatch <command> [options]\n\ncommands:")
+        for name, text in COMMANDS.items():
+            print(f"  {name:<8} {text}")
+        print("\n`sbbatch <command> --help` lists its options.")
+        return 0
+    if words[0] in ("-V", "--version"):
+        from sbbatch.version import __version__
+
+        print(f"sbbatch {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        raise InvalidValue(f"unknown command '{words[0]}'{did_you_mean(words[0], COMMANDS)}")
+    command: Main = importlib.import_module(f"sbbatch.zoo.{words[0]}").main
+    return command(words[1:])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,242 @@
+"""From YAML files and the command line to checked settings, each of which knows where it came from.
+
+Order of precedence, lowest first: the class's own default, the file's ``default`` section, the suite's section
+(``atari``), the environment's section, the command line.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sbbatch
+from sbbatch.envs.atari import atari_game
+from sbbatch.errors import InvalidType, InvalidValue, check_int, did_you_mean
+from sbbatch.zoo.reader import read_command_line_value, read_literal, read_yaml
+from sbbatch.zoo.schema import Argument, check_names, convert, keyword_arguments
+
+COMMAND_LINE = "command line"
+CLASS_DEFAULT = "class default"
+
+# What a section may hold besides the constructor's arguments, in rl-baselines3-zoo's words.
+RUN_KEYS = {"n_timesteps", "policy", "n_envs", "env_wrapper", "frame_stack", "normalize", "atari_protocol", "callback"}
+# Set by flags or by the code, never by a section.
+_NOT_IN_FILES = {"env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+_NORMALIZE_KEYS = {"norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    One hyperparameter with its history.
+
+    :param value: what the constructor gets
+    :param given: what was written, before schedules and literals were read
+    :param origin: ``class default``, ``command line``, or file and section
+    """
+
+    value: Any
+    given: Any
+    origin: str
+
+    @property
+    def explicit(self) -> bool:
+        """Whether anybody set it."""
+        return self.origin != CLASS_DEFAULT
+
+
+Settings = dict[str, Setting]
+
+
+def algorithms() -> dict[str, type]:
+    """The algorithms by the names of the command line."""
+    return dict(sbbatch.ALGORITHMS)
+
+
+def require_algorithm(name: str) -> type:
+    """
+    The class of an algorithm.
+
+    :param name: as given to ``--algo``
+    :raises InvalidValue: there is no such algorithm
+    """
+    known = algorithms()
+    if name not in known:
+        raise InvalidValue(f"unknown algorithm '{name}'{did_you_mean(name, known)}")
+    return known[name]
+
+
+def hyperparams_folder() -> Path:
+    """The packaged hyperparameter files: inside the package in a wheel, beside it in the repository."""
+    package = Path(sbbatch.__file__).parent
+    inside = package / "hyperparams"
+    return inside if inside.is_dir() else package.parent / "hyperparams"
+
+
+def read_sections(algo: str, conf_file: Path | None = None) -> tuple[dict[str, Any], str]:
+    """
+    Read an algorithm's hyperparameter file.
+
+    :param algo: name of the algorithm
+    :param conf_file: another file to read instead
+    :return: its sections, and the file's name for messages
+    """
+    if conf_file is not None:
+        return read_yaml(conf_file), str(conf_file)
+    path = hyperparams_folder() / f"{algo}.yml"
+    return (read_yaml(path, f"hyperparams/{path.name}") if path.exists() else {}), f"hyperparams/{path.name}"
+
+
+def read_parameters(pairs: Iterable[str]) -> dict[str, Any]:
+    """
+    Read ``-params key:value ...``.
+
+    :param pairs: the words as typed
+    :raises InvalidValue: a word without a colon, or a key given twice
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, colon, text = pair.partition(":")
+        if not colon or not key.isidentifier():
+            hint = "; did you mean " + pair.replace("=", ":", 1) + "?" if "=" in pair else ""
+            raise InvalidValue(f"-params: expected key:value, got '{pair}'{hint}")
+        if key in values:
+            raise InvalidValue(f"-params: {key} is given twice")
+        values[key] = read_command_line_value(text, f"{COMMAND_LINE} {key}")
+    return values
+
+
+def resolve(
+    algo: str, env_id: str, overrides: Mapping[str, Any] | None = None, conf_file: Path | None = None
+) -> Settings:
+    """
+    All settings of a run, in the order of precedence above, checked before anything is built.
+
+    :param algo: name of the algorithm
+    :param env_id: environment
+    :param overrides: what the command line says
+    :param conf_file: a hyperparameter file instead of the packaged one
+    :raises UserError: an unknown key, a wrong type, a missing length of the run
+    """
+    cls = require_algorithm(algo)
+    known = {name: arg for name, arg in keyword_arguments(cls).items() if name not in _NOT_IN_FILES}
+    sections, file = read_sections(algo, conf_file)
+    settings: Settings = {
+        name: Setting(argument.default, argument.default, CLASS_DEFAULT)
+        for name, argument in known.items()
+        if argument.default is not inspect.Parameter.empty
+    }
+    for origin, layer in _layers(sections, file, env_id, overrides or {}):
+        check_names(origin, layer, set(known) | RUN_KEYS)
+        settings.update({key: _setting(key, value, origin, known) for key, value in layer.items()})
+    if "n_timesteps" not in settings:
+        raise InvalidValue(f"missing key n_timesteps in {file} section {env_id}; write it there or give -n")
+    _check_policy(settings, cls)
+    return settings
+
+
+def explicit_values(settings: Settings) -> dict[str, Any]:
+    """What was set by files and command line, as it was written: the content of ``config.yml``."""
+    return {key: setting.given for key, setting in sorted(settings.items()) if setting.explicit}
+
+
+def constructor_values(settings: Settings) -> dict[str, Any]:
+    """The explicit constructor arguments, without the policy."""
+    return {key: s.value for key, s in settings.items() if s.explicit and key not in RUN_KEYS}
+
+
+def run_value(settings: Settings, key: str, otherwise: Any = None) -> Any:
+    """
+    The value of one of :data:`RUN_KEYS`.
+
+    :param settings: the resolved settings
+    :param key: its name
+    :param otherwise: its value when nobody set it
+    """
+    return settings[key].value if key in settings else otherwise
+
+
+def with_origin(message: str, settings: Settings) -> str:
+    """
+    Tell where a value came from, in a constructor's message about it.
+
+    :param message: e.g. ``batch_size: got 0, expected an int >= 1``
+    :param settings: the resolved settings
+    """
+    setting = settings.get(message.partition(":")[0])
+    return f"{setting.origin} {message}" if setting is not None and setting.explicit else message
+
+
+def _layers(
+    sections: dict[str, Any], file: str, env_id: str, overrides: Mapping[str, Any]
+) -> list[tuple[str, dict[str, Any]]]:
+    """The sections that count for an environment, lowest precedence first, and the command line."""
+    game = atari_game(env_id)
+    same_game = [name for name in sections if game is not None and atari_game(name) == game]
+    names = ["default", *(["atari"] if game is not None else []), *same_game, env_id]
+    layers = []
+    for name in dict.fromkeys(names):
+        section = sections.get(name)
+        if section is None:
+            continue
+        if not isinstance(section, dict):
+            raise InvalidType(
+                f"{file} {name}: got {type(section).__name__} {section!r}, expected a mapping of settings"
+            )
+        layers.append((f"{file} {name}", section))
+    return [*layers, (COMMAND_LINE, dict(overrides))]
+
+
+def _setting(key: str, value: Any, origin: str, known: dict[str, Argument]) -> Setting:
+    where = f"{origin} {key}"
+    read = _run_value(where, key, value) if key in RUN_KEYS else convert(where, value, known[key])
+    return Setting(read, value, origin)
+
+
+def _run_value(where: str, key: str, value: Any) -> Any:
+    """Check a value that is not a constructor's argument."""
+    if key == "n_timesteps":
+        # The zoo's files write `!!float 1e6`, so a whole float is a habit here and not a mistake.
+        whole = isinstance(value, float) and value.is_integer()
+        return check_int(where, int(value) if whole else value, 1)
+    if key == "n_envs":
+        return check_int(where, value, 1)
+    if key == "frame_stack":
+        return None if value is None else check_int(where, value, 1)
+    if key in ("env_wrapper", "callback"):
+        if value is not None:
+            raise InvalidValue(f"{where}: got {value!r}, but wrappers and callbacks from files are not supported yet")
+        return None
+    if key == "normalize":
+        return _normalize(where, value)
+    if not (isinstance(value, str) or (key == "atari_protocol" and value is None)):
+        raise InvalidType(f"{where}: got {type(value).__name__} {value!r}, expected text")
+    return value
+
+
+def _normalize(where: str, value: Any) -> dict[str, Any] | None:
+    """``true`` or VecNormalize's arguments; ``None`` means no normalization."""
+    if isinstance(value, str):
+        value = read_literal(value, where)
+    if value is None or isinstance(value, bool):
+        return {} if value else None
+    if not isinstance(value, dict):
+        raise InvalidType(f"{where}: got {type(value).__name__} {value!r}, expected true, false or a mapping")
+    check_names(where, value, _NORMALIZE_KEYS)
+    for key, item in value.items():
+        kinds = ("bool",) if key.startswith("norm_") else ("float",)
+        convert(f"{where} {key}", item, Argument(key, None, kinds))
+    return value
+
+
+def _check_policy(settings: Settings, cls: type) -> None:
+    """The policy's name, which SB3 would refuse with a list instead of the nearest one."""
+    aliases = getattr(cls, "policy_aliases", {})
+    policy = settings.get("policy")
+    if policy is not None and policy.value not in aliases:
+        raise InvalidValue(
+            f"{policy.origin} policy: unknown policy '{policy.value}'{did_you_mean(policy.value, aliases)}"
+        )

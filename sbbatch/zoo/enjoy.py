@@ -1,0 +1,112 @@
+"""Whole games played by a trained agent of the log folder, and its score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sbbatch.envs.make import canonical_id
+from sbbatch.errors import InvalidValue
+from sbbatch.zoo.build import load_normalization, run_env
+from sbbatch.zoo.cli import Parser, guarded, whole_number
+from sbbatch.zoo.config import Settings, require_algorithm, resolve
+from sbbatch.zoo.evaluate import describe_returns, evaluate_returns
+from sbbatch.zoo.folders import RunFolder, find_run
+from sbbatch.zoo.reader import read_yaml
+
+
+def run_settings(run: RunFolder, algo: str, env_id: str) -> Settings:
+    """
+    The settings a run was made with, from its ``config.yml``.
+
+    :param run: its folder
+    :param algo: name of the algorithm
+    :param env_id: environment
+    """
+    path = run.parameters / "config.yml"
+    return resolve(algo, env_id, read_yaml(path))
+
+
+def enjoy(
+    algo: str,
+    env_id: str,
+    log_folder: Path,
+    *,
+    exp_id: int = 0,
+    load_best: bool = False,
+    n_episodes: int = 10,
+    n_envs: int | None = None,
+    max_steps: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> list[float]:
+    """
+    Play whole games greedily and return their raw returns.
+
+    :param algo: name of the algorithm
+    :param env_id: environment
+    :param log_folder: where runs are kept
+    :param exp_id: number of the run; 0: the latest
+    :param load_best: the model with the best evaluation instead of the last one
+    :param n_episodes: games to play
+    :param n_envs: games side by side (``None``: up to 8)
+    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+    :param seed: of the environments
+    :param device: torch device
+    :raises UserError: no such run or model
+    """
+    cls: Any = require_algorithm(algo)
+    env_id = canonical_id(env_id)
+    run = find_run(log_folder, algo, env_id, exp_id)
+    path = run.best_model if load_best else run.last_model
+    if not path.exists():
+        raise InvalidValue(f"no such model: {path}; the run has not ended" + ("" if load_best else ", try --load-best"))
+    settings = run_settings(run, algo, env_id)
+    env = run_env(env_id, cls, settings, seed, False, n_envs or min(n_episodes, 8), max_steps)
+    try:
+        load_normalization(run.path / ("best_vecnormalize.npz" if load_best else "vecnormalize.npz"), env)
+        model = cls.load(path, env=env, device=device)
+        print(f"playing {path}")
+        return evaluate_returns(model, env, n_episodes)
+    finally:
+        env.close()
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """
+    ``sbbatch enjoy --algo qrdqn --env ALE/Breakout-v5``.
+
+    :param argv: arguments (``None``: those of the process)
+    :return: exit code
+    """
+    parser = Parser(prog="sbbatch enjoy", description="Play whole games with a trained agent and print its score.")
+    parser.add_argument("--algo", default="qrdqn", help="algorithm")
+    parser.add_argument("--env", required=True, help="environment")
+    parser.add_argument("-f", "--folder", type=Path, default=Path("logs"), help="log folder")
+    parser.add_argument("--exp-id", type=whole_number(0), default=0, help="number of the run; 0: the latest")
+    parser.add_argument("--load-best", action="store_true", help="the best model instead of the last one")
+    parser.add_argument("-n", "--n-episodes", type=whole_number(1), default=10, help="games to play")
+    parser.add_argument("--n-envs", type=whole_number(1), help="games side by side (default: up to 8)")
+    parser.add_argument("--max-steps", type=whole_number(1), help="cut games off after this many agent steps")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the environments")
+    parser.add_argument("--device", default="auto", help="torch device")
+    args = parser.parse_args(argv)
+    returns = enjoy(
+        args.algo,
+        args.env,
+        args.folder,
+        exp_id=args.exp_id,
+        load_best=args.load_best,
+        n_episodes=args.n_episodes,
+        n_envs=args.n_envs,
+        max_steps=args.max_steps,
+        seed=args.seed,
+        device=args.device,
+    )
+    print(describe_returns(returns))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

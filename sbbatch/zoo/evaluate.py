@@ -1,0 +1,171 @@
+"""Playing whole games with raw rewards: during training, after it, and at random for comparison."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv
+
+from sbbatch.zoo.build import make_env, require_discrete
+from sbbatch.zoo.callbacks import StopRequest
+from sbbatch.zoo.progress import say
+
+# After this, a bar that stands still is explained.
+_PATIENCE_SECONDS = 20.0
+
+
+class _StoppedError(Exception):
+    """Leaves SB3's evaluation loop when the user wants to stop: a game can last minutes."""
+
+
+class Evaluation(EvalCallback):
+    """
+    SB3's ``EvalCallback`` whose period counts agent steps, and which also evaluates when training ends.
+
+    Actions are greedy. Results go to ``evaluations.npz``, the best model to ``best_model.zip``.
+
+    :param eval_env: whole games, raw rewards
+    :param folder: where the files go
+    :param eval_freq: agent steps between two evaluations
+    :param n_eval_episodes: games per evaluation
+    :param stop: ends an evaluation that is under way
+    :param on_new_best: called after a new best model was saved
+    :param announce: print a line for each evaluation
+    """
+
+    def __init__(
+        self,
+        eval_env: VecEnv,
+        folder: Path,
+        eval_freq: int,
+        n_eval_episodes: int,
+        stop: StopRequest,
+        on_new_best: BaseCallback | None = None,
+        announce: bool = True,
+    ) -> None:
+        super().__init__(
+            eval_env,
+            callback_on_new_best=on_new_best,
+            n_eval_episodes=n_eval_episodes,
+            eval_freq=eval_freq,
+            log_path=str(folder),
+            best_model_save_path=str(folder),
+            deterministic=True,
+            verbose=0,
+        )
+        self.stop = stop
+        self.announce = announce
+
+    def _on_training_start(self) -> None:
+        self._evaluated_at = self.num_timesteps
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps - self._evaluated_at < self.eval_freq:
+            return True
+        return self._evaluate()
+
+    def _on_training_end(self) -> None:
+        # SB3 may call this twice; an interrupted run ends without another evaluation.
+        if self._evaluated_at != self.num_timesteps and not self.stop.requested:
+            self._evaluate()
+
+    def _evaluate(self) -> bool:
+        """Let the parent evaluate now: it does so when its own period, counted in calls, is one."""
+        self._evaluated_at = self.num_timesteps
+        self._patience_ends = time.monotonic() + _PATIENCE_SECONDS
+        period, self.eval_freq = self.eval_freq, 1
+        try:
+            go_on = super()._on_step()
+        except _StoppedError:
+            return False
+        finally:
+            self.eval_freq = period
+        if self.announce:
+            returns = describe_returns(self.evaluations_results[-1])
+            say(f"evaluation at {self.num_timesteps:,} agent steps: {returns}")
+        return go_on
+
+    def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+        if self.stop.requested:
+            raise _StoppedError
+        if self.announce and time.monotonic() > self._patience_ends:
+            self._patience_ends = float("inf")
+            say(f"evaluation at {self.num_timesteps:,} agent steps takes long: a stuck agent plays on to the end")
+        super()._log_success_callback(locals_, globals_)
+
+
+class RandomPlayer:
+    """
+    Draws every action uniformly.
+
+    :param action_space: the actions of one environment
+    :param n_envs: actions per call
+    :param seed: of its own generator
+    """
+
+    def __init__(self, action_space: spaces.Discrete, n_envs: int, seed: int | None) -> None:
+        self.first = int(action_space.start)
+        self.n_actions = int(action_space.n)
+        self.n_envs = n_envs
+        self.generator = np.random.default_rng(seed)
+
+    def predict(self, *_: Any, **__: Any) -> tuple[np.ndarray, None]:
+        """As SB3's ``predict``, whatever is observed."""
+        return self.first + self.generator.integers(self.n_actions, size=self.n_envs), None
+
+
+def evaluate_returns(player: Any, env: VecEnv, n_episodes: int) -> list[float]:
+    """
+    Raw returns of whole games.
+
+    :param player: a model, or anything with SB3's ``predict``; it plays greedily
+    :param env: an evaluation environment
+    :param n_episodes: games to play, shared out evenly between the environments
+    """
+    returns, _ = evaluate_policy(
+        player, env, n_eval_episodes=n_episodes, deterministic=True, return_episode_rewards=True
+    )
+    return [float(value) for value in np.asarray(returns)]
+
+
+def evaluate_random(
+    env_id: str,
+    n_episodes: int = 10,
+    seed: int | None = None,
+    *,
+    protocol: str | None = None,
+    n_envs: int = 1,
+    max_steps: int | None = None,
+) -> list[float]:
+    """
+    Raw returns of a player that draws every action uniformly.
+
+    :param env_id: environment
+    :param n_episodes: whole games to play
+    :param seed: of the environments and of the player
+    :param protocol: Atari protocol, e.g. sticky actions or not (``None``: ``dopamine``)
+    :param n_envs: games played side by side
+    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+    """
+    env = make_env(env_id, n_envs=n_envs, protocol=protocol, seed=seed, training=False, max_steps=max_steps)
+    try:
+        player = RandomPlayer(require_discrete(env_id, env.action_space), n_envs, seed)
+        return evaluate_returns(player, env, n_episodes)
+    finally:
+        env.close()
+
+
+def describe_returns(returns: list[float]) -> str:
+    """
+    Mean and standard deviation for people.
+
+    :param returns: one raw return per game
+    """
+    games = f"{len(returns)} game{'s' if len(returns) != 1 else ''}"
+    return f"return {np.mean(returns):.1f} ± {np.std(returns):.1f} ({games})"

@@ -1,0 +1,235 @@
+"""Where runs are kept, in rl-baselines3-zoo's layout: ``logs/<algo>/<env>_<n>/``."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sbbatch.errors import InvalidValue
+
+_MAX_RUNS = 1_000_000
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """
+    One run's files.
+
+    :param path: the run's folder, e.g. ``logs/qrdqn/ALE-Breakout-v5_1``
+    :param env_name: the environment's id without slashes
+    """
+
+    path: Path
+    env_name: str
+
+    @property
+    def parameters(self) -> Path:
+        """Folder of ``config.yml``, ``args.yml`` and ``command.txt``."""
+        return self.path / self.env_name
+
+    @property
+    def last_model(self) -> Path:
+        """The model as it was when training ended."""
+        return self.path / f"{self.env_name}.zip"
+
+    @property
+    def best_model(self) -> Path:
+        """The model with the best evaluation."""
+        return self.path / "best_model.zip"
+
+    @property
+    def evaluations(self) -> Path:
+        """SB3's ``evaluations.npz``."""
+        return self.path / "evaluations.npz"
+
+    @property
+    def episodes(self) -> Path:
+        """Returns of the training episodes, one line each."""
+        return self.path / "0.monitor.csv"
+
+    @property
+    def curve(self) -> Path:
+        """The learning curve."""
+        return self.path / "learning_curve.png"
+
+    @property
+    def replay_buffer(self) -> Path:
+        """Where the replay buffer goes when it is kept; its class adds the suffix."""
+        return self.path / "replay_buffer"
+
+    @property
+    def number(self) -> int:
+        """The n of ``<env>_<n>``."""
+        match = re.match(rf"{re.escape(self.env_name)}_(\d+)", self.path.name)
+        return int(match.group(1)) if match else 0
+
+
+def folder_name(env_id: str) -> str:
+    """
+    An environment id as a file name.
+
+    :param env_id: e.g. ``ALE/Breakout-v5``
+    """
+    return env_id.replace("/", "-").replace(":", "-")
+
+
+def create_run_folder(log_folder: Path, algo: str, env_id: str, uuid: str = "") -> RunFolder:
+    """
+    Make the next free run folder; runs that start at the same moment never share one.
+
+    :param log_folder: e.g. ``logs``
+    :param algo: name of the algorithm
+    :param env_id: environment
+    :param uuid: appended to the folder's name
+    :raises InvalidValue: the folder cannot be made or written
+    """
+    env_name = folder_name(env_id)
+    parent = log_folder / algo
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        run = RunFolder(_claim(parent, env_name, uuid), env_name)
+        run.parameters.mkdir()
+        _write_and_sync(run.parameters / "command.txt", "")
+    except OSError as error:
+        raise InvalidValue(unwritable(log_folder, error)) from None
+    return run
+
+
+def describe_run(run: RunFolder, config: dict[str, Any], arguments: dict[str, Any], command: list[str]) -> None:
+    """
+    Write down how the run was started, as plain YAML that loads without executing anything.
+
+    :param run: its folder
+    :param config: the settings that were made, as written
+    :param arguments: every command-line argument
+    :param command: the command's words
+    """
+    try:
+        _write_and_sync(run.parameters / "config.yml", yaml.safe_dump(_plain(config), sort_keys=True))
+        _write_and_sync(run.parameters / "args.yml", yaml.safe_dump(_plain(arguments), sort_keys=True))
+        _write_and_sync(run.parameters / "command.txt", shlex.join(command) + "\n")
+    except OSError as error:
+        raise InvalidValue(unwritable(run.path, error)) from None
+
+
+def latest_run_number(log_folder: Path, algo: str, env_id: str) -> int:
+    """
+    The highest run number, 0 when there is none.
+
+    :param log_folder: e.g. ``logs``
+    :param algo: name of the algorithm
+    :param env_id: environment
+    """
+    return max((number for number, _ in _runs(log_folder / algo, folder_name(env_id))), default=0)
+
+
+def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFolder:
+    """
+    An existing run.
+
+    :param log_folder: e.g. ``logs``
+    :param algo: name of the algorithm
+    :param env_id: environment
+    :param number: which run; 0: the latest
+    :raises InvalidValue: there is none
+    """
+    env_name = folder_name(env_id)
+    runs = sorted(_runs(log_folder / algo, env_name))
+    for found, path in reversed(runs):
+        if number in (0, found):
+            return RunFolder(path, env_name)
+    known = f"; runs there: {', '.join(str(n) for n, _ in runs)}" if runs else ""
+    wanted = f"run {number}" if number else "no run"
+    text = f"{wanted} of {algo} on {env_id} {'does not exist' if number else ''}".strip()
+    raise InvalidValue(f"{text} in {log_folder / algo}{known}; train one with `sbbatch train` or give -f")
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """
+    Why a folder cannot be written, in one sentence.
+
+    :param path: what was to be written
+    :param error: what the operating system said
+    """
+    reasons = {
+        errno.ENOTDIR: f"{_file_on_the_way(path)} is a file, not a folder",
+        errno.EEXIST: f"{_file_on_the_way(path)} is a file, not a folder",
+        errno.EROFS: "the file system is read-only",
+        errno.ENOSPC: "no space is left on the device",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EACCES: "permission denied",
+        errno.ENAMETOOLONG: "the name is too long",
+    }
+    reason = reasons.get(error.errno or 0, error.strerror or str(error))
+    return f"cannot write to {path}: {reason}; give another folder with -f"
+
+
+def claim_numbered(parent: Path, name: str) -> Path:
+    """
+    Make the folder ``<name>_<n>`` with the next free n.
+
+    :param parent: an existing folder
+    :param name: the common beginning
+    """
+    return _claim(parent, name, "")
+
+
+def _claim(parent: Path, name: str, uuid: str) -> Path:
+    """``mkdir`` of an existing folder fails, so a folder belongs to whoever made it; the others take the next n."""
+    number = max((found for found, _ in _runs(parent, name)), default=0)
+    while number < _MAX_RUNS:
+        number += 1
+        path = parent / (f"{name}_{number}" + (f"_{uuid}" if uuid else ""))
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise OSError(errno.EEXIST, f"more than {_MAX_RUNS} runs")
+
+
+def _runs(parent: Path, name: str) -> list[tuple[int, Path]]:
+    """Number and folder of each ``<name>_<n>`` and ``<name>_<n>_<uuid>``."""
+    pattern = re.compile(rf"{re.escape(name)}_(\d+)(_[0-9a-f-]{{36}})?")
+    found = []
+    for path in parent.iterdir() if parent.is_dir() else ():
+        match = pattern.fullmatch(path.name)
+        if match and path.is_dir():
+            found.append((int(match.group(1)), path))
+    return found
+
+
+def _file_on_the_way(path: Path) -> Path:
+    """The first part of a path that exists and is not a folder."""
+    for part in [*reversed(path.absolute().parents), path]:
+        if part.exists() and not part.is_dir():
+            return part
+    return path
+
+
+def _write_and_sync(path: Path, text: str) -> None:
+    """A full disk often shows only when the data are really written."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _plain(value: Any) -> Any:
+    """Values that safe YAML can write: classes and paths become text, tuples lists."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, type):
+        return f"nn.{value.__name__}" if value.__module__.startswith("torch.nn") else value.__name__
+    return str(value)

@@ -1,0 +1,260 @@
+"""One game played by a trained agent, as a GIF."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.wrappers import AtariPreprocessing
+
+from sbbatch.envs.atari import PROTOCOLS, AtariProtocol, atari_game, get_protocol
+from sbbatch.envs.make import canonical_id
+from sbbatch.errors import InvalidValue
+from sbbatch.files import atomic_write
+from sbbatch.zoo.build import model_file
+from sbbatch.zoo.cli import Parser, guarded, whole_number
+from sbbatch.zoo.config import require_algorithm
+
+MAX_GIF_BYTES = 3_000_000
+# Frames kept while playing; beyond that every second one is dropped, so memory stays bounded in long games.
+_MAX_FRAMES = 1200
+_ACTIONS_PER_SECOND = 15  # Atari: 60 frames per second, 4 per agent step
+
+
+class RecordedGame:
+    """
+    A game that shows the agent what it was trained on and us the colours.
+
+    :param env_id: environment
+    :param seed: of the environment
+    :param protocol: Atari protocol; ignored for other environments
+    :raises InvalidValue: the environment cannot be drawn here
+    """
+
+    def __init__(self, env_id: str, seed: int | None, protocol: str | AtariProtocol = "dopamine") -> None:
+        game = atari_game(env_id)
+        self._stack: deque[np.ndarray] | None = None
+        self._seed = seed
+        self._fire = False
+        if game is not None:
+            chosen = get_protocol(protocol)
+            self.env = _atari_env(game, chosen)
+            self._fire = chosen.fire_on_reset and "FIRE" in self.env.unwrapped.get_action_meanings()  # type: ignore[attr-defined]
+            self._stack = deque(maxlen=chosen.frame_stack)
+        else:
+            self.env = gym.make(env_id, render_mode="rgb_array")
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Of one observation, stacked."""
+        shape = tuple(self.env.observation_space.shape or ())
+        return shape if self._stack is None else (self._stack.maxlen or 1, *shape)
+
+    def reset(self) -> np.ndarray:
+        """Start the game; returns one observation."""
+        observation, _ = self.env.reset(seed=self._seed)
+        if self._stack is None:
+            return observation
+        if self._fire:
+            self.env.unwrapped.ale.act(1)  # type: ignore[attr-defined]
+        # As in AleVecEnv: black screens before the first one.
+        self._stack.extend([np.zeros_like(observation)] * (self._stack.maxlen or 1))
+        return self._pushed(observation)
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool]:
+        """One agent step: observation, raw reward, whether the game is over."""
+        observation, reward, terminated, truncated, _ = self.env.step(action)
+        over = bool(terminated or truncated)
+        return (observation if self._stack is None else self._pushed(observation)), float(reward), over
+
+    def frame(self) -> np.ndarray:
+        """The picture, ``(height, width, 3)`` uint8."""
+        try:
+            return np.asarray(self.env.render(), dtype=np.uint8)
+        except gym.error.DependencyNotInstalled as error:
+            raise InvalidValue(f"this environment cannot be drawn: {' '.join(str(error).split())}") from None
+
+    def _pushed(self, screen: np.ndarray) -> np.ndarray:
+        assert self._stack is not None
+        self._stack.append(screen)
+        return np.stack(self._stack)
+
+
+class ThinningFrames:
+    """
+    At most ``limit`` frames, evenly spread over a game whose length is not known beforehand.
+
+    :param limit: frames to keep
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.stride = 1
+        self.frames: list[np.ndarray] = []
+        self._seen = 0
+
+    def add(self, game: RecordedGame) -> None:
+        """Keep the game's picture if its turn has come."""
+        if self._seen % self.stride == 0:
+            if len(self.frames) == self.limit:
+                self.frames = self.frames[::2]
+                self.stride *= 2
+            if self._seen % self.stride == 0:
+                self.frames.append(game.frame())
+        self._seen += 1
+
+
+def record(
+    model: Any,
+    env_id: str,
+    out: Path,
+    *,
+    seed: int | None = 0,
+    max_steps: int = 27_000,
+    protocol: str = "dopamine",
+) -> tuple[float, int]:
+    """
+    Play one whole game greedily and write it as a GIF of at most 3 MB.
+
+    :param model: anything with SB3's ``predict``
+    :param env_id: environment
+    :param out: the GIF
+    :param seed: of the environment
+    :param max_steps: agent steps after which the recording ends
+    :param protocol: Atari protocol
+    :return: raw return and agent steps of the game
+    :raises UserError: the environment cannot be drawn, or the file not written
+    """
+    _require_pillow()
+    game = RecordedGame(canonical_id(env_id), seed, protocol)
+    _check_fits(model, game, env_id)
+    frames = ThinningFrames(_MAX_FRAMES)
+    total, steps, over = 0.0, 0, False
+    observation = game.reset()
+    frames.add(game)
+    while not over and steps < max_steps:
+        action, _ = model.predict(observation, deterministic=True)
+        observation, reward, over = game.step(int(np.asarray(action).item()))
+        total += reward
+        steps += 1
+        frames.add(game)
+    game.env.close()
+    write_gif(frames.frames, out, frames.stride)
+    return total, steps
+
+
+def write_gif(frames: list[np.ndarray], out: Path, stride: int = 1) -> None:
+    """
+    Write frames as a GIF below 3 MB; what does not fit is thinned out.
+
+    A thinned GIF plays faster than the game, at most four times, and then skips.
+
+    :param frames: ``(height, width, 3)`` uint8 each
+    :param out: the file
+    :param stride: agent steps from one frame to the next
+    :raises InvalidValue: the file cannot be written
+    """
+    for data in _encodings(frames, stride):
+        if len(data) <= MAX_GIF_BYTES:
+            break
+    try:
+        with atomic_write(out) as file:
+            file.write(data)
+    except OSError as error:
+        raise InvalidValue(f"cannot write {out}: {error.strerror}") from None
+
+
+def _encodings(frames: list[np.ndarray], stride: int) -> Iterator[bytes]:
+    """The GIF with all frames, with every second one, every fourth, ... until one frame is left."""
+    while True:
+        yield _encode(frames, stride)
+        if len(frames) == 1:
+            return
+        frames, stride = frames[::2], stride * 2
+
+
+def _encode(frames: list[np.ndarray], stride: int) -> bytes:
+    from PIL import Image
+
+    # One palette for the whole game, without dithering: pixels that do not change then cost nothing.
+    sample = np.concatenate(frames[:: max(len(frames) // 8, 1)])
+    palette = Image.fromarray(sample).quantize(colors=128)
+    images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    milliseconds = max(1000 * stride // _ACTIONS_PER_SECOND // min(stride, 4), 20)
+    buffer = io.BytesIO()
+    images[0].save(
+        buffer, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, optimize=False
+    )
+    return buffer.getvalue()
+
+
+def _atari_env(game: str, protocol: AtariProtocol) -> gym.Env:
+    """The same screens as AleVecEnv shows, from Gymnasium's wrapper: only that way there are colours."""
+    import ale_py
+
+    gym.register_envs(ale_py)
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
+    env = gym.make(
+        f"ALE/{game}-v5",
+        frameskip=1,
+        repeat_action_probability=protocol.sticky_actions,
+        full_action_space=protocol.full_action_space,
+        max_num_frames_per_episode=protocol.max_frames,
+        render_mode="rgb_array",
+    )
+    return AtariPreprocessing(env, noop_max=protocol.noop_max, frame_skip=protocol.frame_skip)
+
+
+def _check_fits(model: Any, game: RecordedGame, env_id: str) -> None:
+    """A model of another game would play this one without complaint, or fail deep inside the network."""
+    seen, played = game.observation_shape, game.env.action_space
+    expected, actions = getattr(model, "observation_space", None), getattr(model, "action_space", None)
+    if expected is not None and tuple(expected.shape or ()) != seen:
+        raise InvalidValue(f"the model observes shape {expected.shape}, but {env_id} shows shape {seen}")
+    if actions is not None and actions != played:
+        raise InvalidValue(f"the model has the actions {actions}, but {env_id} has {played}")
+
+
+def _require_pillow() -> None:
+    try:
+        import PIL  # noqa: F401
+    except ImportError:
+        raise InvalidValue("GIFs need pillow; run pip install 'sbbatch[plots]'") from None
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """
+    ``sbbatch record --algo qrdqn --env ALE/Breakout-v5 -i model.zip -o game.gif``.
+
+    :param argv: arguments (``None``: those of the process)
+    :return: exit code
+    """
+    parser = Parser(prog="sbbatch record", description="Play one game with a trained agent and write a GIF.")
+    parser.add_argument("--algo", default="qrdqn", help="algorithm")
+    parser.add_argument("--env", required=True, help="environment")
+    parser.add_argument("-i", "--trained-agent", type=Path, required=True, help="the model's zip file")
+    parser.add_argument("-o", "--output", type=Path, default=Path("game.gif"), help="the GIF")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the environment")
+    parser.add_argument("-n", "--n-timesteps", type=whole_number(1), default=27_000, help="longest game, agent steps")
+    parser.add_argument("--protocol", help=f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)")
+    parser.add_argument("--device", default="auto", help="torch device")
+    args = parser.parse_args(argv)
+    cls: Any = require_algorithm(args.algo)
+    canonical_id(args.env)
+    if args.trained_agent.with_name("vecnormalize.npz").exists():
+        raise InvalidValue("recording a run with normalized observations is not supported yet; use sbbatch enjoy")
+    model = cls.load(model_file(args.trained_agent), device=args.device)
+    protocol = args.protocol or getattr(cls, "atari_protocol", "dopamine")
+    total, steps = record(model, args.env, args.output, seed=args.seed, max_steps=args.n_timesteps, protocol=protocol)
+    print(f"return {total:.1f} in {steps:,} agent steps: {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

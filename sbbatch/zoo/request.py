@@ -1,0 +1,162 @@
+"""What ``sbbatch train`` was asked for: its options, read and checked before anything is built."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch as th
+
+from sbbatch.envs.atari import PROTOCOLS
+from sbbatch.envs.make import canonical_id
+from sbbatch.errors import InvalidValue
+from sbbatch.zoo.build import model_file
+from sbbatch.zoo.cli import Parser, whole_number
+from sbbatch.zoo.config import COMMAND_LINE, Settings, read_parameters, require_algorithm, resolve, run_value
+
+EXAMPLES = """examples:
+  sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8 -n 1000000 --seed 0
+  sbbatch train --algo dqn --env CartPole-v1
+  sbbatch train --algo qrdqn --env ALE/Pong-v5 -params learning_rate:1e-4 n_steps:3
+  sbbatch train --algo dqn --env CartPole-v1 -i logs/dqn/CartPole-v1_1/CartPole-v1.zip -n 20000
+
+One agent step is one action of the agent in one environment: 4 frames of an Atari game."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    A run as it was asked for, checked.
+
+    :param args: the command line
+    :param cls: the algorithm
+    :param env_id: environment
+    :param settings: hyperparameters with their origins
+    :param seed: of everything
+    :param words: the command line as typed
+    """
+
+    args: argparse.Namespace
+    cls: Any
+    env_id: str
+    settings: Settings
+    seed: int
+    words: list[str]
+
+    @property
+    def n_timesteps(self) -> int:
+        """Agent steps to train for."""
+        return int(run_value(self.settings, "n_timesteps"))
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are evaluations."""
+        return bool(self.args.eval_freq > 0)
+
+    @property
+    def shows_progress(self) -> bool:
+        """A progress bar unless the output goes to a file."""
+        return sys.stdout.isatty() if self.args.progress is None else bool(self.args.progress)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options, by rl-baselines3-zoo's names."""
+    parser = Parser(prog="sbbatch train", description="Train an agent.", epilog=EXAMPLES)
+    add = parser.add_argument
+    add("--algo", default="qrdqn", help="algorithm")
+    add("--env", default="CartPole-v1", help="environment, e.g. CartPole-v1, ALE/Breakout-v5")
+    add("-n", "--n-timesteps", type=whole_number(1, -1), default=-1, help="agent steps (-1: as in the YAML file)")
+    add("--batch-size", type=int_or_text, help="samples per gradient step")
+    add("--n-steps", type=int_or_text, help="n of the n-step return")
+    add("--n-envs", type=int_or_text, help="environments side by side")
+    add("--protocol", help=f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)")
+    add("-params", "--hyperparams", nargs="+", default=[], metavar="KEY:VALUE", help="override hyperparameters")
+    add("-conf", "--conf-file", type=Path, help="a YAML file instead of the packaged hyperparameters")
+    add("--seed", type=whole_number(0, -1), default=-1, help="random generator seed (-1: a random one, written down)")
+    add("--device", default="auto", help="torch device")
+    add("--num-threads", type=whole_number(1, -1), default=-1, help="threads for PyTorch (-1: its default)")
+    add("-i", "--trained-agent", type=Path, help="a model to go on with, and its replay buffer if it lies beside it")
+    add("--eval-freq", type=whole_number(1, -1), default=25_000, help="agent steps between evaluations (-1: none)")
+    add("--eval-episodes", type=whole_number(1), default=5, help="whole games per evaluation")
+    add("--eval-max-steps", type=whole_number(1), help="cut evaluation games off after this many agent steps")
+    add("--n-eval-envs", type=whole_number(1), help="games side by side (default: all of them on Atari, else 1)")
+    add("--save-freq", type=whole_number(1, -1), default=-1, help="agent steps between checkpoints (-1: none)")
+    add("--save-replay-buffer", action="store_true", help="also save the replay buffer")
+    add("-f", "--log-folder", type=Path, default=Path("logs"), help="where runs are kept")
+    add("-tb", "--tensorboard-log", type=Path, help="TensorBoard folder")
+    add("--log-interval", type=whole_number(1, -1), default=-1, help="episodes between log lines (-1: SB3's)")
+    add("-P", "--progress", action="store_true", default=None, help="progress bar (default on a terminal)")
+    add("--no-progress", action="store_false", dest="progress", help="SB3's tables instead of a progress bar")
+    add("--verbose", type=whole_number(0), default=1, help="0: only the summary, 1: as usual, 2: all of SB3")
+    add("--uuid", action="store_true", help="append a unique id to the run's folder")
+    return parser
+
+
+def int_or_text(text: str) -> Any:
+    """
+    An int if it is one; the check of the hyperparameter says the rest in the same words as for YAML.
+
+    :param text: as typed
+    """
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def read_request(argv: list[str] | None) -> Request:
+    """
+    Read and check the command line and the YAML files; nothing is built.
+
+    :param argv: arguments (``None``: those of the process)
+    :raises UserError: anything that is wrong with them
+    """
+    words = sys.argv[1:] if argv is None else argv
+    args = make_parser().parse_args(words)
+    cls = require_algorithm(args.algo)
+    env_id = canonical_id(args.env)
+    overrides = read_parameters(args.hyperparams)
+    flags = {
+        "n_timesteps": None if args.n_timesteps == -1 else args.n_timesteps,
+        "batch_size": args.batch_size,
+        "n_steps": args.n_steps,
+        "n_envs": args.n_envs,
+        "atari_protocol": args.protocol,
+    }
+    for key, value in flags.items():
+        if value is not None and key in overrides:
+            raise InvalidValue(f"{key} is given twice: as an option and with -params")
+    overrides |= {key: value for key, value in flags.items() if value is not None}
+    settings = resolve(args.algo, env_id, overrides, args.conf_file)
+    _check_device(args.device)
+    seed = args.seed if args.seed != -1 else secrets.randbelow(2**31)
+    request = Request(args, cls, env_id, settings, seed, words)
+    if args.trained_agent is None:
+        _check_learning_starts(request)
+    else:
+        args.trained_agent = model_file(args.trained_agent)
+    return request
+
+
+def _check_device(device: str) -> None:
+    if device != "auto":
+        try:
+            th.device(device)
+        except RuntimeError:
+            raise InvalidValue(f"--device: got '{device}', expected auto, cpu, cuda or the like") from None
+
+
+def _check_learning_starts(request: Request) -> None:
+    """A run that ends before its warm-up would save an untrained model and call it a result."""
+    start = request.settings.get("learning_starts")
+    if start is not None and isinstance(start.value, int) and start.value >= request.n_timesteps:
+        where = "" if start.origin != COMMAND_LINE else f"{COMMAND_LINE} "
+        raise InvalidValue(
+            f"{where}learning_starts {start.value} >= n_timesteps {request.n_timesteps}: no update would happen; "
+            "raise -n or lower it with -params learning_starts:N"
+        )

@@ -1,0 +1,203 @@
+"""Which arguments a class takes and of which type: read from its constructor, not from a list kept by hand."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stable_baselines3.common.utils import LinearSchedule
+
+from sbbatch.components.bootstrap import Greedy
+from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
+from sbbatch.zoo.reader import ACTIVATIONS, read_literal
+
+_WORDS = {
+    "int": "an int",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "None": "null",
+    "dict": "a mapping",
+    "tuple": "a list",
+    "Schedule": "a schedule such as lin_2.5e-4",
+}
+_PLAIN = (type(None), bool, int, float, str, list, tuple, dict)
+_BOOTSTRAPS: dict[str, Callable[[], Any]] = {"greedy": Greedy}
+
+
+@dataclass(frozen=True)
+class Argument:
+    """
+    One keyword argument of a constructor.
+
+    :param name: its name
+    :param default: its default value (``inspect.Parameter.empty``: none)
+    :param kinds: the alternatives of its annotation, e.g. ``("float", "Schedule")``; empty when it has none
+    """
+
+    name: str
+    default: Any
+    kinds: tuple[str, ...]
+
+
+def keyword_arguments(cls: type) -> dict[str, Argument]:
+    """
+    All keyword arguments a class accepts, following ``**kwargs`` to its base classes.
+
+    :param cls: an algorithm or a policy
+    """
+    found: dict[str, Argument] = {}
+    for owner in cls.__mro__:
+        if "__init__" not in vars(owner) or owner is object:
+            continue
+        parameters = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
+        for parameter in parameters:
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                found.setdefault(parameter.name, Argument(parameter.name, parameter.default, _kinds(parameter)))
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return found
+
+
+def convert(where: str, value: Any, argument: Argument) -> Any:
+    """
+    Turn a value of a YAML file or of the command line into what the constructor takes.
+
+    :param where: file, section and key, the beginning of every message
+    :param value: what was read
+    :param argument: the argument it is meant for
+    :raises InvalidType: the value has none of the annotated types
+    :raises InvalidValue: an unknown schedule, activation or choice, or a number that is not finite
+    """
+    kinds = argument.kinds
+    if isinstance(value, str) and "str" not in kinds:
+        if "dict" in kinds or ("tuple" in kinds and value.strip().startswith(("(", "["))):
+            value = read_literal(value, where)
+        elif "Bootstrap" in kinds:
+            if value not in _BOOTSTRAPS:
+                raise InvalidValue(f"{where}: unknown bootstrap '{value}'{did_you_mean(value, _BOOTSTRAPS)}")
+            value = _BOOTSTRAPS[value]()
+        elif "Schedule" in kinds:
+            value = read_schedule(where, value)
+    if isinstance(value, list) and "tuple" in kinds and "list" not in kinds:
+        value = tuple(value)
+    if isinstance(value, dict):
+        value = _with_activations(value, where)
+    _check_kind(where, value, kinds)
+    return value
+
+
+def read_schedule(where: str, text: str) -> float | Callable[[float], float]:
+    """
+    Read ``lin_2.5e-4`` (falls linearly to 0 over training) or ``const_2.5e-4``.
+
+    :param where: the beginning of the message
+    :param text: what was given
+    """
+    name, underscore, number = text.partition("_")
+    try:
+        start = float(number if underscore else text)
+    except ValueError:
+        start = math.nan
+    if underscore and name not in ("lin", "const"):
+        raise InvalidValue(f"{where}: unknown schedule '{name}' in '{text}'; known: lin_, const_")
+    if not math.isfinite(start):
+        raise InvalidType(f"{where}: got str '{text}', expected a number or a schedule such as lin_2.5e-4")
+    return LinearSchedule(start, 0.0, 1.0) if name == "lin" else start
+
+
+def check_names(where: str, given: dict[str, Any], known: set[str]) -> None:
+    """
+    Refuse the first unknown key, with the nearest valid one.
+
+    :param where: the beginning of the message
+    :param given: a mapping the user wrote
+    :param known: the valid keys
+    """
+    for key in given:
+        if key not in known:
+            raise InvalidType(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
+
+
+def _kinds(parameter: inspect.Parameter) -> tuple[str, ...]:
+    """``int | tuple[int, str] | None`` -> ``("int", "tuple", "None")``."""
+    if parameter.annotation is parameter.empty:
+        return ()
+    annotation = parameter.annotation
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    try:
+        tree = ast.parse(text.replace("typing.", ""), mode="eval").body
+    except SyntaxError:
+        return ()
+    return tuple(_kind_names(tree))
+
+
+def _kind_names(node: ast.expr) -> list[str]:
+    if isinstance(node, ast.BinOp):
+        return _kind_names(node.left) + _kind_names(node.right)
+    if isinstance(node, ast.Subscript):
+        outer = ast.unparse(node.value)
+        if outer == "Optional":
+            return [*_kind_names(node.slice), "None"]
+        if outer == "Union" and isinstance(node.slice, ast.Tuple):
+            return [name for part in node.slice.elts for name in _kind_names(part)]
+        return [ast.unparse(node)] if outer == "Literal" else [outer.lower() if outer in ("Dict", "Tuple") else outer]
+    return [ast.unparse(node).rsplit(".", 1)[-1]]
+
+
+def _with_activations(value: Any, where: str) -> Any:
+    """YAML mappings may name an activation as the text ``nn.ReLU``."""
+    if isinstance(value, dict):
+        return {key: _with_activations(item, where) for key, item in value.items()}
+    if isinstance(value, str) and value.startswith("nn."):
+        if value not in ACTIVATIONS:
+            raise InvalidValue(f"{where}: unknown activation '{value}'{did_you_mean(value, ACTIVATIONS)}")
+        return ACTIVATIONS[value]
+    return value
+
+
+def _check_kind(where: str, value: Any, kinds: tuple[str, ...]) -> None:
+    if not kinds or any(_matches(value, kind) for kind in kinds):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidValue(f"{where}: got {value}, expected a finite number")
+        return
+    choices = [repr(c) for kind in kinds if kind.startswith("Literal[") for c in _choices(kind)]
+    if choices and isinstance(value, str):
+        raise InvalidValue(f"{where}: got '{value}', expected {' or '.join(choices)}")
+    words = choices + [_WORDS[kind] for kind in kinds if kind in _WORDS and kind != "None"]
+    expected = " or ".join(words) or "nothing: it cannot be given as text"
+    raise InvalidType(f"{where}: got {type(value).__name__} {value!r}, expected {expected}{_whole(value, kinds)}")
+
+
+def _matches(value: Any, kind: str) -> bool:
+    """Whether a value is what one alternative of an annotation means; classes of ours cannot be written as text."""
+    if kind.startswith("Literal["):
+        return value in _choices(kind)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    tests = {
+        "int": number and isinstance(value, int),
+        "float": number,
+        "bool": isinstance(value, bool),
+        "str": isinstance(value, str),
+        "None": value is None,
+        "dict": isinstance(value, dict),
+        "tuple": isinstance(value, tuple),
+        "Schedule": callable(value) and not isinstance(value, type),
+        "type": isinstance(value, type),
+    }
+    return tests.get(kind, kind in ("Any", "object") or not isinstance(value, _PLAIN))
+
+
+def _choices(kind: str) -> tuple[Any, ...]:
+    value = ast.literal_eval(kind[len("Literal") :])
+    return tuple(value if isinstance(value, list) else [value])
+
+
+def _whole(value: Any, kinds: tuple[str, ...]) -> str:
+    """A float where an int is wanted is mostly ``1e4``: say how to write it."""
+    whole = isinstance(value, float) and math.isfinite(value) and value == int(value)
+    return f"; did you mean {int(value)}?" if whole and "int" in kinds else ""

@@ -1,0 +1,277 @@
+"""``sbbatch train``: build the run that was asked for, train, report."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import (
+    CSVOutputFormat,
+    HumanOutputFormat,
+    KVWriter,
+    Logger,
+    TensorBoardOutputFormat,
+)
+from stable_baselines3.common.vec_env import VecEnv
+
+from sbbatch.envs.atari import atari_game
+from sbbatch.errors import InvalidValue, UserError
+from sbbatch.zoo.build import (
+    SaveNormalization,
+    load_model,
+    make_model,
+    run_env,
+    save_normalization,
+)
+from sbbatch.zoo.callbacks import Checkpoint, EpisodeLog, StopRequest, StopWhenAsked
+from sbbatch.zoo.cli import guarded
+from sbbatch.zoo.config import explicit_values, run_value
+from sbbatch.zoo.evaluate import Evaluation, describe_returns
+from sbbatch.zoo.folders import RunFolder, claim_numbered, create_run_folder, describe_run, folder_name, unwritable
+from sbbatch.zoo.plot import plot_run
+from sbbatch.zoo.progress import Progress, say
+from sbbatch.zoo.request import Request, read_request
+
+# Games of an untrained agent can last 27,000 agent steps; side by side they cost little more than one.
+_MAX_SIDE_BY_SIDE = 16
+
+
+def run(request: Request) -> int:
+    """
+    Train as asked.
+
+    :param request: the run
+    :return: exit code
+    """
+    args = request.args
+    if args.num_threads > 0:
+        th.set_num_threads(args.num_threads)
+    env = run_env(
+        request.env_id, request.cls, request.settings, request.seed, True, run_value(request.settings, "n_envs", 1)
+    )
+    eval_env: VecEnv | None = None
+    try:
+        model = build_model(request, env)
+        eval_env = build_eval_env(request)
+        folder = start_folder(request)
+        model.set_logger(make_logger(request, folder))
+        with StopRequest() as stop:
+            evaluation = learn(request, model, eval_env, folder, stop)
+            save(request, model, folder)
+        _draw(folder)
+        report(request, folder, evaluation, stop)
+        return stop.exit_code
+    finally:
+        env.close()
+        if eval_env is not None:
+            eval_env.close()
+
+
+def build_model(request: Request, env: VecEnv) -> BaseAlgorithm:
+    """
+    A new model, or the one to go on with.
+
+    :param request: the run
+    :param env: its environments
+    """
+    args = request.args
+    sb3_verbose = 1 if args.verbose > 1 else 0
+    if args.trained_agent is None:
+        return make_model(request.cls, env, request.settings, request.seed, args.device, sb3_verbose)
+    seed = request.seed if args.seed != -1 else None
+    model = load_model(request.cls, args.trained_agent, env, request.settings, args.device, seed)
+    buffer = find_replay_buffer(args.trained_agent)
+    if buffer is not None:
+        model.load_replay_buffer(buffer)  # type: ignore[attr-defined]
+        say(f"loaded {buffer}")
+    return model
+
+
+def find_replay_buffer(model: Path) -> Path | None:
+    """
+    The replay buffer that was saved together with a model.
+
+    :param model: ``<env>.zip`` or ``rl_model_<n>_steps.zip``
+    """
+    if model.stem == "best_model":
+        return None  # the buffer beside it belongs to the last model
+    name = "replay_buffer"
+    if model.stem.startswith("rl_model_"):
+        name = model.stem.replace("rl_model_", "rl_model_replay_buffer_", 1)
+    return next(iter(sorted(model.parent.glob(f"{name}.*"))), None)
+
+
+def build_eval_env(request: Request) -> VecEnv | None:
+    """
+    Whole games with raw rewards, from other seeds than the training's.
+
+    :param request: the run
+    """
+    if not request.evaluates:
+        return None
+    episodes = request.args.eval_episodes
+    side_by_side = min(episodes, _MAX_SIDE_BY_SIDE) if atari_game(request.env_id) is not None else 1
+    n_envs = min(request.args.n_eval_envs or side_by_side, episodes)
+    return run_env(
+        request.env_id, request.cls, request.settings, request.seed + 10_000, False, n_envs, request.args.eval_max_steps
+    )
+
+
+def start_folder(request: Request) -> RunFolder:
+    """
+    Make the run's folder and write down how it was started.
+
+    :param request: the run
+    """
+    args = request.args
+    folder = create_run_folder(args.log_folder, args.algo, request.env_id, str(uuid.uuid4()) if args.uuid else "")
+    arguments = {**vars(args), "env": request.env_id, "seed": request.seed, "n_timesteps": request.n_timesteps}
+    describe_run(folder, explicit_values(request.settings), arguments, ["sbbatch", "train", *request.words])
+    return folder
+
+
+def make_logger(request: Request, folder: RunFolder) -> Logger:
+    """
+    SB3's logger: ``progress.csv``, TensorBoard if asked for, tables if there is no progress bar.
+
+    :param request: the run
+    :param folder: its folder
+    """
+    formats: list[KVWriter] = [CSVOutputFormat(str(folder.path / "progress.csv"))]
+    if request.args.verbose > 1 or (request.args.verbose == 1 and not request.shows_progress):
+        formats.append(HumanOutputFormat(sys.stdout))
+    if request.args.tensorboard_log is not None:
+        parent = request.args.tensorboard_log / folder_name(request.env_id)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            target = claim_numbered(parent, request.args.algo.upper())
+        except OSError as error:
+            raise InvalidValue(unwritable(parent, error).replace("-f", "-tb")) from None
+        try:
+            formats.append(TensorBoardOutputFormat(str(target)))
+        except AssertionError:
+            raise InvalidValue("-tb needs tensorboard; run pip install 'sbbatch[plots]'") from None
+    return Logger(str(folder.path), formats)
+
+
+def make_callbacks(
+    request: Request, folder: RunFolder, stop: StopRequest, evaluation: Evaluation | None
+) -> list[BaseCallback]:
+    """
+    What runs beside learning.
+
+    :param request: the run
+    :param folder: its folder
+    :param stop: Ctrl-C
+    :param evaluation: the evaluations, if any
+    """
+    args = request.args
+    callbacks: list[BaseCallback] = [StopWhenAsked(stop), EpisodeLog(folder.episodes, request.env_id)]
+    if evaluation is not None:
+        callbacks.append(evaluation)
+    if args.save_freq > 0:
+        callbacks.append(Checkpoint(folder.path, args.save_freq, args.save_replay_buffer))
+    if request.shows_progress:
+        callbacks.append(Progress())
+    return callbacks
+
+
+def learn(
+    request: Request, model: BaseAlgorithm, eval_env: VecEnv | None, folder: RunFolder, stop: StopRequest
+) -> Evaluation | None:
+    """
+    Train until the steps are done or somebody asks to stop.
+
+    :param request: the run
+    :param model: what learns
+    :param eval_env: evaluation environments, if any
+    :param folder: the run's folder
+    :param stop: Ctrl-C
+    :return: the evaluations, if any
+    """
+    args = request.args
+    evaluation = None
+    if eval_env is not None:
+        normalized = run_value(request.settings, "normalize") is not None
+        keep = SaveNormalization(folder.path / "best_vecnormalize.npz") if normalized else None
+        evaluation = Evaluation(eval_env, folder.path, args.eval_freq, args.eval_episodes, stop, keep, args.verbose > 0)
+    if args.verbose > 0:
+        say(f"training {args.algo} on {request.env_id} for {request.n_timesteps:,} agent steps, seed {request.seed}")
+        say(f"run folder: {folder.path}")
+    interval = {"log_interval": args.log_interval} if args.log_interval > 0 else {}
+    callbacks = make_callbacks(request, folder, stop, evaluation)
+    with suppress(KeyboardInterrupt):  # a second Ctrl-C; the model is saved all the same
+        model.learn(request.n_timesteps, callback=callbacks, reset_num_timesteps=args.trained_agent is None, **interval)
+    return evaluation
+
+
+def save(request: Request, model: BaseAlgorithm, folder: RunFolder) -> None:
+    """
+    Save the last model, its normalization, and the replay buffer if asked for.
+
+    :param request: the run
+    :param model: what learned
+    :param folder: the run's folder
+    """
+    model.save(folder.last_model)
+    assert model.env is not None
+    save_normalization(folder.path / "vecnormalize.npz", model.env)
+    if request.args.save_replay_buffer:
+        model.save_replay_buffer(folder.replay_buffer)  # type: ignore[attr-defined]
+
+
+def report(request: Request, folder: RunFolder, evaluation: Evaluation | None, stop: StopRequest) -> None:
+    """
+    Say how it went and where everything is.
+
+    :param request: the run
+    :param folder: its folder
+    :param evaluation: the evaluations, if any
+    :param stop: whether it was stopped early
+    """
+    if stop.requested:
+        say("stopped early; the model is saved")
+    if evaluation is not None and evaluation.evaluations_results:
+        results, steps = evaluation.evaluations_results, evaluation.evaluations_timesteps
+        say(f"last evaluation: {describe_returns(results[-1])} at {steps[-1]:,} agent steps")
+        best = int(np.argmax([np.mean(returns) for returns in results]))
+        say(f"best evaluation: {describe_returns(results[best])} at {steps[best]:,} agent steps")
+    files = {
+        "last model": folder.last_model,
+        "best model": folder.best_model,
+        "evaluations": folder.evaluations,
+        "learning curve": folder.curve,
+        "replay buffer": find_replay_buffer(folder.last_model) if request.args.save_replay_buffer else None,
+    }
+    for name, path in files.items():
+        if path is not None and path.exists():
+            say(f"{name}: {path}")
+
+
+def _draw(folder: RunFolder) -> None:
+    """A run that learned something is worth more than its picture: without one, say why and go on."""
+    try:
+        plot_run(folder.path, folder.curve)
+    except UserError as error:
+        say(f"no learning curve: {error}")
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """
+    ``sbbatch train``.
+
+    :param argv: arguments (``None``: those of the process)
+    :return: exit code
+    """
+    return run(read_request(argv))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

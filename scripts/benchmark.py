@@ -1,0 +1,3 @@
+from sbbatch.zoo.benchmark import main
+
+raise SystemExit(main())

@@ -1,0 +1,3 @@
+from sbbatch.zoo.enjoy import main
+
+raise SystemExit(main())

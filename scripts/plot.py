@@ -1,0 +1,3 @@
+from sbbatch.zoo.plot import main
+
+raise SystemExit(main())

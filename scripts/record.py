@@ -1,0 +1,3 @@
+from sbbatch.zoo.record import main
+
+raise SystemExit(main())

@@ -1,0 +1,3 @@
+from sbbatch.zoo.train import main
+
+raise SystemExit(main())

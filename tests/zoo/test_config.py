@@ -1,0 +1,253 @@
+"""From YAML and command line to settings: precedence, types, and one sentence for every mistake."""
+
+import pytest
+from torch import nn
+
+from sbbatch.errors import UserError
+from sbbatch.zoo import config
+from sbbatch.zoo.config import constructor_values, explicit_values, read_parameters, resolve, with_origin
+from sbbatch.zoo.reader import parse_yaml, read_command_line_value, read_literal, read_yaml
+from sbbatch.zoo.schema import keyword_arguments
+
+
+def yaml_file(tmp_path, text, name="my.yml"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def sentence(call, *args, **kwargs):
+    with pytest.raises(UserError) as caught:
+        call(*args, **kwargs)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("1e7", 1e7),
+        ("-2.5E+3", -2500.0),
+        ("!!float 1e6", 1e6),
+        ("1_000", 1000),
+        ("1:30", "1:30"),
+        ("2020-13-45", "2020-13-45"),
+        ("010", "010"),
+        ("yes", True),
+        ("~", None),
+        ("lin_2.5e-4", "lin_2.5e-4"),
+    ],
+)
+def test_plain_yaml_values_are_read_as_a_person_means_them(text, value):
+    assert parse_yaml(f"a: {text}", "my.yml") == {"a": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "my.yml: duplicate key a at lines 1 and 3"),
+        ("x:\n\ty: 1\n", "my.yml:2:1: tab used for indentation"),
+        ("x: [1,", "my.yml:1:7: not readable as YAML"),
+        ("x: !!python/object/apply:os.system [ls]", "my.yml:1:4: tag '!!python/object/apply:os.system' is not allowed"),
+        ("x: !mine 3", "tag '!mine' is not allowed"),
+        ("x: &x [*x]", "an alias contains itself"),
+        ("x: " + "[" * 5000, "nested too deeply"),
+        ("x: " + "9" * 5000, "cannot be read"),
+        ("x: 1\n---\nx: 2", "another document"),
+    ],
+)
+def test_yaml_that_is_wrong_or_dangerous_is_one_sentence(text, message):
+    assert message in sentence(parse_yaml, text, "my.yml")
+
+
+def test_a_bomb_of_anchors_is_refused_before_it_grows():
+    bomb = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    assert "aliases" in sentence(parse_yaml, bomb, "my.yml")
+
+
+def test_a_key_that_comes_in_through_a_merge_may_be_overridden():
+    text = "a: &a {p: 1, q: 2}\nx:\n  b: &b\n    <<: *a\n    p: 3\nc:\n  <<: *b\n  q: 4\n"
+    assert parse_yaml(text, "my.yml")["c"] == {"p": 3, "q": 4}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"- 1\n- 2\n", "got a list at the top level"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"#" * 300_000, "larger than"),
+    ],
+)
+def test_files_that_are_no_hyperparameter_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "my.yml"
+    path.write_bytes(content)
+    assert message in sentence(read_yaml, path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    assert "no such file" in sentence(read_yaml, tmp_path / "none.yml")
+    assert "cannot be read" in sentence(read_yaml, tmp_path)
+
+
+def test_literals_are_read_without_running_anything():
+    value = read_literal("dict(net_arch=[64, 64], activation_fn=nn.ReLU, x=(-1e-3, None, {'a': True}))", "k")
+    assert value == {"net_arch": [64, 64], "activation_fn": nn.ReLU, "x": (-1e-3, None, {"a": True})}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('ls')",
+        *("nn.Linear", "nn.ReLU()", "dict(**{})", "lambda: 1", "[x for x in y]", "1 + 1", "os.system", ""),
+        *("f'{x}'", "dict(a=1, a=2)", "(" * 4000, "9" * 5000, "{[]: 1}", "a\x00"),
+    ],
+)
+def test_whatever_is_no_literal_is_refused(text):
+    assert sentence(read_literal, text, "policy_kwargs").startswith("policy_kwargs: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("16", 16), ("1e-4", 1e-4), ("None", None), ("yes", True), ("'MlpPolicy'", "MlpPolicy"), ("lin_1e-3", "lin_1e-3")],
+)
+def test_command_line_values_are_read_like_the_zoo_reads_them(text, value):
+    assert read_command_line_value(text, "k") == value
+
+
+def test_parameters_need_a_colon():
+    assert read_parameters(["batch_size:16", "policy_kwargs:dict(net_arch=[64])"])["batch_size"] == 16
+    assert "did you mean batch_size:16?" in sentence(read_parameters, ["batch_size=16"])
+    assert "given twice" in sentence(read_parameters, ["gamma:0.9", "gamma:0.8"])
+
+
+LAYERS = """
+default: {gamma: 0.5, batch_size: 11, tau: 0.5, n_timesteps: 10}
+atari: {batch_size: 12, tau: 0.6, train_freq: 7}
+ALE/Pong-v5: {tau: 0.7, train_freq: 8}
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "origin"),
+    [
+        ("buffer_size", 1_000_000, "class default"),
+        ("gamma", 0.5, "my.yml default"),
+        ("batch_size", 12, "my.yml atari"),
+        ("tau", 0.7, "my.yml ALE/Pong-v5"),
+        ("train_freq", 9, "command line"),
+    ],
+)
+def test_the_nearer_layer_wins_and_every_value_knows_its_origin(tmp_path, monkeypatch, key, value, origin):
+    monkeypatch.chdir(tmp_path)
+    yaml_file(tmp_path, LAYERS)
+    setting = resolve("dqn", "ALE/Pong-v5", {"train_freq": 9}, config.Path("my.yml"))[key]
+    assert (setting.value, setting.origin) == (value, origin)
+
+
+def test_the_suite_of_atari_is_not_used_elsewhere(tmp_path):
+    settings = resolve("dqn", "CartPole-v1", {}, yaml_file(tmp_path, LAYERS))
+    assert settings["batch_size"].value == 11
+
+
+def test_a_section_counts_for_every_spelling_of_its_game(tmp_path):
+    path = yaml_file(tmp_path, "PongNoFrameskip-v4: {n_timesteps: 5, batch_size: 3}")
+    assert resolve("dqn", "ALE/Pong-v5", {}, path)["batch_size"].value == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("batch_size: sixteen", "CartPole-v1 batch_size: got str 'sixteen', expected an int"),
+        ("batch_size: true", "batch_size: got bool True, expected an int"),
+        ("batch_size: 32.0", "got float 32.0, expected an int; did you mean 32?"),
+        ("buffer_size: 1e4", "did you mean 10000?"),
+        ("gamma: yes", "gamma: got bool True, expected a number"),
+        ("gamma: .nan", "gamma: got nan, expected a finite number"),
+        ("prioritized: 1", "prioritized: got int 1, expected true or false"),
+        ("learning_rate: cosine_1e-4", "unknown schedule 'cosine'"),
+        ("learning_rate: fast", "got str 'fast', expected a number or a schedule"),
+        ("learning_strats: 5", "unknown key 'learning_strats'; did you mean 'learning_starts'?"),
+        ("frame_stak: 4", "unknown key 'frame_stak'; did you mean 'frame_stack'?"),
+        ("n_timesteps: -300", "n_timesteps: got -300, expected an int >= 1"),
+        ("n_timesteps: .nan", "n_timesteps: got float nan"),
+        ("env_wrapper: nosuch.module.X", "are not supported yet"),
+        ("callback: [{subprocess.Popen: {args: [ls]}}]", "are not supported yet"),
+        ("policy: MlpPolcy", "did you mean 'MlpPolicy'?"),
+        ("policy: 3", "policy: got int 3, expected text"),
+        ("policy_kwargs: 3", "policy_kwargs: got int 3, expected a mapping"),
+        ("policy_kwargs: dict(activation_fn=nn.Relu)", "'nn.Relu' is not allowed"),
+        ("policy_kwargs: {activation_fn: nn.Relu}", "did you mean 'nn.ReLU'?"),
+        ("normalize: {norm_ops: true}", "did you mean 'norm_obs'?"),
+        ("replay_buffer_class: MyBuffer", "replay_buffer_class: got str 'MyBuffer'"),
+        ("seed: 3", "unknown key 'seed'"),
+    ],
+)
+def test_wrong_settings_name_file_section_key_and_remedy(tmp_path, line, message):
+    path = yaml_file(
+        tmp_path, f"CartPole-v1:\n  policy: MlpPolicy\n  {line}\n".replace("  policy: MlpPolicy\n  pol", "  pol")
+    )
+    text = sentence(resolve, "dqn", "CartPole-v1", {"n_timesteps": 10} if "n_timesteps" not in line else {}, path)
+    assert message in text
+    assert text.startswith(f"{path} CartPole-v1")
+
+
+def test_a_section_that_is_no_mapping_and_a_missing_length_are_refused(tmp_path):
+    assert "expected a mapping" in sentence(resolve, "dqn", "CartPole-v1", {}, yaml_file(tmp_path, "CartPole-v1: 3"))
+    assert "missing key n_timesteps" in sentence(resolve, "dqn", "CartPole-v1", {}, yaml_file(tmp_path, "x: {}"))
+    assert "did you mean 'qrdqn'?" in sentence(resolve, "qrdnq", "CartPole-v1")
+
+
+def test_a_file_of_the_zoo_is_read(tmp_path):
+    text = """
+CartPole-v1:
+  n_timesteps: !!float 5e4
+  policy: 'MlpPolicy'
+  learning_rate: lin_2.3e-3
+  train_freq: [1, episode]
+  normalize: "{'norm_obs': True, 'norm_reward': False}"
+  policy_kwargs: "dict(net_arch=[256, 256], activation_fn=nn.Tanh)"
+"""
+    settings = resolve("dqn", "CartPole-v1", {}, yaml_file(tmp_path, text))
+    values = constructor_values(settings)
+    assert settings["n_timesteps"].value == 50_000
+    assert values["learning_rate"](0.5) == pytest.approx(2.3e-3 / 2)
+    assert values["train_freq"] == (1, "episode")
+    assert values["policy_kwargs"]["activation_fn"] is nn.Tanh
+    assert settings["normalize"].value == {"norm_obs": True, "norm_reward": False}
+    assert explicit_values(settings)["learning_rate"] == "lin_2.3e-3"
+
+
+def test_a_constructors_complaint_is_told_with_the_values_origin(tmp_path):
+    settings = resolve("dqn", "CartPole-v1", {}, yaml_file(tmp_path, "CartPole-v1: {batch_size: 0, n_timesteps: 5}"))
+    text = with_origin("batch_size: got 0, expected an int >= 1", settings)
+    assert text.endswith("my.yml CartPole-v1 batch_size: got 0, expected an int >= 1")
+    assert with_origin("gamma: got 2", settings) == "gamma: got 2"
+
+
+@pytest.mark.parametrize("algo", list(config.algorithms()))
+def test_every_packaged_file_resolves_and_holds_real_arguments_only(algo):
+    for env_id in ("CartPole-v1", "ALE/Pong-v5"):
+        settings = resolve(algo, env_id)
+        known = keyword_arguments(config.require_algorithm(algo))
+        assert set(constructor_values(settings)) <= set(known)
+    assert resolve(algo, "ALE/Pong-v5", {"batch_size": 8})["batch_size"].value == 8
+
+
+class _Base:
+    def __init__(self, a: int, b: "float | None" = None, *, c: bool = True) -> None: ...
+
+
+class _Child(_Base):
+    def __init__(self, a: str = "x", **kwargs) -> None: ...
+
+
+def test_keyword_arguments_follow_kwargs_to_the_base_class():
+    found = keyword_arguments(_Child)
+    assert {name: argument.kinds for name, argument in found.items()} == {
+        "a": ("str",),
+        "b": ("float", "None"),
+        "c": ("bool",),
+    }

@@ -1,0 +1,83 @@
+"""Run folders: the zoo's layout, never shared, refused in one sentence when they cannot be written."""
+
+import errno
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sbbatch.errors import UserError
+from sbbatch.zoo import folders
+from sbbatch.zoo.folders import create_run_folder, describe_run, find_run, folder_name, latest_run_number
+from sbbatch.zoo.reader import read_yaml
+
+
+def test_the_layout_is_the_zoos(tmp_path):
+    run = create_run_folder(tmp_path, "qrdqn", "ALE/Breakout-v5")
+    assert run.path == tmp_path / "qrdqn" / "ALE-Breakout-v5_1"
+    assert run.parameters == run.path / "ALE-Breakout-v5"
+    assert run.last_model == run.path / "ALE-Breakout-v5.zip"
+    assert run.best_model == run.path / "best_model.zip"
+    assert run.number == 1
+
+
+def test_slashes_and_colons_never_make_folders():
+    assert folder_name("ALE/Breakout-v5") == "ALE-Breakout-v5"
+    assert folder_name("module:Env-v0") == "module-Env-v0"
+
+
+def test_the_next_run_gets_the_next_number(tmp_path):
+    for number in (1, 2, 3):
+        assert create_run_folder(tmp_path, "dqn", "CartPole-v1").number == number
+    (tmp_path / "dqn" / "CartPole-v1_7").mkdir()
+    assert create_run_folder(tmp_path, "dqn", "CartPole-v1").number == 8
+    assert latest_run_number(tmp_path, "dqn", "CartPole-v1") == 8
+    assert latest_run_number(tmp_path, "dqn", "Acrobot-v1") == 0
+
+
+def test_runs_that_start_at_once_never_share_a_folder(tmp_path):
+    with ThreadPoolExecutor(16) as pool:
+        runs = list(pool.map(lambda _: create_run_folder(tmp_path, "dqn", "CartPole-v1").path, range(48)))
+    assert len(set(runs)) == 48
+
+
+def test_a_uuid_is_appended_and_found_again(tmp_path):
+    unique = "123e4567-e89b-12d3-a456-426614174000"
+    run = create_run_folder(tmp_path, "dqn", "CartPole-v1", unique)
+    assert run.path.name == f"CartPole-v1_1_{unique}"
+    assert find_run(tmp_path, "dqn", "CartPole-v1").path == run.path
+    assert create_run_folder(tmp_path, "dqn", "CartPole-v1").number == 2
+
+
+def test_what_is_written_down_loads_as_plain_yaml(tmp_path):
+    run = create_run_folder(tmp_path, "dqn", "CartPole-v1")
+    describe_run(run, {"learning_rate": 1e-5, "train_freq": (1, "step")}, {"folder": tmp_path}, ["train.py", "a b"])
+    assert read_yaml(run.parameters / "config.yml") == {"learning_rate": 1e-5, "train_freq": [1, "step"]}
+    assert read_yaml(run.parameters / "args.yml") == {"folder": str(tmp_path)}
+    assert (run.parameters / "command.txt").read_text() == "train.py 'a b'\n"
+
+
+def test_a_missing_run_names_those_that_exist(tmp_path):
+    with pytest.raises(UserError, match="no run of dqn on CartPole-v1"):
+        find_run(tmp_path, "dqn", "CartPole-v1")
+    create_run_folder(tmp_path, "dqn", "CartPole-v1")
+    with pytest.raises(UserError, match=r"run 5 of dqn on CartPole-v1 does not exist.*runs there: 1"):
+        find_run(tmp_path, "dqn", "CartPole-v1", 5)
+
+
+def test_a_file_on_the_way_is_named(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match="taken is a file, not a folder"):
+        create_run_folder(tmp_path / "taken" / "logs", "dqn", "CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(errno.EROFS, "read-only"), (errno.ENOSPC, "no space"), (errno.EACCES, "permission denied")],
+)
+def test_the_operating_systems_reason_becomes_one_sentence(tmp_path, monkeypatch, code, reason):
+    def refuse(*_):
+        raise OSError(code, "refused")
+
+    monkeypatch.setattr(folders, "_write_and_sync", refuse)
+    with pytest.raises(UserError, match=reason):
+        create_run_folder(tmp_path, "dqn", "CartPole-v1")

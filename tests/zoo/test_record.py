@@ -1,0 +1,68 @@
+"""A recorded game shows the agent what it was trained on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sbbatch.envs.ale import make_ale_vec_env
+from sbbatch.envs.atari import get_protocol
+from sbbatch.errors import UserError
+from sbbatch.zoo import record
+from sbbatch.zoo.evaluate import RandomPlayer
+from sbbatch.zoo.record import RecordedGame, ThinningFrames, write_gif
+
+
+def test_the_screens_are_those_of_training():
+    protocol = replace(get_protocol("dopamine"), sticky_actions=0.0)
+    vector = make_ale_vec_env("Breakout", 1, protocol=protocol, training=False)
+    game = RecordedGame("ALE/Breakout-v5", None, protocol)
+    np.testing.assert_array_equal(game.reset(), vector.reset()[0])
+    for action in np.random.default_rng(0).integers(4, size=60):
+        observation, reward, _ = game.step(int(action))
+        observations, rewards, _, _ = vector.step(np.array([action]))
+        np.testing.assert_array_equal(observation, observations[0])
+        assert reward == rewards[0]
+
+
+def test_a_game_becomes_a_gif(tmp_path):
+    vector = make_ale_vec_env("Pong")
+    out = tmp_path / "sub" / "game.gif"
+    _, steps = record.record(RandomPlayer(vector.action_space, 1, 0), "Pong", out, max_steps=20)
+    assert steps == 20
+    with Image.open(out) as image:
+        assert image.size == (160, 210)
+        assert image.n_frames > 1
+
+
+def test_frames_thin_out_evenly_in_a_long_game():
+    class Counter:
+        shown = 0
+
+        def frame(self):
+            return self.shown
+
+    frames, counter = ThinningFrames(4), Counter()
+    for counter.shown in range(20):
+        frames.add(counter)
+    assert frames.frames == [0, 8, 16]
+    assert frames.stride == 8
+
+
+def test_a_gif_that_would_be_too_large_is_thinned(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)
+    monkeypatch.setattr(record, "MAX_GIF_BYTES", 20_000)
+    write_gif(list(noise), tmp_path / "a.gif")
+    assert (tmp_path / "a.gif").stat().st_size <= 20_000
+
+
+def test_a_model_of_another_game_is_refused(tmp_path):
+    class Model(RandomPlayer):
+        observation_space = make_ale_vec_env("Pong").observation_space
+
+        def __init__(self):
+            self.action_space = make_ale_vec_env("Pong").action_space
+
+    with pytest.raises(UserError, match="the model has the actions"):
+        record.record(Model(), "Breakout", tmp_path / "a.gif")

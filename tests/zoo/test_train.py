@@ -1,0 +1,296 @@
+"""The commands as a user types them: what they leave behind, and how they refuse."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sbbatch.envs.make import canonical_id
+from sbbatch.errors import UserError
+from sbbatch.zoo import cli, enjoy, train
+from sbbatch.zoo.build import load_normalization, make_env, save_normalization
+from sbbatch.zoo.callbacks import StopRequest
+from sbbatch.zoo.evaluate import evaluate_random
+from sbbatch.zoo.progress import Speed, progress_text
+from sbbatch.zoo.reader import read_yaml
+
+REPOSITORY = Path(train.__file__).parents[2]
+
+SHORT = ["-n", "300", "--seed", "3", "--eval-episodes", "1", "--num-threads", "1"]
+PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]
+
+
+@pytest.fixture
+def logs(tmp_path):
+    return tmp_path / "logs"
+
+
+def cartpole(logs, *more, algo="dqn"):
+    words = ["--algo", algo, "--env", "CartPole-v1", "-f", str(logs), *SHORT, "--eval-freq", "150", *more]
+    return train.main([*words, *PARAMS] if "-params" not in more else words)
+
+
+def refusal(capsys, main, *words):
+    assert main(list(words)) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("sbbatch: error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize("algo", ["dqn", "qrdqn"])
+def test_a_run_leaves_the_zoos_files(logs, algo, capsys):
+    assert cartpole(logs, algo=algo) == 0
+    folder = logs / algo / "CartPole-v1_1"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    inner = {f"CartPole-v1/{name}" for name in ("args.yml", "command.txt", "config.yml")}
+    outer = {"CartPole-v1.zip", "best_model.zip", "evaluations.npz", "progress.csv", "0.monitor.csv"}
+    assert files == inner | outer | {"learning_curve.png"}
+    assert str(folder / "CartPole-v1.zip") in capsys.readouterr().out
+    with np.load(folder / "evaluations.npz") as arrays:
+        assert arrays["timesteps"][0] == 150
+        assert arrays["timesteps"][-1] == 304  # 300 rounded up to whole updates of 16 steps
+
+
+def test_a_run_can_be_repeated_from_what_it_wrote_down(logs):
+    assert cartpole(logs) == 0
+    assert cartpole(logs) == 0
+    inner = "CartPole-v1/config.yml"
+    assert read_yaml(logs / "dqn/CartPole-v1_1" / inner) == read_yaml(logs / "dqn/CartPole-v1_2" / inner)
+    first, second = (np.load(logs / f"dqn/CartPole-v1_{n}/evaluations.npz") for n in (1, 2))
+    assert first["results"].tolist() == second["results"].tolist()
+
+
+def test_a_model_goes_on_where_it_ended(logs, capsys):
+    assert cartpole(logs, "--save-replay-buffer") == 0
+    model = logs / "dqn/CartPole-v1_1/CartPole-v1.zip"
+    assert cartpole(logs, "-i", str(model)) == 0
+    assert "replay_buffer.npz" in capsys.readouterr().out
+    with np.load(logs / "dqn/CartPole-v1_2/evaluations.npz") as arrays:
+        assert arrays["timesteps"][0] == 304 + 150
+
+
+def test_a_model_of_another_algorithm_or_environment_is_refused(logs, capsys, tmp_path):
+    assert cartpole(logs) == 0
+    model = logs / "dqn/CartPole-v1_1/CartPole-v1.zip"
+    capsys.readouterr()
+    common = ["-n", "300", "-f", str(logs), "-i", str(model)]
+    assert "QRDQN" in refusal(capsys, train.main, "--algo", "qrdqn", "--env", "CartPole-v1", *common)
+    refusal(capsys, train.main, "--algo", "dqn", "--env", "Acrobot-v1", *common)
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(model.read_bytes()[:5000])
+    common[-1] = str(cut)
+    assert "truncated" in refusal(capsys, train.main, "--algo", "dqn", "--env", "CartPole-v1", *common)
+    assert not (logs / "qrdqn").exists()
+
+
+def test_checkpoints_come_with_their_replay_buffer(logs):
+    assert cartpole(logs, "--save-freq", "120", "--save-replay-buffer", "--eval-freq", "-1") == 0
+    folder = logs / "dqn/CartPole-v1_1"
+    model = folder / "rl_model_128_steps.zip"
+    assert model.exists()
+    assert train.find_replay_buffer(model) == folder / "rl_model_replay_buffer_128_steps.npz"
+    assert train.find_replay_buffer(folder / "best_model.zip") is None
+    assert not (folder / "evaluations.npz").exists()
+
+
+def test_several_environments_are_counted_in_agent_steps(logs):
+    assert cartpole(logs, "--n-envs", "4", "--eval-freq", "100") == 0
+    with np.load(logs / "dqn/CartPole-v1_1/evaluations.npz") as arrays:
+        assert arrays["timesteps"].tolist()[:3] == [100, 200, 300]
+
+
+def test_a_normalized_run_is_played_with_its_own_statistics(logs, capsys):
+    more = ["-params", "normalize:True", *PARAMS[1:]]
+    assert cartpole(logs, *more) == 0
+    folder = logs / "dqn/CartPole-v1_1"
+    assert (folder / "vecnormalize.npz").exists()
+    assert (folder / "best_vecnormalize.npz").exists()
+    assert enjoy.main(["--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "-n", "2", "--load-best"]) == 0
+    assert "2 games" in capsys.readouterr().out
+
+
+def test_statistics_survive_saving_and_refuse_other_files(tmp_path):
+    env = make_env("CartPole-v1", seed=0, normalize={})
+    env.reset()
+    for _ in range(5):
+        env.step([0])
+    save_normalization(tmp_path / "v.npz", env)
+    fresh = make_env("CartPole-v1", normalize={}, training=False)
+    load_normalization(tmp_path / "v.npz", fresh)
+    assert fresh.obs_rms.mean.tolist() == env.obs_rms.mean.tolist()
+    (tmp_path / "v.npz").write_bytes(b"no")
+    with pytest.raises(UserError, match="not the statistics"):
+        load_normalization(tmp_path / "v.npz", fresh)
+
+
+def test_a_trained_agent_is_found_again_and_played(logs, capsys):
+    assert cartpole(logs) == 0
+    for more in ([], ["--load-best"], ["--exp-id", "1"]):
+        assert enjoy.main(["--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "-n", "2", *more]) == 0
+    assert "2 games" in capsys.readouterr().out
+    assert "run 4" in refusal(
+        capsys, enjoy.main, "--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "--exp-id", "4"
+    )
+
+
+def test_an_atari_run_plays_whole_games_with_raw_rewards(logs, capsys):
+    words = ["--algo", "qrdqn", "--env", "breakout", "-f", str(logs), "-n", "200", "--seed", "0", "--batch-size", "8"]
+    limits = ["--eval-freq", "200", "--eval-episodes", "2", "--eval-max-steps", "30", "--num-threads", "1"]
+    params = ["-params", "learning_starts:190", "buffer_size:1000", "policy_kwargs:{'n_quantiles': 20}"]
+    assert train.main([*words, *limits, *params]) == 0
+    folder = logs / "qrdqn" / "ALE-Breakout-v5_1"
+    assert (folder / "ALE-Breakout-v5.zip").exists()
+    config = read_yaml(folder / "ALE-Breakout-v5" / "config.yml")
+    assert (config["batch_size"], config["atari_protocol"]) == (8, "dopamine")
+    with np.load(folder / "evaluations.npz") as arrays:
+        assert arrays["ep_lengths"].tolist() == [[30, 30]]
+
+
+def test_a_random_player_is_repeatable():
+    first, second = (evaluate_random("CartPole-v1", n_episodes=3, seed=5) for _ in range(2))
+    assert first == second
+    assert len(first) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--algo", "qrdnq"], "unknown algorithm 'qrdnq'; did you mean 'qrdqn'?"),
+        (["--env", "CartPol-v1"], "did you mean 'CartPole-v1'?"),
+        (["--env", "ALE/Breakuot-v5"], "did you mean 'ALE/Breakout-v5'?"),
+        (["--env", "pongg"], "did you mean 'pong'?"),
+        (["--env", "nothing-like-it"], "expected an id such as"),
+        (["--batchsize", "3"], "unknown option '--batchsize'; did you mean '--batch-size'?"),
+        (["--batch-size", "0"], "batch_size: got 0, expected an int >= 1"),
+        (["--batch-size", "-4"], "batch_size: got -4, expected an int >= 1"),
+        (["--batch-size", "16.5"], "batch_size: got float 16.5, expected an int"),
+        (["--batch-size", "sixteen"], "batch_size: got str 'sixteen', expected an int"),
+        (["--batch-size", "200000"], "batch_size: got 200000"),
+        (["--batch-size", "8", "-params", "batch_size:9"], "batch_size is given twice"),
+        (["--n-steps", "0"], "n_steps: got 0, expected an int >= 1"),
+        (["--n-envs", "0"], "n_envs: got 0, expected an int >= 1"),
+        (["-n", "0"], "got 0, expected an int >= 1 or -1"),
+        (["-n", "1e5"], "did you mean 100000?"),
+        (["-n", "500"], "learning_starts 1000 >= n_timesteps 500: no update would happen"),
+        (["--eval-episodes", "0"], "--eval-episodes: got 0"),
+        (["-params", "batch_size=16"], "did you mean batch_size:16?"),
+        (["-params", "learning_strats:5"], "did you mean 'learning_starts'?"),
+        (["-params", "buffer_size:1000000000000"], "buffer_size: got 1000000000000"),
+        (["-params", "policy_kwargs:dict(net_arhc=[3])"], "did you mean 'net_arch'?"),
+        (["-conf", "none.yml"], "no such file: none.yml"),
+        (["-i", "none.zip"], "no such model file: none.zip"),
+        (["--device", "gpu!"], "--device: got 'gpu!'"),
+        (["--protocol", "sb3"], "CartPole-v1 is no Atari game"),
+        (["--env", "ALE/Pong-v5", "--protocol", "sb4"], "did you mean 'sb3'?"),
+        (["--env", "ALE/Pong-v5", "-params", "frame_stack:3"], "frame_stack: got 3"),
+        (["--env", "Pendulum-v1", "-n", "300"], "Discrete"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_no_folder(logs, capsys, words, message):
+    algo = [] if "--algo" in words else ["--algo", "dqn"]
+    assert message in refusal(capsys, train.main, *algo, "-f", str(logs), *words)
+    assert not logs.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert "is a file, not a folder" in refusal(capsys, train.main, "--algo", "dqn", "-f", str(tmp_path / "file"))
+
+
+def test_a_bug_keeps_its_traceback():
+    @cli.guarded
+    def broken(argv=None):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken([])
+
+
+def test_a_full_disk_is_one_sentence(capsys):
+    @cli.guarded
+    def full(argv=None):
+        raise OSError(28, "No space left on device", "model.zip")
+
+    assert full([]) == 2
+    assert "cannot write model.zip: No space left on device" in capsys.readouterr().err
+
+
+def test_the_command_knows_its_sub_commands(capsys):
+    assert cli.main([]) == 0
+    assert "train" in capsys.readouterr().out
+    assert "did you mean 'train'?" in refusal(capsys, cli.main, "trian")
+    assert "did you mean 'qrdqn'?" in refusal(capsys, cli.main, "train", "--algo", "qrdn")
+
+
+def test_environment_ids_have_one_spelling():
+    assert canonical_id("BreakoutNoFrameskip-v4") == canonical_id("breakout") == "ALE/Breakout-v5"
+    assert canonical_id("CartPole-v1") == "CartPole-v1"
+
+
+def test_ctrl_c_saves_says_where_and_exits_with_130(logs, capsys):
+    def interrupt():
+        # The run's monitor file appears when learning begins.
+        while not list(logs.glob("dqn/*/0.monitor.csv")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert cartpole(logs, "-n", "1000000", "--eval-freq", "-1") == 130
+    out = capsys.readouterr().out
+    assert "stopped early" in out
+    assert str(logs / "dqn/CartPole-v1_1/CartPole-v1.zip") in out
+    assert (logs / "dqn/CartPole-v1_1/CartPole-v1.zip").exists()
+
+
+def test_a_second_ctrl_c_interrupts_at_once():
+    before = signal.getsignal(signal.SIGINT)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.exit_code == 130
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def run_script(*words):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    script = [sys.executable, str(REPOSITORY / "scripts" / "train.py")]
+    return subprocess.run([*script, *words], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_the_script_exits_with_2_and_without_a_traceback():
+    done = run_script("--algo", "qrdnq")
+    assert done.returncode == 2
+    assert done.stderr == "sbbatch: error: unknown algorithm 'qrdnq'; did you mean 'qrdqn'?\n"
+
+
+def test_sigterm_saves_as_well(tmp_path):
+    logs = tmp_path / "logs"
+    words = ["--algo", "dqn", "-f", str(logs), "-n", "1000000", "--eval-freq", "-1", *PARAMS]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    script = str(REPOSITORY / "scripts" / "train.py")
+    process = subprocess.Popen([sys.executable, script, *words], env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while not list(logs.glob("dqn/*/0.monitor.csv")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) == 143
+    assert (logs / "dqn/CartPole-v1_1/CartPole-v1.zip").exists()
+
+
+def test_the_time_left_follows_the_last_minute_only():
+    speed = Speed(0, now=0.0)
+    assert speed.update(1000, now=1.0) == 1000
+    assert speed.update(2000, now=70.0) == pytest.approx(1000 / 69)
+
+
+def test_the_progress_line_says_what_it_shows():
+    assert progress_text(142.4, 12.34, 8, 61.9) == "142 steps/s, return 12.3, batch 8, 0:01:01 left"
+    assert "return -" in progress_text(1.0, None, None, 0.0)
