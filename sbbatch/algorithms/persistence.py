@@ -137,6 +137,16 @@ def _read_attributes(file: Path | io.BufferedIOBase) -> dict[str, Any]:
     return attributes
 
 
+def trained_environment(path: Path) -> str | None:
+    """
+    :param path: a model file
+    :return: id of the environment it was trained in, ``None`` if the file does not tell
+    :raises InvalidValue: a damaged file
+    """
+    check_zip(path, "model")
+    return _read_attributes(path).get("env_id")
+
+
 def _check_spaces(saved: dict[str, Any], env: Any) -> None:
     """Compare what the file tells in plain text; SB3 compares the spaces themselves afterwards."""
     facts = {

@@ -16,9 +16,10 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
+from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
-from sbbatch.envs.make import canonical_id
+from sbbatch.envs.make import canonical_id, id_of
 from sbbatch.errors import InvalidValue, UserError
 from sbbatch.files import atomic_write, find_file
 from sbbatch.zoo.config import COMMAND_LINE, Settings, constructor_values, run_value, with_origin
@@ -138,6 +139,9 @@ def load_model(
     :param device: torch device
     :param seed: a new seed (``None``: the model's own)
     """
+    trained_in = trained_environment(path)
+    if trained_in is not None and trained_in != id_of(env):
+        raise InvalidValue(f"{path}: was trained in {trained_in}, not in {id_of(env)}; give --env {trained_in}")
     named = {key: value for key, value in constructor_values(settings).items() if settings[key].origin == COMMAND_LINE}
     named.pop("policy_kwargs", None)
     try:

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
-from sbbatch.errors import InvalidValue, UserError, did_you_mean
+from sbbatch.errors import InvalidValue, NumericalError, UserError, did_you_mean
 
 USER_ERROR = 2
+NUMERICAL_ERROR = 3  # so that a tuner does not count the run as a result
 INTERRUPTED = 130
 
 # name -> what it does; each is the module sbbatch.zoo.<name>, imported only when it is asked for.
@@ -21,6 +22,7 @@ COMMANDS = {
     "enjoy": "play games with a trained agent and print its score",
     "record": "play one game with a trained agent and write a GIF",
     "plot": "draw the learning curve of a run",
+    "quickstart": "train, compare with a random policy, draw and record, in minutes",
     "benchmark": "measure speed and memory beside SB3 and sb3-contrib",
 }
 
@@ -33,7 +35,8 @@ class Main(Protocol):
 
 def guarded(main: Main) -> Main:
     """
-    Turn a user's mistake into one sentence on standard error and exit code 2; anything else keeps its traceback.
+    Turn a user's mistake into one sentence on standard error and exit code 2, and numbers that became NaN or infinite
+    into one and exit code 3; anything else keeps its traceback.
 
     :param main: the command
     """
@@ -44,6 +47,8 @@ def guarded(main: Main) -> Main:
             return main(argv)
         except UserError as error:
             return _complain(str(error))
+        except NumericalError as error:
+            return _complain(str(error), NUMERICAL_ERROR)
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
             return INTERRUPTED
@@ -56,9 +61,9 @@ def guarded(main: Main) -> Main:
     return run
 
 
-def _complain(sentence: str) -> int:
+def _complain(sentence: str, exit_code: int = USER_ERROR) -> int:
     print(f"sbbatch: error: {sentence}", file=sys.stderr)
-    return USER_ERROR
+    return exit_code
 
 
 class Parser(argparse.ArgumentParser):
@@ -120,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print("usage: sbbatch <command> [options]\n\ncommands:")
         for name, text in COMMANDS.items():
-            print(f"  {name:<8} {text}")
+            print(f"  {name:<11} {text}")
         print("\n`sbbatch <command> --help` lists its options.")
         return 0
     if words[0] in ("-V", "--version"):

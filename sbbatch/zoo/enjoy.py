@@ -65,7 +65,7 @@ def enjoy(
     env = run_env(env_id, cls, settings, seed, False, n_envs or min(n_episodes, 8), max_steps)
     try:
         load_normalization(run.path / ("best_vecnormalize.npz" if load_best else "vecnormalize.npz"), env)
-        model = cls.load(path, env=env, device=device)
+        model = cls.load(path, device=device)  # without the environments: it needs no replay memory to play
         print(f"playing {path}")
         return evaluate_returns(model, env, n_episodes)
     finally:

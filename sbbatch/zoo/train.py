@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import uuid
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from stable_baselines3.common.logger import (
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.envs.atari import atari_game
-from sbbatch.errors import InvalidValue, UserError
+from sbbatch.errors import InvalidValue, NumericalError, UserError
 from sbbatch.zoo.build import (
     SaveNormalization,
     load_model,
@@ -206,8 +205,13 @@ def learn(
         say(f"run folder: {folder.path}")
     interval = {"log_interval": args.log_interval} if args.log_interval > 0 else {}
     callbacks = make_callbacks(request, folder, stop, evaluation)
-    with suppress(KeyboardInterrupt):  # a second Ctrl-C; the model is saved all the same
+    try:
         model.learn(request.n_timesteps, callback=callbacks, reset_num_timesteps=args.trained_agent is None, **interval)
+    except KeyboardInterrupt:  # a second Ctrl-C; the model is saved all the same
+        pass
+    except NumericalError as error:
+        kept = sorted(folder.path.glob("*.zip"), key=lambda path: path.stat().st_mtime)
+        raise NumericalError(f"{error}; {f'last good model: {kept[-1]}' if kept else 'no model was saved'}") from error
     return evaluation
 
 

@@ -1,0 +1,65 @@
+"""``sbbatch quickstart``: the main job from end to end, on a real game and in minutes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sbbatch.zoo import train
+from sbbatch.zoo.cli import Parser, guarded, whole_number
+from sbbatch.zoo.config import hyperparams_folder, require_algorithm, run_value
+from sbbatch.zoo.enjoy import enjoy, run_settings
+from sbbatch.zoo.evaluate import describe_returns, evaluate_random
+from sbbatch.zoo.folders import find_run
+from sbbatch.zoo.progress import say
+from sbbatch.zoo.record import record
+
+ALGO, ENV_ID = "qrdqn", "ALE/RoadRunner-v5"
+N_GAMES = 10
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """
+    Train QR-DQN with batch size 8, compare it with a random policy, draw its learning curve and record a game.
+
+    :param argv: arguments (``None``: those of the process)
+    :return: exit code
+    """
+    parser = Parser(
+        prog="sbbatch quickstart", description="Train QR-DQN with batch size 8 on an Atari game, in minutes."
+    )
+    parser.add_argument("-n", "--n-timesteps", type=whole_number(1), help="agent steps (default: hyperparams)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of everything")
+    parser.add_argument("-f", "--log-folder", type=Path, default=Path("logs"), help="where the run is kept")
+    args = parser.parse_args(argv)
+
+    start = time.monotonic()
+    words = ["--algo", ALGO, "--env", ENV_ID, "-f", str(args.log_folder), "--seed", str(args.seed)]
+    words += ["-conf", str(hyperparams_folder() / "quickstart.yml"), "--eval-freq", "-1"]
+    words += ["-n", str(args.n_timesteps)] if args.n_timesteps is not None else []
+    exit_code = train.main(words)
+    if exit_code != 0:
+        return exit_code
+
+    say(f"playing {N_GAMES} games with the trained agent and {N_GAMES} at random")
+    trained = enjoy(ALGO, ENV_ID, args.log_folder, n_episodes=N_GAMES, seed=args.seed + 1_000)
+    folder = find_run(args.log_folder, ALGO, ENV_ID)
+    protocol = run_value(run_settings(folder, ALGO, ENV_ID), "atari_protocol")
+    at_random = evaluate_random(ENV_ID, N_GAMES, args.seed + 1_000, protocol=protocol, n_envs=N_GAMES)
+    gif = folder.path / "game.gif"
+    model = require_algorithm(ALGO).load(folder.last_model)  # type: ignore[attr-defined]
+    record(model, ENV_ID, gif, seed=args.seed + 1_000, protocol=protocol)
+
+    minutes = (time.monotonic() - start) / 60
+    say(f"\ntrained agent: {describe_returns(trained)}")
+    say(f"random policy: {describe_returns(at_random)}")
+    say(f"difference:    {np.mean(trained) - np.mean(at_random):+.1f} raw return a game, after {minutes:.1f} minutes")
+    say(f"learning curve: {folder.curve}\ngame:           {gif}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

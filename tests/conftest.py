@@ -1,0 +1,10 @@
+"""Settings of the whole suite."""
+
+import pytest
+import torch as th
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread():
+    """Small networks are ten times slower when several threads share a busy core."""
+    th.set_num_threads(1)

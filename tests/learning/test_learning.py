@@ -1,0 +1,56 @@
+"""Agents learn: small real tasks solved within a stated budget, on every seed. Minutes each: `pytest -m slow`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from sbbatch import ALGORITHMS
+from sbbatch.envs.ale import make_ale_vec_env
+from sbbatch.zoo.build import make_env, make_model
+from sbbatch.zoo.config import hyperparams_folder, require_algorithm, resolve
+from sbbatch.zoo.evaluate import evaluate_random, evaluate_returns
+
+pytestmark = pytest.mark.slow
+
+
+class StopWhenSolved(BaseCallback):
+    """Plays whole games now and then, greedily, and stops at the first mean return that reaches the threshold."""
+
+    def __init__(self, env, threshold, every, n_games):
+        super().__init__()
+        self.env, self.threshold, self.every, self.n_games = env, threshold, every, n_games
+        self.solved_at = None
+
+    def _on_step(self):
+        if self.num_timesteps % self.every == 0:
+            mean_return, _ = evaluate_policy(self.model, self.env, n_eval_episodes=self.n_games, deterministic=True)
+            if mean_return >= self.threshold:
+                self.solved_at = self.num_timesteps
+        return self.solved_at is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_cartpole_is_solved_within_50_000_steps(algorithm, seed):
+    settings = resolve(algorithm, "CartPole-v1")
+    model = make_model(require_algorithm(algorithm), make_env("CartPole-v1", seed=seed), settings, seed, "cpu", 0)
+    stop = StopWhenSolved(make_env("CartPole-v1", seed=1_000 + seed, training=False), 475, every=1_000, n_games=20)
+    model.learn(50_000, callback=stop)
+    assert stop.solved_at is not None
+    print(f"{algorithm} seed {seed}: solved after {stop.solved_at} agent steps")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_quickstart_agent_beats_the_random_policy_clearly(seed):
+    game = "ALE/RoadRunner-v5"
+    settings = resolve("qrdqn", game, conf_file=Path(hyperparams_folder() / "quickstart.yml"))
+    env = make_env(game, protocol="atari100k", seed=seed)
+    model = make_model(require_algorithm("qrdqn"), env, settings, seed, "cpu", 0)
+    model.learn(settings["n_timesteps"].value)
+    trained = evaluate_returns(model, make_ale_vec_env("RoadRunner", 10, protocol="atari100k", seed=7, training=False), 10)
+    at_random = evaluate_random(game, 10, 7, protocol="atari100k", n_envs=10)
+    print(f"seed {seed}: trained {np.mean(trained)}, random {np.mean(at_random)}")
+    assert np.mean(trained) > 50 * np.mean(at_random) + 1_000

@@ -1,0 +1,469 @@
+"""The replay buffer's promises one by one, on transitions that say where they come from."""
+
+import json
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from reference_replay import DictEnv, ImageEnv, Stream, VectorEnv, frame, identity, per_sample
+
+from sbbatch.errors import InvalidType, InvalidValue
+from sbbatch.replay import FrameReplayBuffer, PrioritizedSampler, UniformSampler
+from sbbatch.replay.observations import ObservationMemory
+
+ACTIONS = spaces.Discrete(4)
+VECTOR = VectorEnv(0, None).space
+IMAGES = ImageEnv(0, None, 4).space
+ZEROS = np.zeros((1, 3, 5), dtype=np.uint8)
+TRUNCATED = {"TimeLimit.truncated": True}
+
+
+def make_buffer(space, buffer_size=50, n_envs=1, **kwargs):
+    return FrameReplayBuffer(buffer_size, space, ACTIONS, "cpu", n_envs, **({"gamma": 0.5, "seed": 0} | kwargs))
+
+
+def vector(number):
+    return np.array([[0, number, 0]], dtype=np.float32)
+
+
+def stack(*numbers):
+    """A stack of four frames of environment 0; 0 stands for an empty frame."""
+    return np.concatenate([frame(0, number, 1) if number else ZEROS for number in numbers])[None]
+
+
+def add(buffer, obs, next_obs, reward=0.0, done=False, info=None, action=0):
+    buffer.add(obs, next_obs, np.array([action]), np.array([reward]), np.array([done]), [info or {}])
+
+
+def fill(buffer, stream, n_steps):
+    for _ in range(n_steps):
+        buffer.add(*stream.step())
+    return buffer
+
+
+def by_number(buffer, n=400):
+    """``number of the observation -> (reward, number of the next observation, discount)``, environment 0."""
+    batch = buffer.sample(n)
+    rows = {}
+    for i in range(n):
+        number, following = (identity(per_sample(o, i))[1] for o in (batch.observations, batch.next_observations))
+        rows[number] = float(batch.rewards[i]), following, float(batch.discounts[i])
+    return rows
+
+
+def assert_same_batch(first, second):
+    np.testing.assert_array_equal(first.indices, second.indices)
+    for name in ("actions", "rewards", "discounts", "weights"):
+        assert th.equal(getattr(first, name), getattr(second, name)), name
+    for name in ("observations", "next_observations"):
+        one, other = getattr(first, name), getattr(second, name)
+        if not isinstance(one, dict):
+            one, other = {"": one}, {"": other}
+        assert one.keys() == other.keys()
+        assert all(th.equal(one[key], other[key]) for key in one), name
+
+
+# ----------------------------------------------------------------------------------------------------- n-step windows
+
+
+def test_a_termination_inside_the_window_ends_the_return():
+    # 1 -> 2 -> 3 | 4 -> 5, rewards 1, 10 | 100; gamma 0.5
+    buffer = make_buffer(VECTOR, n_steps=3)
+    add(buffer, vector(1), vector(2), 1.0)
+    add(buffer, vector(2), vector(3), 10.0, done=True)
+    add(buffer, vector(4), vector(5), 100.0)
+    # 1 + 0.5 * 10 = 6 and no bootstrap; 10 alone; 100 is the newest and bootstraps from 5
+    assert by_number(buffer) == {1: (6.0, 3, 0.0), 2: (10.0, 3, 0.0), 4: (100.0, 5, 0.5)}
+
+
+def test_a_truncation_inside_the_window_bootstraps_from_the_final_observation():
+    buffer = make_buffer(VECTOR, n_steps=3)
+    add(buffer, vector(1), vector(2), 1.0)
+    add(buffer, vector(2), vector(3), 10.0, done=True, info=TRUNCATED)
+    add(buffer, vector(4), vector(5), 100.0)
+    # two rewards: 0.5^2 = 0.25, from observation 3, which no transition starts from
+    assert by_number(buffer) == {1: (6.0, 3, 0.25), 2: (10.0, 3, 0.5), 4: (100.0, 5, 0.5)}
+
+
+def test_without_timeout_handling_a_truncation_counts_as_a_termination():
+    buffer = make_buffer(VECTOR, n_steps=3, handle_timeout_termination=False)
+    add(buffer, vector(1), vector(2), 1.0)
+    add(buffer, vector(2), vector(3), 10.0, done=True, info=TRUNCATED)
+    assert by_number(buffer) == {1: (6.0, 3, 0.0), 2: (10.0, 3, 0.0)}
+
+
+def test_the_newest_transitions_bootstrap_from_the_newest_observation_with_fewer_rewards():
+    buffer = make_buffer(VECTOR, n_steps=3)
+    for number in range(1, 5):
+        add(buffer, vector(number), vector(number + 1), 10.0**number)
+    # rewards 10, 100, 1000, 10000: 10 + 50 + 250 = 310; 100 + 500 + 2500; 1000 + 5000 (two); 10000 (one)
+    assert by_number(buffer) == {
+        1: (310.0, 4, 0.125),
+        2: (3100.0, 5, 0.125),
+        3: (6000.0, 5, 0.25),
+        4: (10000.0, 5, 0.5),
+    }
+
+
+def test_a_window_never_runs_from_the_newest_transition_into_the_oldest():
+    buffer = make_buffer(VECTOR, buffer_size=4, n_steps=3)
+    for number in range(1, 11):
+        add(buffer, vector(number), vector(number + 1), float(number))
+    # stored: 7, 8, 9, 10.  7 + 8/2 + 9/4 = 13.25; 8 + 9/2 + 10/4 = 15; 9 + 10/2 = 14; 10
+    assert by_number(buffer) == {7: (13.25, 10, 0.125), 8: (15.0, 11, 0.125), 9: (14.0, 11, 0.25), 10: (10.0, 11, 0.5)}
+
+
+def test_an_unannounced_reset_closes_the_episode_as_truncated():
+    buffer = make_buffer(VECTOR, n_steps=3)
+    add(buffer, vector(1), vector(2), 1.0)
+    add(buffer, vector(2), vector(3), 10.0)
+    add(buffer, vector(7), vector(8), 100.0)  # `learn` called again: 3 is never seen
+    add(buffer, vector(8), vector(9), 1000.0)
+    assert by_number(buffer) == {1: (6.0, 3, 0.25), 2: (10.0, 3, 0.5), 7: (600.0, 9, 0.25), 8: (1000.0, 9, 0.5)}
+    np.testing.assert_array_equal(buffer.dones[:, 0], [False, True, False, False])
+    np.testing.assert_array_equal(buffer.timeouts[:, 0], [False, True, False, False])
+
+
+def test_an_unannounced_reset_of_one_environment_leaves_the_others_alone():
+    buffer = make_buffer(VECTOR, n_envs=2)
+    one, two, other = vector(1), vector(2), vector(9)
+    for obs, next_obs in [((one, one), (two, two)), ((other, two), (other, one))]:
+        arrays = np.concatenate(obs), np.concatenate(next_obs)
+        buffer.add(*arrays, np.zeros(2), np.zeros(2), np.zeros(2, dtype=bool), [{}, {}])
+    np.testing.assert_array_equal(buffer.dones, [[True, False], [False, False]])
+
+
+# ------------------------------------------------------------------------------------------------------------- stacks
+
+
+def stacks_by_newest(buffer):
+    """``newest number -> (numbers of the stack, numbers of the next stack)``."""
+    batch = buffer.sample(200)
+
+    def numbers(observations, i):
+        return tuple(int(256 * plane[0, 1] + plane[0, 2]) for plane in observations[i])
+
+    pairs = [(numbers(batch.observations, i), numbers(batch.next_observations, i)) for i in range(len(batch))]
+    return {pair[0][-1]: pair for pair in pairs}
+
+
+@pytest.mark.parametrize("compression", [None, "lz4"])
+def test_a_stack_never_contains_frames_of_the_episode_before(compression):
+    buffer = make_buffer(IMAGES, frame_stack=4, frame_compression=compression)
+    add(buffer, stack(0, 0, 0, 1), stack(0, 0, 1, 2))
+    add(buffer, stack(0, 0, 1, 2), stack(0, 1, 2, 3), done=True)
+    add(buffer, stack(0, 0, 0, 4), stack(0, 0, 4, 5))
+    add(buffer, stack(0, 0, 4, 5), stack(0, 4, 5, 6), done=True, info=TRUNCATED)
+    add(buffer, stack(0, 0, 0, 7), stack(0, 0, 7, 8))
+    assert stacks_by_newest(buffer) == {
+        1: ((0, 0, 0, 1), (0, 0, 1, 2)),
+        2: ((0, 0, 1, 2), (0, 1, 2, 3)),
+        4: ((0, 0, 0, 4), (0, 0, 4, 5)),
+        5: ((0, 0, 4, 5), (0, 4, 5, 6)),
+        7: ((0, 0, 0, 7), (0, 0, 7, 8)),
+    }
+
+
+@pytest.mark.parametrize("opening", [(1, 1, 1, 1), (90, 91, 92, 1), (0, 0, 92, 1), (90, 0, 0, 1)])
+def test_an_opening_that_is_not_empty_comes_back_exactly(opening):
+    buffer = make_buffer(IMAGES, frame_stack=4)
+    stacks = [opening]
+    for number in range(2, 6):
+        stacks.append((*stacks[-1][1:], number))
+    for obs, next_obs in zip(stacks, stacks[1:], strict=False):
+        add(buffer, stack(*obs), stack(*next_obs))
+    assert stacks_by_newest(buffer) == {
+        obs[-1]: (obs, next_obs) for obs, next_obs in zip(stacks, stacks[1:], strict=False)
+    }
+
+
+def test_the_final_observation_of_an_unannounced_reset_is_kept():
+    buffer = make_buffer(IMAGES, frame_stack=4)
+    add(buffer, stack(0, 0, 0, 1), stack(0, 0, 1, 2))
+    add(buffer, stack(0, 0, 0, 5), stack(0, 0, 5, 6))
+    assert stacks_by_newest(buffer) == {1: ((0, 0, 0, 1), (0, 0, 1, 2)), 5: ((0, 0, 0, 5), (0, 0, 5, 6))}
+
+
+def test_an_old_opening_is_dropped_when_its_row_is_written_anew():
+    rng = np.random.default_rng(0)
+    buffer = make_buffer(IMAGES, buffer_size=10, frame_stack=4)
+    stream = Stream([ImageEnv(0, rng, 4)], rng, longest=3)
+    sizes = set()
+    for _ in range(20):
+        fill(buffer, stream, 50)
+        (memory,) = buffer.get_state()["memories"].values()
+        sizes.add(max(len(memory["openings.indices"]), len(memory["finals.indices"])))
+    assert max(sizes) <= 14  # as many as there are rows, after 1000 steps and hundreds of episodes
+
+
+def test_a_wrong_frame_stack_is_refused_with_the_way_out():
+    buffer = make_buffer(IMAGES, frame_stack=4)
+    with pytest.raises(InvalidValue, match="frame_stack: got 4, .*environment 0 .*frame_stack=1") as refusal:
+        add(buffer, stack(1, 2, 3, 4), stack(5, 6, 7, 8))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("space", "frame_stack"), [(IMAGES, 3), (IMAGES, 5), (VECTOR, 3)])
+def test_a_frame_stack_that_does_not_divide_the_observation_is_refused(space, frame_stack):
+    with pytest.raises(InvalidValue, match=f"frame_stack: got {frame_stack}, which does not divide"):
+        make_buffer(space, frame_stack=frame_stack)
+
+
+# ------------------------------------------------------------------------------------------------------------ batches
+
+
+def test_a_batch_has_the_shapes_and_types_the_train_step_relies_on():
+    rng = np.random.default_rng(0)
+    buffer = fill(make_buffer(IMAGES, n_envs=3, frame_stack=4), Stream([ImageEnv(e, rng, 4) for e in range(3)], rng), 9)
+    for batch_size in (1, 2, 7, 64):
+        batch = buffer.sample(batch_size)
+        assert len(batch) == batch_size
+        assert batch.observations.shape == batch.next_observations.shape == (batch_size, 4, 3, 5)
+        assert batch.observations.dtype == th.uint8
+        for name, dtype in {"actions": th.int64, "rewards": th.float32, "discounts": th.float32, "weights": th.float32}.items():
+            values = getattr(batch, name)
+            assert (values.shape, values.dtype) == ((batch_size,), dtype)
+        assert batch.indices.shape == (batch_size,)
+
+
+def test_changing_a_batch_does_not_change_the_memory():
+    rng = np.random.default_rng(0)
+    stream = Stream([ImageEnv(0, rng, 4)], rng)
+    for compression in (None, "lz4"):
+        buffer = fill(make_buffer(IMAGES, frame_stack=4, frame_compression=compression), stream, 20)
+        before = buffer.observations
+        batch = buffer.sample(100)
+        for values in (batch.observations, batch.next_observations, batch.rewards, batch.actions):
+            values.fill_(7)
+        np.testing.assert_array_equal(buffer.observations, before)
+        assert (buffer.rewards != 7).all()
+
+
+def test_changing_an_observation_after_it_was_added_does_not_change_the_memory():
+    buffer = make_buffer(VECTOR)
+    obs, next_obs = vector(1), vector(2)
+    add(buffer, obs, next_obs, done=True)
+    obs[:], next_obs[:] = 9, 9  # vector environments write into the same array at every step
+    assert by_number(buffer) == {1: (0.0, 2, 0.0)}
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1)])
+def test_actions_with_and_without_a_column_of_their_own_are_the_same(shape):
+    buffer = make_buffer(VECTOR)
+    buffer.add(vector(1), vector(2), np.full(shape, 3), np.zeros(1), np.zeros(1, dtype=bool), [{}])
+    assert buffer.sample(2).actions.tolist() == [3, 3]
+
+
+def test_discrete_observations_are_kept_too():
+    buffer = make_buffer(spaces.Discrete(10))
+    for number in range(5):
+        add(buffer, np.array([number]), np.array([number + 1]))
+    batch = buffer.sample(100)
+    assert set(batch.observations.flatten().tolist()) == {0, 1, 2, 3, 4}
+    assert th.equal(batch.next_observations, batch.observations + 1)
+
+
+def test_compression_changes_nothing():
+    streams = [Stream([ImageEnv(e, r, 4) for e in range(2)], r) for r in (np.random.default_rng(5) for _ in range(2))]
+    raw = fill(make_buffer(IMAGES, 40, 2, n_steps=3, frame_stack=4, frame_compression=None), streams[0], 70)
+    compressed = fill(make_buffer(IMAGES, 40, 2, n_steps=3, frame_stack=4, frame_compression="lz4"), streams[1], 70)
+    for _ in range(5):
+        assert_same_batch(raw.sample(32), compressed.sample(32))
+
+
+def test_the_same_seed_draws_the_same_and_another_seed_others():
+    rng = np.random.default_rng(0)
+    steps = [Stream([VectorEnv(0, rng)], rng).step() for _ in range(30)]
+    buffers = [make_buffer(VECTOR, seed=seed) for seed in (3, 3, 4)]
+    for step in steps:
+        for buffer in buffers:
+            buffer.add(*step)
+    batches = [buffer.sample(50) for buffer in buffers]
+    assert_same_batch(batches[0], batches[1])
+    assert (batches[0].indices != batches[2].indices).any()
+
+
+def test_drawing_does_not_touch_the_global_generators():
+    buffer = make_buffer(VECTOR)
+    add(buffer, vector(1), vector(2))
+    np.random.seed(0)
+    th.manual_seed(0)
+    expected = np.random.random(), th.rand(1)
+    np.random.seed(0)
+    th.manual_seed(0)
+    buffer.sample(32)
+    assert (np.random.random(), th.rand(1)) == expected
+
+
+def test_priorities_reach_the_transitions_they_were_meant_for():
+    buffer = make_buffer(
+        VECTOR, sampler_class=PrioritizedSampler, sampler_kwargs={"priority_exponent": 1.0, "importance_exponent": 1.0}
+    )
+    for number in range(10):
+        add(buffer, vector(number), vector(number + 1))
+    for _ in range(5):
+        batch = buffer.sample(50)
+        numbers = batch.observations[:, 1].numpy()
+        buffer.update_priorities(batch.indices, np.where(numbers == 4, 91.0, 1.0))
+    batch = buffer.sample(2000)
+    # 91 of 91 + 9 * 1 = 100: 91 % of the draws, with a weight of (1 / 91) / (1 / 1)
+    is_four = batch.observations[:, 1] == 4
+    assert is_four.float().mean().item() == pytest.approx(0.91, abs=0.002)  # stratified: almost exact
+    np.testing.assert_allclose(batch.weights[is_four], 1 / 91, rtol=1e-5)
+    np.testing.assert_allclose(batch.weights[~is_four], 1.0, rtol=1e-5)
+
+
+# -------------------------------------------------------------------------------------------------------------- state
+
+
+STATES = {
+    "vectors": (lambda e, r: VectorEnv(e, r), {}),
+    "stacks": (lambda e, r: ImageEnv(e, r, 4), {"frame_stack": 4}),
+    "raw stacks": (lambda e, r: ImageEnv(e, r, 4), {"frame_stack": 4, "frame_compression": None}),
+    "dictionaries": (lambda e, r: DictEnv(e, r, 4), {}),
+}
+
+
+@pytest.mark.parametrize("sampler_class", [UniformSampler, PrioritizedSampler])
+@pytest.mark.parametrize("n_before", [0, 5, 20, 47])
+@pytest.mark.parametrize("kind", STATES)
+def test_a_restored_buffer_goes_on_bit_for_bit(kind, n_before, sampler_class):
+    make_env, kwargs = STATES[kind]
+    rng = np.random.default_rng(1)
+    stream = Stream([make_env(e, rng) for e in range(2)], rng)
+    settings = kwargs | {"buffer_size": 40, "n_envs": 2, "n_steps": 3, "sampler_class": sampler_class}
+    buffer = fill(make_buffer(stream.envs[0].space, **settings), stream, n_before)
+    if n_before:
+        losses = np.random.default_rng(2).random(32)
+        buffer.update_priorities(buffer.sample(32).indices, losses)
+    copy = make_buffer(stream.envs[0].space, **(settings | {"seed": 99}))
+    copy.set_state(buffer.get_state())
+    for _ in range(30):  # far enough to overwrite everything
+        step = stream.step()
+        batches = []
+        for one in (buffer, copy):
+            one.add(*step)
+            batches.append(one.sample(16))
+            one.update_priorities(batches[-1].indices, np.linspace(0, 1, 16))
+        assert_same_batch(*batches)
+
+
+def test_a_state_is_a_snapshot():
+    rng = np.random.default_rng(1)
+    stream = Stream([ImageEnv(0, rng, 4)], rng)
+    buffer = fill(make_buffer(IMAGES, 20, frame_stack=4, frame_compression=None), stream, 30)
+    state, before = buffer.get_state(), buffer.observations
+    fill(buffer, stream, 30)
+    copy = make_buffer(IMAGES, 20, frame_stack=4, frame_compression=None)
+    copy.set_state(state)
+    np.testing.assert_array_equal(copy.observations, before)
+
+
+def test_a_state_restored_over_a_used_buffer_replaces_it():
+    rng = np.random.default_rng(1)
+    stream = Stream([ImageEnv(0, rng, 4)], rng)
+    buffer = fill(make_buffer(IMAGES, 20, frame_stack=4), stream, 10)
+    used = fill(make_buffer(IMAGES, 20, frame_stack=4), stream, 55)
+    used.set_state(buffer.get_state())
+    np.testing.assert_array_equal(used.observations, buffer.observations)
+    assert_same_batch(used.sample(30), buffer.sample(30))
+
+
+SAVED = {"space": IMAGES, "buffer_size": 20, "n_envs": 2, "frame_stack": 4}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"buffer_size": 30}, "rows"),
+        ({"n_envs": 1}, "n_envs"),
+        ({"frame_stack": 1}, "frame_stack"),
+        ({"frame_compression": None}, "frame_compression"),
+        ({"space": ImageEnv(0, None, 8).space}, "observations"),
+        ({"space": VECTOR, "frame_stack": 1}, "frame_stack"),
+        ({"space": DictEnv(0, None, 4).space}, "observations"),
+        ({"sampler_class": PrioritizedSampler}, "sampler"),
+    ],
+)
+def test_a_state_of_another_buffer_is_refused_and_nothing_changes(change, named):
+    saved = make_buffer(**SAVED)
+    buffer = make_buffer(**(SAVED | change))
+    before = json.dumps(buffer.get_state(), default=repr)
+    with pytest.raises(InvalidValue, match=rf"^replay buffer: .*{named}") as refusal:
+        buffer.set_state(saved.get_state())
+    assert "\n" not in str(refusal.value)
+    assert json.dumps(buffer.get_state(), default=repr) == before
+
+
+# ----------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_buffer_that_cannot_fit_is_refused_before_it_is_made():
+    with pytest.raises(InvalidValue, match=r"buffer_size: got 1000000000000, .*GB.* expected at most \d+$") as refusal:
+        make_buffer(VECTOR, buffer_size=10**12)
+    fits = int(str(refusal.value).split()[-1])
+    assert 0 < fits < 10**12
+    make_buffer(VECTOR, buffer_size=min(fits // 10, 1000))
+    with pytest.raises(InvalidValue, match="or frame_compression='lz4'"):
+        make_buffer(IMAGES, buffer_size=10**12, frame_compression=None)
+
+
+def test_the_estimate_of_the_memory_counts_every_array():
+    # per transition: 8 action + 4 reward + 3 flags = 15 bytes; a vector 3 * 4; a frame 3 * 5
+    assert make_buffer(VECTOR, 10).n_bytes() == 10 * (15 + 12)
+    assert make_buffer(IMAGES, 20, 2, frame_stack=4, frame_compression=None).n_bytes() == 20 * (15 + 15)
+    assert make_buffer(IMAGES, 20, 2, frame_stack=1, frame_compression=None).n_bytes() == 20 * (15 + 60)
+    assert make_buffer(IMAGES, 20, 2, frame_stack=4).n_bytes() < 20 * (15 + 15)
+
+
+def test_an_empty_buffer_is_not_sampled_from():
+    buffer = make_buffer(VECTOR)
+    with pytest.raises(InvalidValue, match="nothing is stored yet"):
+        buffer.sample(1)
+    add(buffer, vector(1), vector(2))
+    assert len(buffer.sample(8)) == 8
+    buffer.reset()
+    with pytest.raises(InvalidValue, match="nothing is stored yet"):
+        buffer.sample(1)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "error"), [(0, InvalidValue), (-4, InvalidValue), (32.0, InvalidType), (True, InvalidType)]
+)
+def test_a_batch_size_that_is_no_number_of_samples_is_refused(batch_size, error):
+    buffer = make_buffer(VECTOR)
+    add(buffer, vector(1), vector(2))
+    with pytest.raises(error, match="^batch_size: got "):
+        buffer.sample(batch_size)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"buffer_size": 0}, "buffer_size: got 0"),
+        ({"buffer_size": 1e4}, "buffer_size: got float 10000.0.*did you mean 10000"),
+        ({"n_steps": 0}, "n_steps: got 0"),
+        ({"n_steps": 51}, "n_steps: got 51, expected at most .* 50"),
+        ({"gamma": 1.5}, "gamma: got 1.5"),
+        ({"frame_stack": 0}, "frame_stack: got 0"),
+        ({"frame_compression": "lz5"}, "frame_compression: got 'lz5'; did you mean 'lz4'"),
+        ({"frame_compression": "zstd"}, "frame_compression: got 'zstd'"),
+    ],
+)
+def test_wrong_arguments_are_named(kwargs, message):
+    with pytest.raises((InvalidValue, InvalidType), match=f"^{message}"):
+        make_buffer(IMAGES, **kwargs)
+
+
+def test_a_stack_is_taken_apart_and_rebuilt_by_the_observation_memory_alone():
+    memory = ObservationMemory(10, 1, IMAGES, IMAGES.shape, 4, "lz4")
+    memory.open(8, 0, stack(6, 7, 8, 9)[0])
+    memory.follow(9, 0, stack(7, 8, 9, 10)[0])
+    memory.follow(0, 0, stack(8, 9, 10, 11)[0])  # round the ring
+    memory.close(0, 0, stack(9, 10, 11, 12)[0])
+    rows, envs, ages = np.array([8, 9, 0]), np.zeros(3, dtype=np.int64), np.array([0, 1, 2])
+    expected = [stack(6, 7, 8, 9)[0], stack(7, 8, 9, 10)[0], stack(8, 9, 10, 11)[0], stack(9, 10, 11, 12)[0]]
+    np.testing.assert_array_equal(memory.read(rows, envs, ages), expected[:3])
+    ended = np.array([False, False, True])
+    np.testing.assert_array_equal(memory.read_next(rows, envs, ages, ended), expected[1:])
