@@ -86,7 +86,7 @@ def check_zip(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:  # RuntimeError: a flag claims encryption
         raise InvalidValue(f"{name}: {_what_it_is(file, what)}") from error
     except zipfile.zlib.error as error:  # type: ignore[attr-defined]
         raise InvalidValue(f"{name}: damaged, a compressed part cannot be read") from error
@@ -97,7 +97,8 @@ def check_zip(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> None:
 def _what_it_is(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> str:
     if not isinstance(file, Path):
         return f"not a {what} file, or cut short"
-    start, size = file.open("rb").read(16), file.stat().st_size
+    with file.open("rb") as stream:
+        start, size = stream.read(16), file.stat().st_size
     if not start:
         return f"empty (0 bytes), expected a {what} file"
     if start.startswith(b"PK"):
@@ -143,17 +144,18 @@ def _detach_arrays(value: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
     if isinstance(value, dict):
         return {key: _detach_arrays(item, arrays, f"{name}/{key}") for key, item in value.items()}
     if isinstance(value, np.ndarray):
+        assert not value.dtype.hasobject, f"{name}: objects would be pickled"
         member = f"array{len(arrays)}"
         arrays[member] = value
-        return {"array": member}
+        return [member]  # no other value is a list, while a dictionary may have any keys
     if isinstance(value, np.generic):
         return value.item()
     return value
 
 
 def _attach_arrays(tree: Any, arrays: Any) -> Any:
+    if isinstance(tree, list):
+        return arrays[tree[0]]
     if isinstance(tree, dict):
-        if set(tree) == {"array"}:
-            return arrays[tree["array"]]
         return {key: _attach_arrays(item, arrays) for key, item in tree.items()}
     return tree

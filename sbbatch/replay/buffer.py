@@ -351,24 +351,38 @@ class FrameReplayBuffer(ReplayBuffer):
         n_rows = min(self._n_added + 1, self._n_slots)
         state: dict[str, Any] = {name: getattr(self, f"_{name}")[:n_rows].copy() for name in ARRAYS}
         state |= {"n_added": self._n_added, "n_stored": self._n_stored, "ended": self._ended.copy()}
-        state["shape"] = np.array([self._n_slots, self.n_envs, self.frame_stack])
+        state["layout"] = self._layout()
         state["rng"] = self.rng.bit_generator.state
         state["sampler"] = self.sampler.get_state()
         state["memories"] = {key: memory.get_state(n_rows) for key, memory in self._memories.items()}
         state["expected"] = dict(self._expected or {})
         return state
 
+    def _layout(self) -> dict[str, Any]:
+        """What two buffers must have in common for one to take over the other's state; plain values."""
+        memories = {key: f"{memory.shape} of {memory.dtype}" for key, memory in self._memories.items()}
+        compressions = [self._compression(space) for space in self._spaces().values()]
+        return {
+            "buffer_size": self.buffer_size * self.n_envs,
+            "n_envs": self.n_envs,
+            "frame_stack": self.frame_stack,
+            "frame_compression": next((name for name in compressions if name), None),
+            "observations": ", ".join(f"{key} {text}".strip() for key, text in sorted(memories.items())),
+            "actions": int(self.action_space.n) if isinstance(self.action_space, spaces.Discrete) else None,
+            "sampler": type(self.sampler).__name__,
+        }
+
     def set_state(self, state: dict[str, Any]) -> None:
         """
         :param state: what :meth:`get_state` of a buffer of the same size, environments and frame stack returned
-        :raises InvalidValue: it is of another shape
+        :raises InvalidValue: it is of a buffer with other settings; this one is as it was
         """
-        shape = [self._n_slots, self.n_envs, self.frame_stack]
-        given = [int(n) for n in state["shape"]]
-        if given != shape or set(state["memories"]) != set(self._memories):
+        layout, saved = self._layout(), state.get("layout", {})
+        different = [key for key, value in layout.items() if saved.get(key) != value]
+        if different:
             raise InvalidValue(
-                f"replay buffer: the saved one has (rows, n_envs, frame_stack) = {tuple(given)}, this one "
-                f"{tuple(shape)}; use the same buffer_size, number of environments and observations"
+                f"replay buffer: the saved one has {', '.join(f'{key} {saved.get(key)}' for key in different)}, this one "
+                f"{', '.join(f'{key} {layout[key]}' for key in different)}; make it with the same settings"
             )
         for name in ARRAYS:
             getattr(self, f"_{name}")[: len(state[name])] = state[name]

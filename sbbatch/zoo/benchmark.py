@@ -160,16 +160,18 @@ def _filled_buffer(n_transitions: int, compression: str | None, prioritized: boo
 
 def _at_random(env: Any) -> Callable[[Any], np.ndarray]:
     rng = np.random.default_rng(0)
-    return lambda _: rng.integers(env.action_space.n, size=1)
+    return lambda _: rng.integers(env.action_space.n, size=env.num_envs)
 
 
 def _transitions(env: Any, choose: Callable[[Any], np.ndarray]) -> Iterator[tuple[Any, ...]]:
-    """What SB3's loop hands to ``add``, for one environment, without end."""
+    """What SB3's loop hands to ``add``, without end."""
     observations = env.reset()
     while True:
         actions = choose(observations)
         following, rewards, dones, infos = env.step(actions)
-        final = following if not dones[0] else infos[0]["terminal_observation"][None]
+        final = following.copy()
+        for index in np.flatnonzero(dones):
+            final[index] = infos[index]["terminal_observation"]
         yield observations, final, actions, rewards, dones, infos
         observations = following
 
@@ -184,7 +186,7 @@ def memory(game: str, model_path: Path | None, n_steps: int, compression: str | 
     :param compression: of the frames
     """
     cls = ALGORITHMS["qrdqn"]
-    env = make_ale_vec_env(game, 1, seed=0)
+    env = make_ale_vec_env(game, 8, seed=0)
     player = None if model_path is None else cls.load(model_path, device="cpu")
     if player is not None:
         player.exploration_rate = 0.05
@@ -193,10 +195,17 @@ def memory(game: str, model_path: Path | None, n_steps: int, compression: str | 
     process = psutil.Process()
     before = process.memory_info().rss
     buffer = FrameReplayBuffer(
-        n_steps, env.observation_space, env.action_space, "cpu", n_steps=3, frame_stack=4, frame_compression=compression
+        n_steps,
+        env.observation_space,
+        env.action_space,
+        "cpu",
+        8,
+        n_steps=3,
+        frame_stack=4,
+        frame_compression=compression,
     )
     returns = []
-    for transition in itertools.islice(_transitions(env, choose), n_steps):
+    for transition in itertools.islice(_transitions(env, choose), n_steps // 8):
         buffer.add(*transition)
         returns += [info["episode"]["r"] for info in transition[-1] if "episode" in info]
     grown = process.memory_info().rss - before

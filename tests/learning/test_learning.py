@@ -50,7 +50,9 @@ def test_quickstart_agent_beats_the_random_policy_clearly(seed):
     env = make_env(game, protocol="atari100k", seed=seed)
     model = make_model(require_algorithm("qrdqn"), env, settings, seed, "cpu", 0)
     model.learn(settings["n_timesteps"].value)
-    trained = evaluate_returns(model, make_ale_vec_env("RoadRunner", 10, protocol="atari100k", seed=7, training=False), 10)
+    trained = evaluate_returns(
+        model, make_ale_vec_env("RoadRunner", 10, protocol="atari100k", seed=7, training=False), 10
+    )
     at_random = evaluate_random(game, 10, 7, protocol="atari100k", n_envs=10)
     print(f"seed {seed}: trained {np.mean(trained)}, random {np.mean(at_random)}")
     assert np.mean(trained) > 50 * np.mean(at_random) + 1_000

@@ -376,7 +376,7 @@ SAVED = {"space": IMAGES, "buffer_size": 20, "n_envs": 2, "frame_stack": 4}
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"buffer_size": 30}, "rows"),
+        ({"buffer_size": 30}, "buffer_size"),
         ({"n_envs": 1}, "n_envs"),
         ({"frame_stack": 1}, "frame_stack"),
         ({"frame_compression": None}, "frame_compression"),
