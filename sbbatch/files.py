@@ -86,12 +86,29 @@ def check_zip(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:  # RuntimeError: a flag claims encryption
+            n_found, n_written = len(archive.namelist()), _n_members(archive)
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError) as error:  # whatever a wrong bit leads to
         raise InvalidValue(f"{name}: {_what_it_is(file, what)}") from error
     except zipfile.zlib.error as error:  # type: ignore[attr-defined]
         raise InvalidValue(f"{name}: damaged, a compressed part cannot be read") from error
     if damaged is not None:
         raise InvalidValue(f"{name}: damaged, the checksum of '{damaged}' differs; use an older copy")
+    if n_found != n_written:
+        raise InvalidValue(f"{name}: damaged, {n_found} of {n_written} members found; use an older copy")
+
+
+def _n_members(archive: zipfile.ZipFile) -> int:
+    """
+    How many members the end of an archive promises; zipfile overlooks those behind a damaged length field, and takes
+    the end of an archive inside the archive (a ``.pth``) for its own where the file was cut short.
+    """
+    assert archive.fp is not None
+    archive.fp.seek(-len(archive.comment) - 22, os.SEEK_END)
+    end = archive.fp.read(22)
+    first = min((member.header_offset for member in archive.infolist()), default=0)
+    if first != 0 or not end.startswith(b"PK\5\6"):
+        raise zipfile.BadZipFile("the archive does not begin and end where the file does")
+    return int.from_bytes(end[10:12], "little")
 
 
 def _what_it_is(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> str:
@@ -134,10 +151,14 @@ def load_arrays(path: PathOrFile, what: str, suffix: str = ".npz") -> dict[str, 
     """
     file = path if isinstance(path, io.BufferedIOBase) else find_file(path, suffix, what)
     check_zip(file, what)
+    if isinstance(file, io.BufferedIOBase):
+        file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
-        if "tree" not in arrays:
-            raise InvalidValue(f"{path}: not a {what} file of sbbatch")
-        return _attach_arrays(json.loads(arrays["tree"].tobytes()), arrays)
+        try:
+            return _attach_arrays(json.loads(arrays["tree"].tobytes()), arrays)
+        except (KeyError, ValueError) as error:  # no table of contents, or an array that would need pickle
+            name = str(file) if isinstance(file, Path) else "the file"
+            raise InvalidValue(f"{name}: not a {what} file of sbbatch") from error
 
 
 def _detach_arrays(value: Any, arrays: dict[str, np.ndarray], name: str) -> Any:

@@ -42,7 +42,7 @@ def archive(tmp_path):
     path = tmp_path / "m.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("data", '{"batch_size": 8}' * 10, zipfile.ZIP_DEFLATED)
-        file.writestr("policy.pth", bytes(range(100)), zipfile.ZIP_STORED)
+        file.writestr("policy.pth", bytes(range(20)), zipfile.ZIP_STORED)
     return path
 
 
@@ -126,7 +126,7 @@ def test_a_missing_file_is_named_as_it_was_asked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^no such model file: .*nope$"):
         find_file(tmp_path / "nope", ".zip", "model")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(FileNotFoundError, match="folder$"):
+    with pytest.raises(FileNotFoundError, match=r"folder$"):
         find_file(tmp_path / "folder", ".zip", "model")
 
 
@@ -157,6 +157,18 @@ def test_a_file_cut_short_anywhere_is_refused(archive):
         assert f"truncated or damaged after {size} bytes" in message or size == 1
 
 
+def test_an_archive_in_an_archive_does_not_hide_that_the_outer_one_was_cut_short(archive):
+    inner = archive.read_bytes()  # as a model holds `.pth` files, which are archives themselves
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("policy.pth", inner)
+        file.writestr("data", bytes(50))
+    whole = archive.read_bytes()
+    check_zip(archive, "model")
+    for size in range(2, len(whole)):
+        archive.write_bytes(whole[:size])
+        assert f"truncated or damaged after {size} bytes" in refusal_of(archive)
+
+
 def test_a_flipped_bit_is_refused_or_harmless(archive):
     whole = archive.read_bytes()
     with zipfile.ZipFile(archive) as file:
@@ -165,29 +177,28 @@ def test_a_flipped_bit_is_refused_or_harmless(archive):
     for bit in range(8 * len(whole)):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
-        archive.write_bytes(damaged)
         try:
-            check_zip(archive, "model")
+            check_zip(io.BytesIO(damaged), "model")
         except InvalidValue as refusal:
             assert "\n" not in str(refusal)  # noqa: PT017 - most bits must be refused, some need not
             n_refused += 1
             continue
-        with zipfile.ZipFile(archive) as file:  # a date, an attribute: what is read is what was written
+        with zipfile.ZipFile(io.BytesIO(damaged)) as file:  # a date, an attribute: what is read is what was written
             assert {name: file.read(name) for name in file.namelist()} == members
-    # every bit of the contents: 100 stored bytes and the compressed ones
-    assert n_refused > 8 * 100
+    # every bit of the contents: 20 stored bytes and the compressed ones
+    assert n_refused > 8 * 20
 
 
 def test_a_flipped_bit_of_the_contents_names_the_member(archive):
     damaged = bytearray(archive.read_bytes())
-    damaged[bytes(damaged).index(bytes(range(100))) + 50] ^= 4
+    damaged[bytes(damaged).index(bytes(range(20))) + 9] ^= 4
     archive.write_bytes(damaged)
     assert "the checksum of 'policy.pth' differs; use an older copy" in refusal_of(archive)
 
 
 def test_a_damaged_open_file_is_refused_too(archive):
-    with pytest.raises(InvalidValue, match="^the model file: not a model file, or cut short"):
-        check_zip(io.BytesIO(archive.read_bytes()[:100]), "model")
+    with pytest.raises(InvalidValue, match=r"^the model file: not a model file, or cut short"):
+        check_zip(io.BytesIO(archive.read_bytes()[:40]), "model")
 
 
 @pytest.mark.filterwarnings("error")
@@ -261,12 +272,11 @@ def test_a_flipped_bit_of_saved_arrays_is_refused_or_harmless(tmp_path):
     small = {"a": np.arange(5), "n": {"x": 1.5}}
     save_arrays(path, small)
     whole = path.read_bytes()
-    for bit in range(0, 8 * len(whole), 3):
+    for bit in range(0, 8 * len(whole), 5):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(damaged)
         try:
-            loaded = load_arrays(path, "replay buffer")
+            loaded = load_arrays(io.BytesIO(damaged), "replay buffer")
         except InvalidValue:
             continue
         assert_same_tree(loaded, small)

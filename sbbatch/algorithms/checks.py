@@ -29,6 +29,8 @@ def check_arguments(arguments: dict[str, Any]) -> None:
         check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
     if arguments["exploration_decay_steps"] is not None:
         check_int("exploration_decay_steps", arguments["exploration_decay_steps"], 1)
+    if arguments["seed"] is not None:
+        check_int("seed", arguments["seed"], 0, 2**32 - 1)
     check_train_freq(arguments["train_freq"])
     check_batch_size(arguments["batch_size"], arguments["buffer_size"])
 

@@ -83,7 +83,9 @@ class SafeFiles(OffPolicyAlgorithm):
 
     @classmethod
     def _check_fits(cls, saved: dict[str, Any], name: str, overrides: dict[str, Any]) -> None:
-        algorithm = saved.get("algorithm", cls.__name__)
+        algorithm = saved.get("algorithm")
+        if algorithm is None:
+            raise InvalidValue(f"{name}: a model that was not written by sbbatch; load it with the class that saved it")
         if algorithm != cls.__name__:
             raise InvalidValue(f"{name}: holds a {algorithm}, but {cls.__name__} was asked to load it")
         known = set(saved) | set(inspect.signature(cls).parameters)

@@ -225,6 +225,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
     # ---------------------------------------------------------------------------------------------- building
 
     def _setup_model(self) -> None:
+        check_arguments(vars(self))  # again: `load` may have changed some
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self.seed)
@@ -246,6 +247,10 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         return buffer_class(self.buffer_size, self.observation_space, self.action_space, **kwargs)
 
     def _frame_replay_kwargs(self) -> dict[str, Any]:
+        known = inspect.signature(FrameReplayBuffer).parameters
+        for key in self.replay_buffer_kwargs if self.replay_buffer_class in (None, FrameReplayBuffer) else ():
+            if key not in known:
+                raise InvalidType(f"replay_buffer_kwargs: unknown key '{key}'{did_you_mean(key, known)}")
         exponents = {"priority_exponent": self.priority_exponent, "importance_exponent": self.importance_exponent}
         return {
             "n_steps": self.n_steps,
@@ -450,14 +455,28 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         infos: list[dict[str, Any]],
     ) -> None:
         self._stop_if_not_finite("reward", reward)
-        for key, values in new_obs.items() if isinstance(new_obs, dict) else [("", new_obs)]:
-            self._stop_if_not_finite(f"observation {key}".strip(), values)
+        self._stop_if_not_finite("observation", new_obs)
+        for env in np.flatnonzero(dones):
+            final = infos[env].get("terminal_observation")
+            if final is not None:
+                self._stop_if_not_finite("final observation", final, int(env))
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
-    def _stop_if_not_finite(self, quantity: str, values: np.ndarray) -> None:
+    def _stop_if_not_finite(
+        self, quantity: str, values: np.ndarray | dict[str, np.ndarray], env: int | None = None
+    ) -> None:
+        """``values`` of all environments, or of one."""
+        if isinstance(values, dict):
+            for key, part in values.items():
+                self._stop_if_not_finite(f"{quantity} {key}", part, env)
+            return
+        values = np.asarray(values)
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-            env = int(np.flatnonzero(~np.isfinite(values).reshape(self.n_envs, -1).all(axis=1))[0])
-            raise NumericalError(f"step {self.num_timesteps}: the {quantity} of environment {env} is {values[env]}")
+            first = tuple(np.argwhere(~np.isfinite(values))[0])
+            where = first[0] if env is None else env
+            raise NumericalError(
+                f"step {self.num_timesteps}: the {quantity} of environment {where} contains {values[first]}"
+            )
 
     # ------------------------------------------------------------------------------------------------- files
 

@@ -91,7 +91,7 @@ class FrameReplayBuffer(ReplayBuffer):
         self.gamma = check_number("gamma", gamma, 0.0, 1.0)
         self.optimize_memory_usage = True
         self.handle_timeout_termination = handle_timeout_termination
-        self.frame_stack = check_int("frame_stack", frame_stack, 1)
+        self.frame_stack = check_int("frame_stack", frame_stack, 1, 255)  # ages saturate there
         self.frame_compression = frame_compression
         self.rng = np.random.default_rng(seed)
         if check_memory:
@@ -340,8 +340,6 @@ class FrameReplayBuffer(ReplayBuffer):
 
     def reset(self) -> None:
         """Forget everything; the generator and the position in the ring go on, which samplers count on."""
-        for memory in self._memories.values():
-            memory.clear()
         self.sampler.remove((self._rows_in_order()[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1))
         self._n_stored, self.full, self._expected = 0, False, None
         self._ended = np.ones(self.n_envs, dtype=bool)
@@ -380,10 +378,8 @@ class FrameReplayBuffer(ReplayBuffer):
         layout, saved = self._layout(), state.get("layout", {})
         different = [key for key, value in layout.items() if saved.get(key) != value]
         if different:
-            raise InvalidValue(
-                f"replay buffer: the saved one has {', '.join(f'{key} {saved.get(key)}' for key in different)}, this one "
-                f"{', '.join(f'{key} {layout[key]}' for key in different)}; make it with the same settings"
-            )
+            theirs, ours = (", ".join(f"{key} {one.get(key)}" for key in different) for one in (saved, layout))
+            raise InvalidValue(f"replay buffer: the saved one has {theirs}, this one {ours}; use the same settings")
         for name in ARRAYS:
             getattr(self, f"_{name}")[: len(state[name])] = state[name]
         self._n_added, self._n_stored = int(state["n_added"]), int(state["n_stored"])

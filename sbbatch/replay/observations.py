@@ -101,11 +101,6 @@ class ObservationMemory:
                 self._openings.pop(flat, None)
                 self._finals.pop(flat, None)
 
-    def clear(self) -> None:
-        """Drop everything kept aside; frames are overwritten in time."""
-        self._openings.clear()
-        self._finals.clear()
-
     def check_follows(self, observation: np.ndarray, next_observation: np.ndarray, env: int) -> None:
         """
         :param observation: array of the space's shape

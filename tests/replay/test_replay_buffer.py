@@ -1,6 +1,7 @@
 """The replay buffer's promises one by one, on transitions that say where they come from."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -171,11 +172,9 @@ def test_an_opening_that_is_not_empty_comes_back_exactly(opening):
     stacks = [opening]
     for number in range(2, 6):
         stacks.append((*stacks[-1][1:], number))
-    for obs, next_obs in zip(stacks, stacks[1:], strict=False):
+    for obs, next_obs in pairwise(stacks):
         add(buffer, stack(*obs), stack(*next_obs))
-    assert stacks_by_newest(buffer) == {
-        obs[-1]: (obs, next_obs) for obs, next_obs in zip(stacks, stacks[1:], strict=False)
-    }
+    assert stacks_by_newest(buffer) == {obs[-1]: (obs, next_obs) for obs, next_obs in pairwise(stacks)}
 
 
 def test_the_final_observation_of_an_unannounced_reset_is_kept():
@@ -199,7 +198,7 @@ def test_an_old_opening_is_dropped_when_its_row_is_written_anew():
 
 def test_a_wrong_frame_stack_is_refused_with_the_way_out():
     buffer = make_buffer(IMAGES, frame_stack=4)
-    with pytest.raises(InvalidValue, match="frame_stack: got 4, .*environment 0 .*frame_stack=1") as refusal:
+    with pytest.raises(InvalidValue, match=r"frame_stack: got 4, .*environment 0 .*frame_stack=1") as refusal:
         add(buffer, stack(1, 2, 3, 4), stack(5, 6, 7, 8))
     assert "\n" not in str(refusal.value)
 
@@ -221,9 +220,10 @@ def test_a_batch_has_the_shapes_and_types_the_train_step_relies_on():
         assert len(batch) == batch_size
         assert batch.observations.shape == batch.next_observations.shape == (batch_size, 4, 3, 5)
         assert batch.observations.dtype == th.uint8
-        for name, dtype in {"actions": th.int64, "rewards": th.float32, "discounts": th.float32, "weights": th.float32}.items():
-            values = getattr(batch, name)
-            assert (values.shape, values.dtype) == ((batch_size,), dtype)
+        assert batch.actions.dtype == th.int64
+        assert batch.rewards.dtype == batch.discounts.dtype == batch.weights.dtype == th.float32
+        for values in (batch.actions, batch.rewards, batch.discounts, batch.weights):
+            assert values.shape == (batch_size,)
         assert batch.indices.shape == (batch_size,)
 
 
@@ -242,10 +242,12 @@ def test_changing_a_batch_does_not_change_the_memory():
 
 def test_changing_an_observation_after_it_was_added_does_not_change_the_memory():
     buffer = make_buffer(VECTOR)
-    obs, next_obs = vector(1), vector(2)
-    add(buffer, obs, next_obs, done=True)
-    obs[:], next_obs[:] = 9, 9  # vector environments write into the same array at every step
-    assert by_number(buffer) == {1: (0.0, 2, 0.0)}
+    for number in (1, 2):
+        obs, next_obs = vector(number), vector(number + 1)
+        add(buffer, obs, next_obs, done=number == 2)
+        obs[:], next_obs[:] = 9, 9  # vector environments write into the same array at every step
+    assert by_number(buffer) == {1: (0.0, 2, 0.5), 2: (0.0, 3, 0.0)}
+    assert not buffer.dones[0, 0]  # the second observation is the one that was expected
 
 
 @pytest.mark.parametrize("shape", [(1,), (1, 1)])
@@ -349,6 +351,14 @@ def test_a_restored_buffer_goes_on_bit_for_bit(kind, n_before, sampler_class):
         assert_same_batch(*batches)
 
 
+def test_an_unannounced_reset_right_after_restoring_closes_the_episode():
+    buffer, copy = make_buffer(VECTOR, n_steps=3), make_buffer(VECTOR, n_steps=3)
+    add(buffer, vector(1), vector(2), 1.0)
+    copy.set_state(buffer.get_state())
+    add(copy, vector(7), vector(8), 100.0)  # a run that goes on begins with a reset
+    assert by_number(copy) == {1: (1.0, 2, 0.5), 7: (100.0, 8, 0.5)}
+
+
 def test_a_state_is_a_snapshot():
     rng = np.random.default_rng(1)
     stream = Stream([ImageEnv(0, rng, 4)], rng)
@@ -434,7 +444,7 @@ def test_an_empty_buffer_is_not_sampled_from():
 def test_a_batch_size_that_is_no_number_of_samples_is_refused(batch_size, error):
     buffer = make_buffer(VECTOR)
     add(buffer, vector(1), vector(2))
-    with pytest.raises(error, match="^batch_size: got "):
+    with pytest.raises(error, match=r"^batch_size: got "):
         buffer.sample(batch_size)
 
 

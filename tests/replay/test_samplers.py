@@ -65,9 +65,7 @@ def test_btr_uses_a_small_exponent_for_both():
     np.testing.assert_allclose(weights, [1, 0.97265499, 0.9460577, 0.92018772], atol=1e-6)
     # What reaches the gradient: P w ~ p^(alpha (1 - beta)) = p^0.16
     effective = p * weights
-    np.testing.assert_allclose(
-        effective / effective.sum(), [0.21006812, 0.23470638, 0.26223439, 0.2929911], atol=1e-6
-    )
+    np.testing.assert_allclose(effective / effective.sum(), [0.21006812, 0.23470638, 0.26223439, 0.2929911], atol=1e-6)
     np.testing.assert_allclose(effective / effective.sum(), KL**0.16 / (KL**0.16).sum(), atol=1e-6)
 
 
