@@ -19,6 +19,7 @@ from stable_baselines3.common.utils import get_parameters_by_name, obs_as_tensor
 from torch import nn
 
 from sbbatch.algorithms.checks import check_arguments, check_batch_size
+from sbbatch.algorithms.numerics import flush_denormals
 from sbbatch.algorithms.persistence import SafeFiles
 from sbbatch.algorithms.recipe import with_defaults
 from sbbatch.components.bootstrap import Bootstrap, Greedy
@@ -142,6 +143,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         exploration_decay_steps: int | None = None,
     ) -> None:
         check_arguments(locals())
+        flush_denormals()
         if isinstance(policy, str) and policy not in self.policy_aliases:
             raise InvalidValue(f"policy: got {policy!r}{did_you_mean(policy, self.policy_aliases)}")
         super().__init__(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch as th
 
+from sbbatch import DQN
 from sbbatch.components.bootstrap import Greedy
 from sbbatch.components.exploration import EpsilonGreedy
 from sbbatch.components.target_network import sync_target
@@ -89,3 +90,8 @@ def test_target_moves_towards_the_online_network_by_tau(tau, expected):
 
 def test_nothing_to_synchronise_is_fine():
     sync_target([], [], 1.0)
+
+
+def test_tiny_numbers_are_zero_once_an_agent_has_been_made():
+    DQN("MlpPolicy", "CartPole-v1", buffer_size=100)
+    assert (th.full((4,), 1e-38) * 0.1).sum().item() == 0.0
