@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import itertools
 import json
+import multiprocessing
 import platform
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +35,114 @@ PEERS: dict[str, Any] = {"dqn": stable_baselines3.DQN, "qrdqn": sb3_contrib.QRDQ
 BATCH_SIZES = (8, 32)
 GAME = "Pong"
 EXAMPLES = """examples:
-  sbbatch benchmark                                     all speeds, a few minutes
+  sbbatch benchmark                                     all speeds, about 20 minutes
   sbbatch benchmark --only step                         one gradient step of each agent
   sbbatch benchmark --only memory --env Pong --model logs/qrdqn/ALE-Pong-v5_1/best_model.zip
 
 Figures of two machines, or of two runs, cannot be compared; the ratios inside one run can."""
 
 
-def make(name: str, cls: Any, batch_size: int, **kwargs: Any) -> BaseAlgorithm:
+@dataclass(frozen=True)
+class Contestant:
     """
-    An agent that has begun to learn, on one Atari game.
+    Somebody who works when asked.
 
-    :param name: algorithm
-    :param cls: its class, ours or the peer's
+    :param work: ``"step"`` or ``"loop"``
+    :param agent: name of the algorithm
+    :param who: ``"sbbatch"``, ``"sbbatch, raw frames"`` or ``"peer"``
     :param batch_size: samples per gradient step
-    :param kwargs: further constructor arguments
+    :param n_updates: gradient steps before the first measurement
+    :param n_threads: threads for PyTorch
     """
-    env = make_ale_vec_env(GAME, 1, seed=0)
-    kwargs = {"buffer_size": 20_000, "learning_starts": 500, "seed": 0, "device": "cpu", **kwargs}
-    model = cls("CnnPolicy", env, batch_size=batch_size, exploration_fraction=1e-9, **kwargs)
-    model.set_logger(Logger(None, []))
-    return model.learn(1_000)
+
+    work: str
+    agent: str
+    who: str
+    batch_size: int
+    n_updates: int
+    n_threads: int
+
+    def make(self) -> BaseAlgorithm:
+        """An agent that has learned for a while on one Atari game; the peer plays in the same environment."""
+        cls = PEERS[self.agent] if self.who == "peer" else ALGORITHMS[self.agent]
+        kwargs: dict[str, Any] = {"buffer_size": 20_000, "learning_starts": 500, "seed": 0, "device": "cpu"}
+        if self.who == "sbbatch, raw frames":
+            kwargs["replay_buffer_kwargs"] = {"frame_compression": None}
+        env = make_ale_vec_env(GAME, 1, seed=0)
+        model = cls("CnnPolicy", env, batch_size=self.batch_size, exploration_fraction=1e-9, **kwargs)
+        model.set_logger(Logger(None, []))
+        model.learn(1_000)
+        model.train(gradient_steps=self.n_updates, batch_size=self.batch_size)
+        return model
+
+    def figure(self, model: Any) -> float:
+        """
+        :param model: what :meth:`make` made
+        :return: milliseconds of a gradient step (sampling included), or agent steps per second of the whole loop (act,
+            play, store, learn every fourth step)
+        """
+        if self.work == "step":
+            step = functools.partial(model.train, gradient_steps=1, batch_size=self.batch_size)
+            return seconds_per_call(step, 20) * 1e3
+        # Going on with the count also goes on with the game.
+        return 400 / seconds_per_call(lambda: model.learn(400, reset_num_timesteps=False), 1)
+
+
+def _serve(contestant: Contestant, pipe: Connection) -> None:
+    """One process a contestant: threads, allocator and floating-point mode of one must not touch the other."""
+    th.set_num_threads(contestant.n_threads)
+    model = contestant.make()
+    pipe.send("ready")
+    while pipe.recv() == "go":
+        pipe.send(contestant.figure(model))
+
+
+def contest(contestants: list[Contestant], rounds: int) -> dict[str, float]:
+    """
+    Median figure of each contestant over several rounds, in each of which every one works once and alone.
+
+    :param contestants: who
+    :param rounds: how many
+    """
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = [], []
+    for contestant in contestants:
+        ours, theirs = context.Pipe()
+        processes.append(context.Process(target=_serve, args=(contestant, theirs), daemon=True))
+        processes[-1].start()
+        pipes.append(ours)
+        ours.recv()  # warm up one after the other
+    figures: dict[str, list[float]] = {contestant.who: [] for contestant in contestants}
+    for _ in range(rounds):
+        for contestant, pipe in zip(contestants, pipes, strict=True):
+            pipe.send("go")
+            figures[contestant.who].append(pipe.recv())
+    for pipe, process in zip(pipes, processes, strict=True):
+        pipe.send("stop")
+        process.join()
+    return {who: float(np.median(values)) for who, values in figures.items()}
+
+
+def speeds(work: str, rounds: int, n_updates: int) -> list[dict[str, Any]]:
+    """
+    Gradient steps or whole loops of all agents and their peers.
+
+    :param work: ``"step"`` or ``"loop"``
+    :param rounds: rounds of the median
+    :param n_updates: gradient steps before the first measurement
+    """
+    rows = []
+    for agent in ALGORITHMS:
+        for batch_size in BATCH_SIZES:
+            names = ["sbbatch", "peer"] if work == "step" else ["sbbatch", "sbbatch, raw frames", "peer"]
+            threads = th.get_num_threads()
+            figures = contest([Contestant(work, agent, who, batch_size, n_updates, threads) for who in names], rounds)
+            ours, peer = figures["sbbatch"], figures["peer"]
+            unit = "gradient step, ms" if work == "step" else "agent steps per second"
+            row = {"what": unit, "agent": agent, "batch_size": batch_size, "after_updates": n_updates, **figures}
+            rows.append({**row, "times_faster": peer / ours if work == "step" else ours / peer})
+            show(rows[-1])
+    return rows
 
 
 def interleaved(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
@@ -81,51 +172,6 @@ def seconds_per_call(work: Callable[[], Any], n: int) -> float:
     return (time.perf_counter() - start) / n
 
 
-def gradient_steps(rounds: int) -> list[dict[str, Any]]:
-    """
-    Milliseconds of one gradient step, replay sampling included.
-
-    :param rounds: rounds of the median
-    """
-    rows = []
-    for name, cls in ALGORITHMS.items():
-        for batch_size in BATCH_SIZES:
-            models = {"sbbatch": make(name, cls, batch_size), "peer": make(name, PEERS[name], batch_size)}
-
-            def step(model: Any, size: int = batch_size) -> float:
-                return seconds_per_call(lambda: model.train(gradient_steps=1, batch_size=size), 20) * 1e3
-
-            figures = interleaved({k: lambda m=m: step(m) for k, m in models.items()}, rounds)  # type: ignore[misc]
-            rows.append(_row("gradient step, ms", name, batch_size, figures, figures["peer"] / figures["sbbatch"]))
-    return rows
-
-
-def agent_steps(rounds: int) -> list[dict[str, Any]]:
-    """
-    Agent steps per second of the whole loop (act, play, store, learn) on one environment, one update in four steps.
-
-    :param rounds: rounds of the median
-    """
-    rows = []
-    for name, cls in ALGORITHMS.items():
-        for batch_size in BATCH_SIZES:
-            raw = make(name, cls, batch_size, replay_buffer_kwargs={"frame_compression": None})
-            models = {
-                "sbbatch": make(name, cls, batch_size),
-                "sbbatch, raw frames": raw,
-                "peer": make(name, PEERS[name], batch_size),
-            }
-
-            def steps(model: Any) -> float:
-                # Going on with the count also goes on with the game.
-                return 400 / seconds_per_call(lambda: model.learn(400, reset_num_timesteps=False), 1)
-
-            figures = interleaved({k: lambda m=m: steps(m) for k, m in models.items()}, rounds)  # type: ignore[misc]
-            ratio = figures["sbbatch"] / figures["peer"]
-            rows.append(_row("agent steps per second", name, batch_size, figures, ratio))
-    return rows
-
-
 def sampling(rounds: int) -> list[dict[str, Any]]:
     """
     Milliseconds to draw 32 transitions with n = 3, from a small and a large buffer, raw and compressed.
@@ -142,7 +188,8 @@ def sampling(rounds: int) -> list[dict[str, Any]]:
 
             figures = interleaved({k: lambda b=b: draw(b) for k, b in buffers.items()}, rounds)  # type: ignore[misc]
             name = "prioritized" if prioritized else "uniform"
-            rows.append(_row(f"sampling 32, n = 3, of {n_transitions:,}, ms", name, 32, figures, None))
+            rows.append({"what": "sampling 32, n = 3, ms", "sampler": name, "stored": n_transitions, **figures})
+            show(rows[-1])
     return rows
 
 
@@ -213,7 +260,7 @@ def memory(game: str, model_path: Path | None, n_steps: int, compression: str | 
         buffer.add(*transition)
         returns += [info["episode"]["r"] for info in transition[-1] if "episode" in info]
     grown = process.memory_info().rss - before
-    return {
+    row = {
         "what": "memory",
         "game": game,
         "frames": compression or "raw",
@@ -223,11 +270,8 @@ def memory(game: str, model_path: Path | None, n_steps: int, compression: str | 
         "gb_per_million": grown / n_steps * 1e6 / 1e9,
         "sb3_gb_per_million": ReplayBuffer(1, env.observation_space, env.action_space).observations.nbytes * 2 / 1e3,
     }
-
-
-def _row(what: str, agent: str, batch_size: int, figures: dict[str, float], ratio: float | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"what": what, "agent": agent, "batch_size": batch_size, **figures}
-    return row if ratio is None else {**row, "times_faster": ratio}
+    show(row)
+    return row
 
 
 def show(row: dict[str, Any]) -> None:
@@ -244,6 +288,7 @@ def make_parser() -> argparse.ArgumentParser:
     parts = ["step", "loop", "sample", "memory"]
     parser.add_argument("--only", choices=parts, help="one part (default: all speeds, not memory)")
     parser.add_argument("--rounds", type=whole_number(1), default=5, help="rounds of each median")
+    parser.add_argument("--updates", type=whole_number(1), default=1_500, help="gradient steps before measuring")
     parser.add_argument("--num-threads", type=whole_number(1), help="threads for PyTorch (default: its own)")
     parser.add_argument("--env", default=GAME, help="memory: game")
     parser.add_argument("--model", type=Path, help="memory: the model that plays (default: a random policy)")
@@ -271,15 +316,13 @@ def main(argv: list[str] | None = None) -> int:
     ]
     show(rows[0])
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        "step": lambda: gradient_steps(args.rounds),
-        "loop": lambda: agent_steps(args.rounds),
+        "step": lambda: speeds("step", args.rounds, args.updates),
+        "loop": lambda: speeds("loop", args.rounds, args.updates),
         "sample": lambda: sampling(args.rounds),
         "memory": lambda: [memory(args.env, args.model, args.frames, None if args.raw else "lz4")],
     }
     for part in [args.only] if args.only else ["step", "loop", "sample"]:
-        for row in parts[part]():
-            rows.append(row)
-            show(row)
+        rows += parts[part]()
     if args.json is not None:
         with atomic_write(args.json) as file:
             file.write(json.dumps(rows, indent=1).encode())

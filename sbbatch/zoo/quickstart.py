@@ -44,13 +44,14 @@ def main(argv: list[str] | None = None) -> int:
     if exit_code != 0:
         return exit_code
 
-    say(f"playing {N_GAMES} games with the trained agent and {N_GAMES} at random")
-    trained = enjoy(ALGO, ENV_ID, args.log_folder, n_episodes=N_GAMES, seed=args.seed + 1_000)
+    # A short run is unsteady, so the best of its evaluations speaks for it, on games that it was not chosen by.
+    say(f"playing {N_GAMES} new games with the best model and {N_GAMES} at random")
+    trained = enjoy(ALGO, ENV_ID, args.log_folder, load_best=True, n_episodes=N_GAMES, seed=args.seed + 1_000)
     folder = find_run(args.log_folder, ALGO, ENV_ID)
     protocol = run_value(run_settings(folder, ALGO, ENV_ID), "atari_protocol")
     at_random = evaluate_random(ENV_ID, N_GAMES, args.seed + 1_000, protocol=protocol, n_envs=N_GAMES)
     gif = folder.path / "game.gif"
-    model = require_algorithm(ALGO).load(folder.last_model)  # type: ignore[attr-defined]
+    model = require_algorithm(ALGO).load(folder.best_model)  # type: ignore[attr-defined]
     record(model, ENV_ID, gif, seed=args.seed + 1_000, protocol=protocol)
 
     minutes = (time.monotonic() - start) / 60

