@@ -38,7 +38,15 @@ def main(argv: list[str] | None = None) -> int:
 
     start = time.monotonic()
     words = ["--algo", ALGO, "--env", ENV_ID, "-f", str(args.log_folder), "--seed", str(args.seed)]
-    words += ["-conf", str(hyperparams_folder() / "quickstart.yml"), "--eval-freq", "10000", "--progress"]
+    words += [
+        "-conf",
+        str(hyperparams_folder() / "quickstart.yml"),
+        "--eval-freq",
+        "10000",
+        "--eval-max-steps",
+        "3000",
+        "--progress",
+    ]
     words += ["-n", str(args.n_timesteps)] if args.n_timesteps is not None else []
     exit_code = train.main(words)
     if exit_code != 0:
