@@ -1,10 +1,13 @@
 """Deep reinforcement learning in which the batch size is a first-class, adaptive quantity, in the style of SB3."""
 
 from sbbatch.algorithms.dqn import DQN
+from sbbatch.algorithms.numerics import flush_denormals
 from sbbatch.algorithms.qrdqn import QRDQN
 from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.envs import make_ale_vec_env
 from sbbatch.version import __version__
+
+flush_denormals()
 
 # The only registry: command line, contract tests and studies read it.
 ALGORITHMS: dict[str, type[ValueAlgorithm]] = {"dqn": DQN, "qrdqn": QRDQN}

@@ -165,18 +165,17 @@ class ValuePolicy(BasePolicy):
 
     @property
     def quantile_net(self) -> ValueNetwork:
-        """The online network under sb3-contrib's name. Called, it gives action values; ``returns`` the quantiles."""
-        return self._quantile(self.q_net)
+        """The online network under sb3-contrib's name, on policies with quantiles."""
+        if isinstance(self.q_net.head, QuantileHead):
+            return self.q_net
+        raise AttributeError
 
     @property
     def quantile_net_target(self) -> ValueNetwork:
-        """The target network under sb3-contrib's name."""
-        return self._quantile(self.q_net_target)
-
-    def _quantile(self, network: ValueNetwork) -> ValueNetwork:
-        if not isinstance(network.head, QuantileHead):
-            raise AttributeError(f"{type(network.head).__name__} has no quantiles; use q_net")
-        return network
+        """The target network, likewise."""
+        if isinstance(self.q_net.head, QuantileHead):
+            return self.q_net_target
+        raise AttributeError
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()

@@ -6,7 +6,7 @@ from typing import Any
 
 from stable_baselines3.common.type_aliases import TrainFreq
 
-from sbbatch.errors import InvalidValue, check_int, check_number
+from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number
 
 
 def check_arguments(arguments: dict[str, Any]) -> None:
@@ -29,6 +29,14 @@ def check_arguments(arguments: dict[str, Any]) -> None:
         check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
     if arguments["exploration_decay_steps"] is not None:
         check_int("exploration_decay_steps", arguments["exploration_decay_steps"], 1)
+        if arguments["exploration_initial_eps"] != 1.0:
+            raise InvalidValue(
+                "exploration_initial_eps: must be 1 with exploration_decay_steps, whose schedule starts there"
+            )
+    if not isinstance(arguments["prioritized"], bool):
+        raise InvalidType(f"prioritized: got {arguments['prioritized']!r}, expected True or False")
+    if not callable(arguments["bootstrap"]):
+        raise InvalidType(f"bootstrap: got {arguments['bootstrap']!r}, expected an object such as Greedy()")
     if arguments["seed"] is not None:
         check_int("seed", arguments["seed"], 0, 2**32 - 1)
     check_train_freq(arguments["train_freq"])

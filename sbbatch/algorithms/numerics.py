@@ -1,8 +1,11 @@
-"""Floating-point settings of the process."""
+"""Numbers that must not be: too small to compute with, or not finite."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch as th
+
+from sbbatch.errors import NumericalError
 
 
 def flush_denormals() -> None:
@@ -15,7 +18,31 @@ def flush_denormals() -> None:
     optimizer step took 20 times as long as it does when such numbers are zero (docs/speed.md). Nothing an agent
     computes depends on them.
 
-    Threads inherit the setting when they start, so it is made before the first network is. It holds for the whole
-    process; where the processor has no such mode, nothing happens.
+    Threads inherit the setting when they start, so importing sbbatch makes it: import it before the first computation
+    with PyTorch, or only the calling thread is set. It holds for the whole process, and can be taken back by
+    ``torch.set_flush_denormal(False)``; where the processor has no such mode, nothing happens.
     """
     th.set_flush_denormal(True)
+
+
+def require_finite(
+    quantity: str, values: np.ndarray | dict[str, np.ndarray], step: int, env: int | None = None
+) -> None:
+    """
+    Stop the run where a number is NaN or infinite.
+
+    :param quantity: what the values are, for the message
+    :param values: one row per environment, or those of one environment; a dictionary of them
+    :param step: agent steps so far
+    :param env: which environment, if the values are of one only
+    :raises NumericalError: names step, environment, quantity and the number
+    """
+    if isinstance(values, dict):
+        for key, part in values.items():
+            require_finite(f"{quantity} {key}", part, step, env)
+        return
+    values = np.asarray(values)
+    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+        first = tuple(np.argwhere(~np.isfinite(values))[0])
+        where = first[0] if env is None else env
+        raise NumericalError(f"step {step}: the {quantity} of environment {where} contains {values[first]}")

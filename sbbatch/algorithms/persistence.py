@@ -8,13 +8,14 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 
+from sbbatch.envs.make import make_env
 from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
 from sbbatch.files import PathOrFile, atomic_write, check_zip, find_file, load_arrays, save_arrays, with_suffix
 from sbbatch.replay.buffer import FrameReplayBuffer
@@ -30,6 +31,8 @@ class SafeFiles(OffPolicyAlgorithm):
     load only files you trust. A replay buffer of ours contains none.
     """
 
+    atari_protocol: ClassVar[str] = "dopamine"
+
     def save(self, path: PathOrFile, exclude: Any = None, include: Any = None) -> None:
         """
         Save the model; at any instant either the old file or the whole new one is there.
@@ -38,18 +41,22 @@ class SafeFiles(OffPolicyAlgorithm):
         :param exclude: names of further attributes to leave out
         :param include: names of attributes to save although they are normally left out
         """
-        self.algorithm = type(self).__name__
+        self.algorithm = self._own_name()
+        self._note_generators()
         if isinstance(path, io.BufferedIOBase):
             super().save(path, exclude, include)
             return
         with atomic_write(with_suffix(path, ".zip")) as file:
             super().save(file, exclude, include)  # type: ignore[arg-type]
 
+    def _note_generators(self) -> None:
+        """Put the states of the agent's own generators where :meth:`save` finds them."""
+
     @classmethod
     def load(
         cls: type[SelfSafeFiles],
         path: PathOrFile,
-        env: GymEnv | None = None,
+        env: GymEnv | str | None = None,
         device: th.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
@@ -60,7 +67,7 @@ class SafeFiles(OffPolicyAlgorithm):
         Load a model from a file.
 
         :param path: file, with or without ``.zip``, or open file
-        :param env: environment to go on with; not needed to predict
+        :param env: environment to go on with, or its id; not needed to predict
         :param device: where the networks go
         :param custom_objects: objects that replace the saved ones, by name
         :param print_system_info: print the systems the model was saved and is loaded on
@@ -74,6 +81,8 @@ class SafeFiles(OffPolicyAlgorithm):
         check_zip(file, "model")
         saved = _read_attributes(file)
         cls._check_fits(saved, str(path) if not isinstance(path, io.BufferedIOBase) else "the model file", kwargs)
+        if isinstance(env, str):
+            env = make_env(env, cls.atari_protocol)
         if env is not None:
             env = cls._wrap_env(env, 0)
             _check_spaces(saved, env)
@@ -82,11 +91,16 @@ class SafeFiles(OffPolicyAlgorithm):
         )
 
     @classmethod
+    def _own_name(cls) -> str:
+        """Name of the agent of ours that this class is or extends."""
+        return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("sbbatch."))
+
+    @classmethod
     def _check_fits(cls, saved: dict[str, Any], name: str, overrides: dict[str, Any]) -> None:
         algorithm = saved.get("algorithm")
         if algorithm is None:
             raise InvalidValue(f"{name}: a model that was not written by sbbatch; load it with the class that saved it")
-        if algorithm != cls.__name__:
+        if algorithm != cls._own_name():
             raise InvalidValue(f"{name}: holds a {algorithm}, but {cls.__name__} was asked to load it")
         known = set(saved) | set(inspect.signature(cls).parameters)
         for override in overrides:

@@ -27,6 +27,10 @@ class QRDQN(
     Deviation from sb3-contrib: Adam's epsilon is 0.01 / 32 whatever the batch size. There it is 0.01 / ``batch_size``,
     so that a study over batch sizes varies the optimizer as well. At the default batch size of 32 both are equal.
 
+    Deviation from the paper and from Dopamine: weights start as PyTorch's defaults, as in SB3 and sb3-contrib, not from
+    Dopamine's variance scaling (uniform, limit 3^(1/4) / sqrt(fan_in), zero biases); evaluation is greedy, Dopamine's
+    epsilon there is 0.001.
+
     Arguments: see :class:`~sbbatch.algorithms.value.ValueAlgorithm`.
     """
 
@@ -35,13 +39,16 @@ class QRDQN(
 
     @property
     def quantile_net(self) -> ValueNetwork:
-        """The online network under sb3-contrib's name; ``quantile_net.returns(obs).quantiles`` are the quantiles."""
-        return self.policy.quantile_net
+        """
+        The online network under sb3-contrib's name. Called, it gives action values ``(batch, actions)`` as every
+        network here; ``quantile_net.returns(obs).quantiles`` are the quantiles, ``(batch, actions, n_quantiles)``.
+        """
+        return self.q_net
 
     @property
     def quantile_net_target(self) -> ValueNetwork:
-        """The target network under sb3-contrib's name."""
-        return self.policy.quantile_net_target
+        """The target network, likewise."""
+        return self.q_net_target
 
     @property
     def n_quantiles(self) -> int:

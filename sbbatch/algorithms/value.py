@@ -11,17 +11,20 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
 from stable_baselines3.common.utils import get_parameters_by_name, obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from sbbatch.algorithms.checks import check_arguments, check_batch_size
-from sbbatch.algorithms.numerics import flush_denormals
+from sbbatch.algorithms.numerics import require_finite
 from sbbatch.algorithms.persistence import SafeFiles
 from sbbatch.algorithms.recipe import with_defaults
+from sbbatch.algorithms.stopping import DeferredStop, Stopped
 from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.exploration import EpsilonGreedy
 from sbbatch.components.target_network import sync_target
@@ -94,7 +97,6 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
     }
     head_class: ClassVar[type[nn.Module]] = ExpectedHead
     optimizer_defaults: ClassVar[dict[str, Any]] = {}  # under the user's optimizer_kwargs, for Adam
-    atari_protocol: ClassVar[str] = "dopamine"
 
     policy: ValuePolicy
     action_space: spaces.Discrete
@@ -143,7 +145,6 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         exploration_decay_steps: int | None = None,
     ) -> None:
         check_arguments(locals())
-        flush_denormals()
         if isinstance(policy, str) and policy not in self.policy_aliases:
             raise InvalidValue(f"policy: got {policy!r}{did_you_mean(policy, self.policy_aliases)}")
         super().__init__(
@@ -163,7 +164,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
             n_steps=n_steps,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
-            policy_kwargs=self._merged_policy_kwargs(policy_kwargs or {}),
+            policy_kwargs=dict(policy_kwargs or {}),
             verbose=verbose,
             device=device,
             seed=seed,
@@ -183,18 +184,18 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self.exploration_rate = 0.0
         self._n_calls = 0  # vector steps
         self._n_samples = 0  # transitions trained on
+        self._exploration_state: dict[str, Any] | None = None  # of a loaded model
         self.frame_stack = 1
         self.env_id: str | None = None  # saved with the model, so that a run is not resumed in another game
         if self.env is not None:
             self._check_spaces()
-            self.env_id = id_of(self.env)
-            self.frame_stack = frame_stack_of(self.env)
             self._warn_if_target_lags()
         if _init_setup_model:
             self._setup_model()
 
-    def _merged_policy_kwargs(self, given: dict[str, Any]) -> dict[str, Any]:
+    def _merged_policy_kwargs(self) -> dict[str, Any]:
         """The recipe's choices under the user's."""
+        given = self.policy_kwargs
         merged = {"head_class": self.head_class, **given}
         # Defaults belong to Adam; another optimizer may not know them.
         if self.optimizer_defaults and "optimizer_class" not in given:
@@ -230,13 +231,21 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         check_arguments(vars(self))  # again: `load` may have changed some
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self.seed)
+        if self.env is not None:
+            self.frame_stack, self.env_id = frame_stack_of(self.env), id_of(self.env)
+        self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self._seed_of(0))
+        if self._exploration_state is not None:
+            self.exploration.set_state(self._exploration_state)
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
         self.policy = self.policy_class(  # type: ignore[assignment]
-            self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
+            self.observation_space, self.action_space, self.lr_schedule, **self._merged_policy_kwargs()
         ).to(self.device)
         self._convert_train_freq()
+
+    def _seed_of(self, stream: int) -> tuple[int, int] | None:
+        """Seeds of independent streams, so that exploration and replay do not draw the same numbers."""
+        return None if self.seed is None else (self.seed, stream)
 
     def _make_replay_buffer(self) -> ReplayBuffer:
         buffer_class = self.replay_buffer_class or FrameReplayBuffer
@@ -260,7 +269,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
             "frame_stack": self.frame_stack,
             "sampler_class": PrioritizedSampler if self.prioritized else UniformSampler,
             "sampler_kwargs": exponents if self.prioritized else {},
-            "seed": self.seed,
+            "seed": self._seed_of(1),
             # A model loaded to play, on a smaller machine, needs no room for training.
             "check_memory": self.env is not None,
         }
@@ -385,6 +394,15 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
             sync_target(online, target, tau=1.0)  # batch norm, SB3 issue 996
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
+        self._stop.step_stored()
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """SB3's loop, which a callback ends after a step has been stored, not before."""
+        self._stop = DeferredStop(callback)
+        try:
+            return super().collect_rollouts(env, self._stop, *args, **kwargs)  # type: ignore[arg-type]
+        except Stopped:
+            return RolloutReturn(0, 0, continue_training=False)
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
@@ -409,19 +427,9 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         if self.num_timesteps < learning_starts:
             actions = self.exploration.random_actions(n_envs)
         else:
-            actions = self._explore(n_envs)
-        return actions, actions
-
-    def _explore(self, n_envs: int) -> np.ndarray:
-        """Epsilon-greedy actions for the last observations; the network is asked only if somebody is greedy."""
-        explorers = self.exploration.explorers(n_envs, self.exploration_rate)
-        actions = self.exploration.random_actions(n_envs)
-        if not explorers.all():
             assert self._last_obs is not None
-            with th.inference_mode():
-                greedy = self.q_net(obs_as_tensor(self._last_obs, self.device)).argmax(dim=1).cpu().numpy()
-            actions = np.where(explorers, actions, greedy)
-        return actions
+            actions, _ = self.predict(self._last_obs)
+        return actions, actions
 
     def predict(
         self,
@@ -439,13 +447,25 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         :param deterministic: greedy actions only
         :return: action, or actions ``(batch,)``, and the state
         """
-        actions, state = self.policy.predict(observation, state, episode_start, deterministic)
-        if not deterministic:
-            n = np.size(actions)
-            explorers = self.exploration.explorers(n, self.exploration_rate)
-            chosen = np.where(explorers, self.exploration.random_actions(n), np.reshape(actions, n))
-            actions = chosen.reshape(np.shape(actions))
+        if deterministic or not self.policy.is_vectorized_observation(observation):
+            actions, state = self.policy.predict(observation, state, episode_start, deterministic=True)
+            if not deterministic and self.exploration.explorers(1, self.exploration_rate)[0]:
+                actions = self.exploration.random_actions(1)[0]
+            return np.asarray(actions), state
+        n = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
+        explorers, actions = self.exploration.explorers(n, self.exploration_rate), self.exploration.random_actions(n)
+        if not explorers.all():  # the network is asked only if somebody is greedy
+            actions = np.where(explorers, actions, self._greedy_actions(observation))
         return actions, state
+
+    def _greedy_actions(self, observations: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
+        """``(n,)`` for a batch as the environment hands it over; SB3's ``policy.predict`` takes twice as long."""
+        if self.policy.training:
+            self.policy.set_training_mode(False)
+        if isinstance(observations, dict) or observations.shape[1:] != self.observation_space.shape:
+            return self.policy.predict(observations, deterministic=True)[0]  # it also transposes images
+        with th.inference_mode():
+            return self.q_net(obs_as_tensor(observations, self.device)).argmax(dim=1).cpu().numpy()
 
     def _store_transition(
         self,
@@ -456,34 +476,21 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        self._stop_if_not_finite("reward", reward)
-        self._stop_if_not_finite("observation", new_obs)
+        require_finite("reward", reward, self.num_timesteps)
+        require_finite("observation", new_obs, self.num_timesteps)
         for env in np.flatnonzero(dones):
             final = infos[env].get("terminal_observation")
             if final is not None:
-                self._stop_if_not_finite("final observation", final, int(env))
+                require_finite("final observation", final, self.num_timesteps, int(env))
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-
-    def _stop_if_not_finite(
-        self, quantity: str, values: np.ndarray | dict[str, np.ndarray], env: int | None = None
-    ) -> None:
-        """``values`` of all environments, or of one."""
-        if isinstance(values, dict):
-            for key, part in values.items():
-                self._stop_if_not_finite(f"{quantity} {key}", part, env)
-            return
-        values = np.asarray(values)
-        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-            first = tuple(np.argwhere(~np.isfinite(values))[0])
-            where = first[0] if env is None else env
-            raise NumericalError(
-                f"step {self.num_timesteps}: the {quantity} of environment {where} contains {values[first]}"
-            )
 
     # ------------------------------------------------------------------------------------------------- files
 
+    def _note_generators(self) -> None:
+        self._exploration_state = self.exploration.get_state()
+
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "exploration"]
+        return [*super()._excluded_save_params(), "exploration", "_stop"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

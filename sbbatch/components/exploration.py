@@ -15,13 +15,11 @@ class EpsilonGreedy:
     The generator belongs to this object; nothing here touches NumPy's global state.
 
     :param n_actions: number of discrete actions
-    :param first_action: smallest action (``Discrete.start``)
     :param seed: seed of the generator, ``None`` for a random one
     """
 
-    def __init__(self, n_actions: int, first_action: int = 0, seed: int | None = None) -> None:
+    def __init__(self, n_actions: int, seed: int | tuple[int, ...] | None = None) -> None:
         self.n_actions = n_actions
-        self.first_action = first_action
         self.rng = np.random.default_rng(seed)
 
     def explorers(self, n_envs: int, epsilon: float) -> np.ndarray:
@@ -37,7 +35,7 @@ class EpsilonGreedy:
         :param n_envs: number of environments
         :return: uniformly random actions, int64 ``(n_envs,)``
         """
-        return self.rng.integers(self.first_action, self.first_action + self.n_actions, size=n_envs)
+        return self.rng.integers(self.n_actions, size=n_envs)
 
     def get_state(self) -> dict[str, Any]:
         """The generator's state, plain numbers only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,15 @@ def _shape_of(space: spaces.Space) -> tuple[int, ...]:
     shape = get_obs_shape(space)
     assert not isinstance(shape, dict), "SB3 refuses nested Dict observations"
     return shape
+
+
+def _free_memory() -> int:
+    """Bytes this process may still take: what the machine has free, or what its container leaves."""
+    free = psutil.virtual_memory().available
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return free
 
 
 class FrameReplayBuffer(ReplayBuffer):
@@ -79,7 +89,7 @@ class FrameReplayBuffer(ReplayBuffer):
         frame_compression: str | None = "lz4",
         sampler_class: type[Sampler] = UniformSampler,
         sampler_kwargs: dict[str, Any] | None = None,
-        seed: int | None = None,
+        seed: int | tuple[int, ...] | None = None,
         check_memory: bool = True,
     ) -> None:
         n_rows = check_int("buffer_size", buffer_size, 1) // n_envs
@@ -124,7 +134,7 @@ class FrameReplayBuffer(ReplayBuffer):
         return ObservationMemory(self._n_slots, self.n_envs, space, _shape_of(space), stack, self._compression(space))
 
     def n_bytes(self) -> int:
-        """Bytes the full buffer takes; an upper estimate where frames are compressed."""
+        """Bytes the full buffer takes; an estimate where frames are compressed (games need less, noise needs more)."""
         row = 8 + 4 + 1 + 1 + 1
         for space in self._spaces().values():
             stack = 1 if isinstance(self.observation_space, spaces.Dict) else self.frame_stack
@@ -133,7 +143,7 @@ class FrameReplayBuffer(ReplayBuffer):
         return row * self.buffer_size * self.n_envs
 
     def _refuse_if_too_large(self) -> None:
-        needed, free = self.n_bytes(), psutil.virtual_memory().available
+        needed, free = self.n_bytes(), _free_memory()
         if needed > free:
             n_transitions = self.buffer_size * self.n_envs
             fits = int(n_transitions * free / needed)
@@ -166,7 +176,11 @@ class FrameReplayBuffer(ReplayBuffer):
         observations, next_observations = self._as_arrays(obs), self._as_arrays(next_obs)
         self._make_room(row)
         starts = self._find_starts(row, observations)
-        done = np.asarray(done, dtype=bool).reshape(self.n_envs)
+        done = np.array(done, dtype=bool).reshape(self.n_envs)
+        broken = self._find_breaks(observations, next_observations)
+        truncated = np.array([np.any(info.get("TimeLimit.truncated", False)) for info in infos])
+        truncated = broken | (done & truncated & self.handle_timeout_termination)
+        done |= broken
         for key, memory in self._memories.items():
             self._store_observations(memory, row, observations[key], next_observations[key], starts, done)
 
@@ -175,10 +189,7 @@ class FrameReplayBuffer(ReplayBuffer):
         self._actions[row] = np.asarray(action).reshape(self.n_envs)
         self._rewards[row] = reward
         self._dones[row] = done
-        self._timeouts[row] = False
-        if self.handle_timeout_termination and done.any():
-            truncated = [np.any(info.get("TimeLimit.truncated", False)) for info in infos]
-            self._timeouts[row] = done & np.array(truncated)
+        self._timeouts[row] = truncated
 
         self.sampler.add(np.arange(row * self.n_envs, (row + 1) * self.n_envs))
         self._expected, self._ended = next_observations, done
@@ -220,6 +231,26 @@ class FrameReplayBuffer(ReplayBuffer):
                 memory.close(previous, int(env), self._expected[key][env])
         return starts
 
+    def _find_breaks(self, observations: dict[str, np.ndarray], following: dict[str, np.ndarray]) -> np.ndarray:
+        """
+        Which next observations do not continue their stack, bool ``(n_envs,)``.
+
+        Somebody else has played in the environment since (``evaluate_policy`` between two calls of ``learn``): the
+        transition is closed as truncated. If none has ever continued, ``frame_stack`` is wrong.
+        """
+        breaks = [
+            not all(
+                memory.follows(observations[key][env], following[key][env]) for key, memory in self._memories.items()
+            )
+            for env in range(self.n_envs)
+        ]
+        if all(breaks) and self._n_added == 0:
+            raise InvalidValue(
+                f"frame_stack: got {self.frame_stack}, but the next observation is not the previous one moved by one "
+                "frame; pass replay_buffer_kwargs=dict(frame_stack=1) to store observations whole"
+            )
+        return np.array(breaks)
+
     def _store_observations(
         self,
         memory: ObservationMemory,
@@ -233,7 +264,6 @@ class FrameReplayBuffer(ReplayBuffer):
         for env in range(self.n_envs):
             if starts[env]:
                 memory.open(row, env, observations[env])
-            memory.check_follows(observations[env], next_observations[env], env)
             if done[env]:
                 memory.close(row, env, next_observations[env])
             else:

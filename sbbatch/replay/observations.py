@@ -101,18 +101,13 @@ class ObservationMemory:
                 self._openings.pop(flat, None)
                 self._finals.pop(flat, None)
 
-    def check_follows(self, observation: np.ndarray, next_observation: np.ndarray, env: int) -> None:
+    def follows(self, observation: np.ndarray, next_observation: np.ndarray) -> bool:
         """
         :param observation: array of the space's shape
         :param next_observation: the one after it in the same episode
-        :param env: environment, for the message
-        :raises InvalidValue: the second is not the first moved by one frame
+        :return: whether the second is the first moved by one frame
         """
-        if not np.array_equal(self._split(observation)[1:], self._split(next_observation)[:-1]):
-            raise InvalidValue(
-                f"frame_stack: got {self.frame_stack}, but the next observation of environment {env} is not the "
-                "previous one moved by one frame; pass replay_buffer_kwargs=dict(frame_stack=1) to store it whole"
-            )
+        return np.array_equal(self._split(observation)[1:], self._split(next_observation)[:-1])
 
     def read(self, rows: np.ndarray, envs: np.ndarray, ages: np.ndarray) -> np.ndarray:
         """

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sbbatch.errors import check_number
+from sbbatch.errors import NumericalError, check_number
 from sbbatch.replay.sum_tree import SumTree
 
 Schedule = Callable[[float], float]
@@ -164,10 +164,11 @@ class PrioritizedSampler:
         """
         See :class:`Sampler`.
 
-        :raises FloatingPointError: a loss is negative, NaN or infinite
+        :raises NumericalError: a loss is negative, NaN or infinite
         """
         if not (np.isfinite(td_losses).all() and (td_losses >= 0).all()):
-            raise FloatingPointError(f"priorities must be finite and >= 0, got {td_losses}")
+            worst = td_losses[~np.isfinite(td_losses) | (td_losses < 0)][0]
+            raise NumericalError(f"a priority must be finite and >= 0, but a loss is {worst}")
         priorities = (td_losses.astype(np.float64) + self.epsilon) ** self.priority_exponent
         self._largest = max(self._largest, float(priorities.max()))
         # A transition drawn just before it was overwritten must not come back to life.

@@ -198,7 +198,7 @@ def test_an_old_opening_is_dropped_when_its_row_is_written_anew():
 
 def test_a_wrong_frame_stack_is_refused_with_the_way_out():
     buffer = make_buffer(IMAGES, frame_stack=4)
-    with pytest.raises(InvalidValue, match=r"frame_stack: got 4, .*environment 0 .*frame_stack=1") as refusal:
+    with pytest.raises(InvalidValue, match=r"frame_stack: got 4, .*frame_stack=1") as refusal:
         add(buffer, stack(1, 2, 3, 4), stack(5, 6, 7, 8))
     assert "\n" not in str(refusal.value)
 

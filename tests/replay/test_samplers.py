@@ -194,7 +194,7 @@ def test_a_loss_of_zero_can_still_be_drawn():
 def test_a_loss_that_is_no_priority_is_refused(loss):
     sampler = prioritized(KL)
     before = sampler.tree.leaves.copy()
-    with pytest.raises(FloatingPointError, match="priorities must be finite and >= 0"):
+    with pytest.raises(FloatingPointError, match="a priority must be finite and >= 0"):
         sampler.update_priorities(ALL, np.array([1.0, loss, 1.0, 1.0]))
     np.testing.assert_array_equal(sampler.tree.leaves, before)
 
