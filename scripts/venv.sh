@@ -10,9 +10,10 @@ if ! "$python_command" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/
         "set PYTHON to a newer one" >&2
     exit 2
 fi
-if [ ! -x .venv/bin/python ]; then
+# Not the interpreter: a `venv` that fails for want of ensurepip (Debian without python3-venv) leaves it behind.
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     echo "making .venv"
-    "$python_command" -m venv .venv
+    "$python_command" -m venv --clear .venv
 fi
 stamp=".venv/installed-$extras"
 wanted="$(cat setup.cfg pyproject.toml | cksum)"

@@ -227,13 +227,13 @@ def _transitions(env: Any, choose: Callable[[Any], np.ndarray]) -> Iterator[tupl
         observations = following
 
 
-def memory(game: str, model_path: Path | None, n_steps: int, compression: str | None) -> dict[str, Any]:
+def memory(game: str, model_path: Path | None, n_transitions: int, compression: str | None) -> dict[str, Any]:
     """
     Growth of the process while a buffer is filled, scaled to a million transitions.
 
     :param game: Atari game
     :param model_path: a trained model that plays, with epsilon 0.05; without one a random policy does
-    :param n_steps: agent steps to store
+    :param n_transitions: transitions to store
     :param compression: of the frames
     """
     cls = ALGORITHMS["qrdqn"]
@@ -246,7 +246,7 @@ def memory(game: str, model_path: Path | None, n_steps: int, compression: str | 
     process = psutil.Process()
     before = process.memory_info().rss
     buffer = FrameReplayBuffer(
-        n_steps,
+        n_transitions,
         env.observation_space,
         env.action_space,
         "cpu",
@@ -256,7 +256,7 @@ def memory(game: str, model_path: Path | None, n_steps: int, compression: str | 
         frame_compression=compression,
     )
     returns = []
-    for transition in itertools.islice(_transitions(env, choose), n_steps // 8):
+    for transition in itertools.islice(_transitions(env, choose), n_transitions // 8):
         buffer.add(*transition)
         returns += [info["episode"]["r"] for info in transition[-1] if "episode" in info]
     grown = process.memory_info().rss - before
@@ -266,8 +266,8 @@ def memory(game: str, model_path: Path | None, n_steps: int, compression: str | 
         "frames": compression or "raw",
         "player": "random" if model_path is None else "trained",
         "mean_return": float(np.mean(returns)) if returns else None,
-        "stored": n_steps,
-        "gb_per_million": grown / n_steps * 1e6 / 1e9,
+        "stored": n_transitions,
+        "gb_per_million": grown / n_transitions * 1e6 / 1e9,
         "sb3_gb_per_million": ReplayBuffer(1, env.observation_space, env.action_space).observations.nbytes * 2 / 1e3,
     }
     show(row)
@@ -292,7 +292,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-threads", type=whole_number(1), help="threads for PyTorch (default: its own)")
     parser.add_argument("--env", default=GAME, help="memory: game")
     parser.add_argument("--model", type=Path, help="memory: the model that plays (default: a random policy)")
-    parser.add_argument("--frames", type=whole_number(1_000), default=200_000, help="memory: transitions to store")
+    parser.add_argument("--transitions", type=whole_number(1_000), default=200_000, help="memory: how many to store")
     parser.add_argument("--raw", action="store_true", help="memory: frames not compressed")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     return parser
@@ -319,7 +319,7 @@ def main(argv: list[str] | None = None) -> int:
         "step": lambda: speeds("step", args.rounds, args.updates),
         "loop": lambda: speeds("loop", args.rounds, args.updates),
         "sample": lambda: sampling(args.rounds),
-        "memory": lambda: [memory(args.env, args.model, args.frames, None if args.raw else "lz4")],
+        "memory": lambda: [memory(args.env, args.model, args.transitions, None if args.raw else "lz4")],
     }
     for part in [args.only] if args.only else ["step", "loop", "sample"]:
         rows += parts[part]()

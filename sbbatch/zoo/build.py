@@ -10,7 +10,6 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -60,9 +59,12 @@ def make_env(
         env = make_vec_env(env_id, n_envs=n_envs, seed=seed, env_kwargs=limit)
     except gym.error.DependencyNotInstalled as error:
         raise InvalidValue(f"{env_id} needs a package that is not installed: {' '.join(str(error).split())}") from None
-    if normalize is not None:
-        env = VecNormalize(env, training=training, **(normalize if training else {**normalize, "norm_reward": False}))
-    return env if frame_stack in (None, 1) else VecFrameStack(env, frame_stack)
+    if frame_stack not in (None, 1):
+        env = VecFrameStack(env, frame_stack)
+    if normalize is None:
+        return env
+    # Outermost: SB3 asks it for the raw observations that go into the replay buffer, and those must be stacked.
+    return VecNormalize(env, training=training, **(normalize if training else {**normalize, "norm_reward": False}))
 
 
 def run_env(
@@ -143,12 +145,11 @@ def load_model(
     if trained_in is not None and trained_in != id_of(env):
         raise InvalidValue(f"{path}: was trained in {trained_in}, not in {id_of(env)}; give --env {trained_in}")
     named = {key: value for key, value in constructor_values(settings).items() if settings[key].origin == COMMAND_LINE}
-    named.pop("policy_kwargs", None)
     try:
         model = cls.load(path, env=env, device=device, **named, **({} if seed is None else {"seed": seed}))
     except UserError as error:
         raise type(error)(with_origin(str(error), settings)) from error
-    load_normalization(path.with_name("vecnormalize.npz"), env)
+    load_normalization(statistics_of(path), env)
     return model
 
 
@@ -189,20 +190,30 @@ def require_discrete(env_id: str, action_space: spaces.Space) -> spaces.Discrete
     return action_space
 
 
-class SaveNormalization(BaseCallback):
+def save_model(model: BaseAlgorithm, path: Path) -> None:
     """
-    Keep the normalization beside the best model: statistics that went on changing belong to a later model.
+    Save a model and its normalization; the statistics first, so that no model is ever without them.
 
-    :param path: an ``.npz`` file
+    :param model: what learns, with its environments
+    :param path: the model's zip file
     """
+    assert model.env is not None
+    save_normalization(statistics_of(path), model.env)
+    model.save(path)
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
 
-    def _on_step(self) -> bool:
-        save_normalization(self.path, self.training_env)
-        return True
+def statistics_of(model: Path) -> Path:
+    """
+    Where the normalization of a model is kept: statistics that went on changing belong to a later model.
+
+    :param model: ``<env>.zip``, ``best_model.zip`` or ``rl_model_<n>_steps.zip``
+    """
+    name = "vecnormalize"
+    if model.stem == "best_model":
+        name = "best_vecnormalize"
+    elif model.stem.startswith("rl_model_"):
+        name = model.stem.replace("rl_model_", "rl_model_vecnormalize_", 1)
+    return model.with_name(f"{name}.npz")
 
 
 def save_normalization(path: Path, env: VecEnv) -> None:

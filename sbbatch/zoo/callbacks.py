@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sbbatch.zoo.build import save_model
 from sbbatch.zoo.progress import say
 
 
@@ -107,6 +108,22 @@ class EpisodeLog(BaseCallback):
             self._file = None
 
 
+class SaveModel(BaseCallback):
+    """
+    Save the model, with its normalization, whenever it is called.
+
+    :param path: the model's zip file
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def _on_step(self) -> bool:
+        save_model(self.model, self.path)
+        return True
+
+
 class Checkpoint(BaseCallback):
     """
     Save the model now and then, under the zoo's name ``rl_model_<n>_steps.zip``.
@@ -135,7 +152,7 @@ class Checkpoint(BaseCallback):
         if self.num_timesteps - self._saved_at < self.save_freq:
             return
         self._saved_at = self.num_timesteps
-        self.model.save(self.folder / f"rl_model_{self.num_timesteps}_steps.zip")
+        save_model(self.model, self.folder / f"rl_model_{self.num_timesteps}_steps.zip")
         if self.replay_buffer:
             path = self.folder / f"rl_model_replay_buffer_{self.num_timesteps}_steps"
             self.model.save_replay_buffer(path)  # type: ignore[attr-defined]

@@ -1,7 +1,8 @@
 """From YAML files and the command line to checked settings, each of which knows where it came from.
 
 Order of precedence, lowest first: the class's own default, the file's ``default`` section, the suite's section
-(``atari``), the environment's section, the command line.
+(``atari``), the environment's section, the command line. For a run that exists, its ``config.yml`` takes the place of
+the sections.
 """
 
 from __future__ import annotations
@@ -51,11 +52,6 @@ class Setting:
 Settings = dict[str, Setting]
 
 
-def algorithms() -> dict[str, type]:
-    """The algorithms by the names of the command line."""
-    return dict(sbbatch.ALGORITHMS)
-
-
 def require_algorithm(name: str) -> type:
     """
     The class of an algorithm.
@@ -63,10 +59,9 @@ def require_algorithm(name: str) -> type:
     :param name: as given to ``--algo``
     :raises InvalidValue: there is no such algorithm
     """
-    known = algorithms()
-    if name not in known:
-        raise InvalidValue(f"unknown algorithm '{name}'{did_you_mean(name, known)}")
-    return known[name]
+    if name not in sbbatch.ALGORITHMS:
+        raise InvalidValue(f"unknown algorithm '{name}'{did_you_mean(name, sbbatch.ALGORITHMS)}")
+    return sbbatch.ALGORITHMS[name]
 
 
 def hyperparams_folder() -> Path:
@@ -110,7 +105,11 @@ def read_parameters(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def resolve(
-    algo: str, env_id: str, overrides: Mapping[str, Any] | None = None, conf_file: Path | None = None
+    algo: str,
+    env_id: str,
+    overrides: Mapping[str, Any] | None = None,
+    conf_file: Path | None = None,
+    run_file: Path | None = None,
 ) -> Settings:
     """
     All settings of a run, in the order of precedence above, checked before anything is built.
@@ -119,17 +118,22 @@ def resolve(
     :param env_id: environment
     :param overrides: what the command line says
     :param conf_file: a hyperparameter file instead of the packaged one
+    :param run_file: the ``config.yml`` of a run, which is complete, instead of both
     :raises UserError: an unknown key, a wrong type, a missing length of the run
     """
     cls = require_algorithm(algo)
     known = {name: arg for name, arg in keyword_arguments(cls).items() if name not in _NOT_IN_FILES}
-    sections, file = read_sections(algo, conf_file)
+    if run_file is not None:
+        file, layers = str(run_file), [(str(run_file), read_yaml(run_file))]
+    else:
+        sections, file = read_sections(algo, conf_file)
+        layers = _layers(sections, file, env_id)
     settings: Settings = {
         name: Setting(argument.default, argument.default, CLASS_DEFAULT)
         for name, argument in known.items()
         if argument.default is not inspect.Parameter.empty
     }
-    for origin, layer in _layers(sections, file, env_id, overrides or {}):
+    for origin, layer in [*layers, (COMMAND_LINE, dict(overrides or {}))]:
         check_names(origin, layer, set(known) | RUN_KEYS)
         settings.update({key: _setting(key, value, origin, known) for key, value in layer.items()})
     if "n_timesteps" not in settings:
@@ -170,10 +174,8 @@ def with_origin(message: str, settings: Settings) -> str:
     return f"{setting.origin} {message}" if setting is not None and setting.explicit else message
 
 
-def _layers(
-    sections: dict[str, Any], file: str, env_id: str, overrides: Mapping[str, Any]
-) -> list[tuple[str, dict[str, Any]]]:
-    """The sections that count for an environment, lowest precedence first, and the command line."""
+def _layers(sections: dict[str, Any], file: str, env_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """The sections that count for an environment, lowest precedence first."""
     game = atari_game(env_id)
     same_game = [name for name in sections if game is not None and atari_game(name) == game]
     names = ["default", *(["atari"] if game is not None else []), *same_game, env_id]
@@ -187,7 +189,7 @@ def _layers(
                 f"{file} {name}: got {type(section).__name__} {section!r}, expected a mapping of settings"
             )
         layers.append((f"{file} {name}", section))
-    return [*layers, (COMMAND_LINE, dict(overrides))]
+    return layers
 
 
 def _setting(key: str, value: Any, origin: str, known: dict[str, Argument]) -> Setting:

@@ -7,12 +7,11 @@ from typing import Any
 
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.build import load_normalization, run_env
+from sbbatch.zoo.build import load_normalization, run_env, statistics_of
 from sbbatch.zoo.cli import Parser, guarded, whole_number
 from sbbatch.zoo.config import Settings, require_algorithm, resolve
-from sbbatch.zoo.evaluate import describe_returns, evaluate_returns
+from sbbatch.zoo.evaluate import describe_returns, evaluate_returns, games_side_by_side
 from sbbatch.zoo.folders import RunFolder, find_run
-from sbbatch.zoo.reader import read_yaml
 
 
 def run_settings(run: RunFolder, algo: str, env_id: str) -> Settings:
@@ -23,8 +22,7 @@ def run_settings(run: RunFolder, algo: str, env_id: str) -> Settings:
     :param algo: name of the algorithm
     :param env_id: environment
     """
-    path = run.parameters / "config.yml"
-    return resolve(algo, env_id, read_yaml(path))
+    return resolve(algo, env_id, run_file=run.config)
 
 
 def enjoy(
@@ -33,6 +31,28 @@ def enjoy(
     log_folder: Path,
     *,
     exp_id: int = 0,
+    **options: Any,
+) -> list[float]:
+    """
+    Play whole games greedily with a run of the log folder and return their raw returns.
+
+    :param algo: name of the algorithm
+    :param env_id: environment
+    :param log_folder: where runs are kept
+    :param exp_id: number of the run; 0: the latest
+    :param options: see :func:`play_run`
+    :raises UserError: no such run or model
+    """
+    require_algorithm(algo)
+    env_id = canonical_id(env_id)
+    return play_run(find_run(log_folder, algo, env_id, exp_id), algo, env_id, **options)
+
+
+def play_run(
+    run: RunFolder,
+    algo: str,
+    env_id: str,
+    *,
     load_best: bool = False,
     n_episodes: int = 10,
     n_envs: int | None = None,
@@ -43,28 +63,25 @@ def enjoy(
     """
     Play whole games greedily and return their raw returns.
 
+    :param run: its folder
     :param algo: name of the algorithm
     :param env_id: environment
-    :param log_folder: where runs are kept
-    :param exp_id: number of the run; 0: the latest
     :param load_best: the model with the best evaluation instead of the last one
     :param n_episodes: games to play
-    :param n_envs: games side by side (``None``: up to 8)
+    :param n_envs: games side by side (``None``: all of them on Atari, else 1)
     :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
     :param seed: of the environments
     :param device: torch device
-    :raises UserError: no such run or model
+    :raises UserError: no such model
     """
     cls: Any = require_algorithm(algo)
-    env_id = canonical_id(env_id)
-    run = find_run(log_folder, algo, env_id, exp_id)
     path = run.best_model if load_best else run.last_model
     if not path.exists():
         raise InvalidValue(f"no such model: {path}; the run has not ended" + ("" if load_best else ", try --load-best"))
     settings = run_settings(run, algo, env_id)
-    env = run_env(env_id, cls, settings, seed, False, n_envs or min(n_episodes, 8), max_steps)
+    env = run_env(env_id, cls, settings, seed, False, games_side_by_side(env_id, n_episodes, n_envs), max_steps)
     try:
-        load_normalization(run.path / ("best_vecnormalize.npz" if load_best else "vecnormalize.npz"), env)
+        load_normalization(statistics_of(path), env)
         model = cls.load(path, device=device)  # without the environments: it needs no replay memory to play
         print(f"playing {path}")
         return evaluate_returns(model, env, n_episodes)
@@ -87,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--exp-id", type=whole_number(0), default=0, help="number of the run; 0: the latest")
     parser.add_argument("--load-best", action="store_true", help="the best model instead of the last one")
     parser.add_argument("-n", "--n-episodes", type=whole_number(1), default=10, help="games to play")
-    parser.add_argument("--n-envs", type=whole_number(1), help="games side by side (default: up to 8)")
+    parser.add_argument("--n-envs", type=whole_number(1), help="games side by side (default: all on Atari, else 1)")
     parser.add_argument("--max-steps", type=whole_number(1), help="cut games off after this many agent steps")
     parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the environments")
     parser.add_argument("--device", default="auto", help="torch device")

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
+from sbbatch.envs.ale import MAX_ENVS
+from sbbatch.envs.atari import atari_game
+from sbbatch.files import atomic_write
 from sbbatch.zoo.build import make_env, require_discrete
-from sbbatch.zoo.callbacks import StopRequest
+from sbbatch.zoo.callbacks import SaveModel, StopRequest
 from sbbatch.zoo.progress import say
 
 # After this, a bar that stands still is explained.
@@ -35,7 +38,6 @@ class Evaluation(EvalCallback):
     :param eval_freq: agent steps between two evaluations
     :param n_eval_episodes: games per evaluation
     :param stop: ends an evaluation that is under way
-    :param on_new_best: called after a new best model was saved
     :param announce: print a line for each evaluation
     """
 
@@ -46,19 +48,18 @@ class Evaluation(EvalCallback):
         eval_freq: int,
         n_eval_episodes: int,
         stop: StopRequest,
-        on_new_best: BaseCallback | None = None,
         announce: bool = True,
     ) -> None:
         super().__init__(
             eval_env,
-            callback_on_new_best=on_new_best,
+            callback_on_new_best=SaveModel(folder / "best_model.zip"),
             n_eval_episodes=n_eval_episodes,
             eval_freq=eval_freq,
-            log_path=str(folder),
-            best_model_save_path=str(folder),
+            log_path=None,  # SB3 would rewrite the file in place, and a kill would take the earlier evaluations along
             deterministic=True,
             verbose=0,
         )
+        self.path = folder / "evaluations.npz"
         self.stop = stop
         self.announce = announce
 
@@ -86,12 +87,28 @@ class Evaluation(EvalCallback):
             return False
         finally:
             self.eval_freq = period
+        self._write_down()
         if self.announce:
             returns = describe_returns(self.evaluations_results[-1])
             say(f"evaluation at {self.num_timesteps:,} agent steps: {returns}")
         return go_on
 
+    def _write_down(self) -> None:
+        """``evaluations.npz`` as SB3 writes it, but whole at any instant."""
+        self.evaluations_timesteps.append(self.num_timesteps)
+        self.evaluations_results.append(self._returns)
+        self.evaluations_length.append(self._lengths)
+        arrays: dict[str, Any] = {"timesteps": self.evaluations_timesteps, "results": self.evaluations_results}
+        arrays["ep_lengths"] = self.evaluations_length
+        if self._is_success_buffer:
+            self.evaluations_successes.append(self._is_success_buffer)
+            arrays["successes"] = self.evaluations_successes
+        with atomic_write(self.path) as file:
+            np.savez(file, **arrays)
+
     def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+        # The lists that `evaluate_policy` goes on filling.
+        self._returns, self._lengths = locals_["episode_rewards"], locals_["episode_lengths"]
         if self.stop.requested:
             raise _StoppedError
         if self.announce and time.monotonic() > self._patience_ends:
@@ -118,6 +135,19 @@ class RandomPlayer:
     def predict(self, *_: Any, **__: Any) -> tuple[np.ndarray, None]:
         """As SB3's ``predict``, whatever is observed."""
         return self.first + self.generator.integers(self.n_actions, size=self.n_envs), None
+
+
+def games_side_by_side(env_id: str, n_episodes: int, n_envs: int | None = None) -> int:
+    """
+    How many environments share an evaluation.
+
+    :param env_id: environment
+    :param n_episodes: games to play
+    :param n_envs: what the user asked for (``None``: one for each game on Atari, so that every slot counts its first
+        game, however short the others are; else 1)
+    """
+    default = MAX_ENVS if atari_game(env_id) is not None else 1
+    return min(n_envs or default, n_episodes)
 
 
 def evaluate_returns(player: Any, env: VecEnv, n_episodes: int) -> list[float]:

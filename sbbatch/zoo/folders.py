@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shlex
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ class RunFolder:
     def parameters(self) -> Path:
         """Folder of ``config.yml``, ``args.yml`` and ``command.txt``."""
         return self.path / self.env_name
+
+    @property
+    def config(self) -> Path:
+        """Every setting that was made."""
+        return self.parameters / "config.yml"
 
     @property
     def last_model(self) -> Path:
@@ -64,12 +70,6 @@ class RunFolder:
         """Where the replay buffer goes when it is kept; its class adds the suffix."""
         return self.path / "replay_buffer"
 
-    @property
-    def number(self) -> int:
-        """The n of ``<env>_<n>``."""
-        match = re.match(rf"{re.escape(self.env_name)}_(\d+)", self.path.name)
-        return int(match.group(1)) if match else 0
-
 
 def folder_name(env_id: str) -> str:
     """
@@ -94,7 +94,7 @@ def create_run_folder(log_folder: Path, algo: str, env_id: str, uuid: str = "") 
     parent = log_folder / algo
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        run = RunFolder(_claim(parent, env_name, uuid), env_name)
+        run = RunFolder(claim_numbered(parent, env_name, uuid), env_name)
         run.parameters.mkdir()
         _write_and_sync(run.parameters / "command.txt", "")
     except OSError as error:
@@ -112,22 +112,38 @@ def describe_run(run: RunFolder, config: dict[str, Any], arguments: dict[str, An
     :param command: the command's words
     """
     try:
-        _write_and_sync(run.parameters / "config.yml", yaml.safe_dump(_plain(config), sort_keys=True))
+        _write_and_sync(run.config, yaml.safe_dump(_plain(config), sort_keys=True))
         _write_and_sync(run.parameters / "args.yml", yaml.safe_dump(_plain(arguments), sort_keys=True))
         _write_and_sync(run.parameters / "command.txt", shlex.join(command) + "\n")
     except OSError as error:
         raise InvalidValue(unwritable(run.path, error)) from None
 
 
-def latest_run_number(log_folder: Path, algo: str, env_id: str) -> int:
+def probe_folder(folder: Path, option: str = "-f") -> None:
     """
-    The highest run number, 0 when there is none.
+    Try whether a folder can be written, without making it: a mistake must leave nothing behind.
 
-    :param log_folder: e.g. ``logs``
-    :param algo: name of the algorithm
+    :param folder: existing or not
+    :param option: the option that names it
+    :raises InvalidValue: a file is in the way, or the nearest existing folder cannot be written
+    """
+    try:
+        nearest = next(part for part in (folder.absolute(), *folder.absolute().parents) if part.exists())
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise InvalidValue(unwritable(folder, error, option)) from None
+
+
+def run_of(model: Path, env_id: str) -> RunFolder | None:
+    """
+    The run that a model file lies in, ``None`` for a file that was taken elsewhere.
+
+    :param model: any of the run's models
     :param env_id: environment
     """
-    return max((number for number, _ in _runs(log_folder / algo, folder_name(env_id))), default=0)
+    run = RunFolder(model.parent, folder_name(env_id))
+    return run if run.config.is_file() else None
 
 
 def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFolder:
@@ -151,12 +167,13 @@ def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFo
     raise InvalidValue(f"{text} in {log_folder / algo}{known}; train one with `sbbatch train` or give -f")
 
 
-def unwritable(path: Path, error: OSError) -> str:
+def unwritable(path: Path, error: OSError, option: str = "-f") -> str:
     """
     Why a folder cannot be written, in one sentence.
 
     :param path: what was to be written
     :param error: what the operating system said
+    :param option: the option that names the folder
     """
     reasons = {
         errno.ENOTDIR: f"{_file_on_the_way(path)} is a file, not a folder",
@@ -168,21 +185,19 @@ def unwritable(path: Path, error: OSError) -> str:
         errno.ENAMETOOLONG: "the name is too long",
     }
     reason = reasons.get(error.errno or 0, error.strerror or str(error))
-    return f"cannot write to {path}: {reason}; give another folder with -f"
+    return f"cannot write to {path}: {reason}; give another folder with {option}"
 
 
-def claim_numbered(parent: Path, name: str) -> Path:
+def claim_numbered(parent: Path, name: str, uuid: str = "") -> Path:
     """
     Make the folder ``<name>_<n>`` with the next free n.
 
+    ``mkdir`` of an existing folder fails, so a folder belongs to whoever made it; the others take the next n.
+
     :param parent: an existing folder
     :param name: the common beginning
+    :param uuid: appended, if any
     """
-    return _claim(parent, name, "")
-
-
-def _claim(parent: Path, name: str, uuid: str) -> Path:
-    """``mkdir`` of an existing folder fails, so a folder belongs to whoever made it; the others take the next n."""
     number = max((found for found, _ in _runs(parent, name)), default=0)
     while number < _MAX_RUNS:
         number += 1

@@ -10,11 +10,11 @@ import numpy as np
 from sbbatch.zoo import train
 from sbbatch.zoo.cli import Parser, guarded, whole_number
 from sbbatch.zoo.config import hyperparams_folder, require_algorithm, run_value
-from sbbatch.zoo.enjoy import enjoy, run_settings
+from sbbatch.zoo.enjoy import play_run, run_settings
 from sbbatch.zoo.evaluate import describe_returns, evaluate_random
-from sbbatch.zoo.folders import find_run
 from sbbatch.zoo.progress import say
 from sbbatch.zoo.record import record
+from sbbatch.zoo.request import read_request
 
 ALGO, ENV_ID = "qrdqn", "ALE/RoadRunner-v5"
 N_GAMES = 10
@@ -48,14 +48,14 @@ def main(argv: list[str] | None = None) -> int:
         "--progress",
     ]
     words += ["-n", str(args.n_timesteps)] if args.n_timesteps is not None else []
-    exit_code = train.main(words)
+    exit_code, folder = train.run(read_request(words))
     if exit_code != 0:
         return exit_code
 
     # A short run is unsteady, so the best of its evaluations speaks for it, on games that it was not chosen by.
     say(f"playing {N_GAMES} new games with the best model and {N_GAMES} at random")
-    trained = enjoy(ALGO, ENV_ID, args.log_folder, load_best=True, n_episodes=N_GAMES, seed=args.seed + 1_000)
-    folder = find_run(args.log_folder, ALGO, ENV_ID)
+    # Not the latest run of the log folder: another quickstart may have begun in the meantime.
+    trained = play_run(folder, ALGO, ENV_ID, load_best=True, n_episodes=N_GAMES, seed=args.seed + 1_000)
     protocol = run_value(run_settings(folder, ALGO, ENV_ID), "atari_protocol")
     at_random = evaluate_random(ENV_ID, N_GAMES, args.seed + 1_000, protocol=protocol, n_envs=N_GAMES)
     gif = folder.path / "game.gif"

@@ -16,9 +16,10 @@ from sbbatch.envs.atari import PROTOCOLS, AtariProtocol, atari_game, get_protoco
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
-from sbbatch.zoo.build import model_file
+from sbbatch.zoo.build import model_file, run_protocol, statistics_of
 from sbbatch.zoo.cli import Parser, guarded, whole_number
-from sbbatch.zoo.config import require_algorithm
+from sbbatch.zoo.config import require_algorithm, resolve
+from sbbatch.zoo.folders import run_of
 
 MAX_GIF_BYTES = 3_000_000
 # Frames kept while playing; beyond that every second one is dropped, so memory stays bounded in long games.
@@ -40,11 +41,9 @@ class RecordedGame:
         game = atari_game(env_id)
         self._stack: deque[np.ndarray] | None = None
         self._seed = seed
-        self._fire = False
         if game is not None:
             chosen = get_protocol(protocol)
             self.env = _atari_env(game, chosen)
-            self._fire = chosen.fire_on_reset and "FIRE" in self.env.unwrapped.get_action_meanings()  # type: ignore[attr-defined]
             self._stack = deque(maxlen=chosen.frame_stack)
         else:
             self.env = gym.make(env_id, render_mode="rgb_array")
@@ -60,8 +59,6 @@ class RecordedGame:
         observation, _ = self.env.reset(seed=self._seed)
         if self._stack is None:
             return observation
-        if self._fire:
-            self.env.unwrapped.ale.act(1)  # type: ignore[attr-defined]
         # As in AleVecEnv: black screens before the first one.
         self._stack.extend([np.zeros_like(observation)] * (self._stack.maxlen or 1))
         return self._pushed(observation)
@@ -83,6 +80,31 @@ class RecordedGame:
         assert self._stack is not None
         self._stack.append(screen)
         return np.stack(self._stack)
+
+
+class GameStart(gym.Wrapper):
+    """
+    No-ops, then FIRE, before anything is seen, as in AleVecEnv; Gymnasium's own wrapper plays at least one no-op.
+
+    :param env: one Atari game
+    :param protocol: what its games begin with
+    """
+
+    def __init__(self, env: gym.Env, protocol: AtariProtocol) -> None:
+        super().__init__(env)
+        self._noop_max = protocol.noop_max
+        self._fire = protocol.fire_on_reset and "FIRE" in env.unwrapped.get_action_meanings()  # type: ignore[attr-defined]
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Start the game; the observation is older than the screen, which ``AtariPreprocessing`` reads by itself."""
+        result = self.env.reset(**kwargs)
+        ale = self.unwrapped.ale  # type: ignore[attr-defined]
+        n_noops = int(np.random.default_rng(kwargs.get("seed")).integers(self._noop_max + 1))
+        for action in [0] * n_noops + [1] * self._fire:
+            ale.act(action)
+            if ale.game_over():
+                ale.reset_game()
+        return result
 
 
 class ThinningFrames:
@@ -207,7 +229,7 @@ def _atari_env(game: str, protocol: AtariProtocol) -> gym.Env:
         max_num_frames_per_episode=protocol.max_frames,
         render_mode="rgb_array",
     )
-    return AtariPreprocessing(env, noop_max=protocol.noop_max, frame_skip=protocol.frame_skip)
+    return AtariPreprocessing(GameStart(env, protocol), noop_max=0, frame_skip=protocol.frame_skip)
 
 
 def _check_fits(model: Any, game: RecordedGame, env_id: str) -> None:
@@ -242,15 +264,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path("game.gif"), help="the GIF")
     parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the environment")
     parser.add_argument("-n", "--n-timesteps", type=whole_number(1), default=27_000, help="longest game, agent steps")
-    parser.add_argument("--protocol", help=f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)")
+    protocols = ", ".join(PROTOCOLS)
+    parser.add_argument("--protocol", help=f"Atari protocol: {protocols} (default: the run's, else the algorithm's)")
     parser.add_argument("--device", default="auto", help="torch device")
     args = parser.parse_args(argv)
     cls: Any = require_algorithm(args.algo)
-    canonical_id(args.env)
-    if args.trained_agent.with_name("vecnormalize.npz").exists():
+    env_id, path = canonical_id(args.env), model_file(args.trained_agent)
+    if statistics_of(path).exists():
         raise InvalidValue("recording a run with normalized observations is not supported yet; use sbbatch enjoy")
-    model = cls.load(model_file(args.trained_agent), device=args.device)
-    protocol = args.protocol or getattr(cls, "atari_protocol", "dopamine")
+    model = cls.load(path, device=args.device)
+    run = run_of(path, env_id)
+    settings = {} if run is None else resolve(args.algo, env_id, run_file=run.config)
+    protocol = args.protocol or run_protocol(env_id, cls, settings) or "dopamine"
     total, steps = record(model, args.env, args.output, seed=args.seed, max_steps=args.n_timesteps, protocol=protocol)
     print(f"return {total:.1f} in {steps:,} agent steps: {args.output}")
     return 0

@@ -15,9 +15,19 @@ import torch as th
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.build import model_file
+from sbbatch.zoo.build import model_file, run_protocol
 from sbbatch.zoo.cli import Parser, whole_number
-from sbbatch.zoo.config import COMMAND_LINE, Settings, read_parameters, require_algorithm, resolve, run_value
+from sbbatch.zoo.config import (
+    COMMAND_LINE,
+    RUN_KEYS,
+    Settings,
+    read_parameters,
+    require_algorithm,
+    resolve,
+    run_value,
+    with_origin,
+)
+from sbbatch.zoo.folders import probe_folder, run_of
 
 EXAMPLES = """examples:
   sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8 -n 1000000 --seed 0
@@ -132,15 +142,64 @@ def read_request(argv: list[str] | None) -> Request:
         if value is not None and key in overrides:
             raise InvalidValue(f"{key} is given twice: as an option and with -params")
     overrides |= {key: value for key, value in flags.items() if value is not None}
-    settings = resolve(args.algo, env_id, overrides, args.conf_file)
+    if args.trained_agent is None:
+        settings = resolve(args.algo, env_id, overrides, args.conf_file)
+    else:
+        args.trained_agent = model_file(args.trained_agent)
+        settings = _resumed_settings(args, cls, env_id, overrides)
     _check_device(args.device)
+    _check_learns(settings)
     seed = args.seed if args.seed != -1 else secrets.randbelow(2**31)
     request = Request(args, cls, env_id, settings, seed, words)
     if args.trained_agent is None:
         _check_learning_starts(request)
-    else:
-        args.trained_agent = model_file(args.trained_agent)
+    probe_folder(args.log_folder / args.algo)
+    if args.tensorboard_log is not None:
+        probe_folder(args.tensorboard_log, "-tb")
     return request
+
+
+def _resumed_settings(args: argparse.Namespace, cls: Any, env_id: str, overrides: dict[str, Any]) -> Settings:
+    """The settings of a run that goes on: its own, with what the command line changes."""
+    for key in ("policy", "policy_kwargs"):
+        if key in overrides:
+            raise InvalidValue(f"{key}: a trained agent keeps its network; remove {key}, or train a new one without -i")
+    run = run_of(args.trained_agent, env_id)
+    if run is None:
+        # The model knows its hyperparameters better than any file; a value it does not use must not be written down.
+        settings = resolve(args.algo, env_id, overrides, args.conf_file)
+        return {key: s for key, s in settings.items() if key in overrides or (key in RUN_KEYS and key != "policy")}
+    if args.conf_file is not None:
+        raise InvalidValue(f"-conf: the agent goes on with {run.config}; remove -conf, and change values with -params")
+    before = resolve(args.algo, env_id, run_file=run.config)
+    settings = resolve(args.algo, env_id, overrides, run_file=run.config)
+    _check_same("--protocol", run_protocol(env_id, cls, before), run_protocol(env_id, cls, settings))
+    _check_same("normalize", run_value(before, "normalize"), run_value(settings, "normalize"))
+    return settings
+
+
+def _check_same(name: str, before: Any, now: Any) -> None:
+    if now != before:
+        raise InvalidValue(f"{name}: got {now!r}, but the agent was trained with {before!r}; remove {name}")
+
+
+def _check_learns(settings: Settings) -> None:
+    """The constructor allows these, but a run in which nothing is learned is a mistake."""
+    for key, what in (("gradient_steps", "no update would happen"), ("tau", "the target network would never change")):
+        if key in settings and settings[key].value == 0:
+            raise InvalidValue(with_origin(f"{key}: got 0, so that {what}; give a larger one", settings))
+
+
+def warn_of_short_start(request: Request) -> None:
+    """
+    Tell that the first batches are poor: no mistake, but seldom meant.
+
+    :param request: the run
+    """
+    start, size = (request.settings.get(key) for key in ("learning_starts", "batch_size"))
+    if request.args.trained_agent is None and start and size and start.value < size.value:
+        text = f"learning_starts {start.value} < batch_size {size.value}: the first batches repeat the same transitions"
+        print(f"sbbatch: warning: {text}", file=sys.stderr)
 
 
 def _check_device(device: str) -> None:

@@ -46,21 +46,12 @@ class Argument:
 
 def keyword_arguments(cls: type) -> dict[str, Argument]:
     """
-    All keyword arguments a class accepts, following ``**kwargs`` to its base classes.
+    All keyword arguments a class accepts.
 
-    :param cls: an algorithm or a policy
+    :param cls: an algorithm, whose constructor names them all
     """
-    found: dict[str, Argument] = {}
-    for owner in cls.__mro__:
-        if "__init__" not in vars(owner) or owner is object:
-            continue
-        parameters = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
-        for parameter in parameters:
-            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                found.setdefault(parameter.name, Argument(parameter.name, parameter.default, _kinds(parameter)))
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return found
+    parameters = inspect.signature(cls).parameters
+    return {name: Argument(name, parameter.default, _kinds(parameter)) for name, parameter in parameters.items()}
 
 
 def convert(where: str, value: Any, argument: Argument) -> Any:
@@ -71,7 +62,7 @@ def convert(where: str, value: Any, argument: Argument) -> Any:
     :param value: what was read
     :param argument: the argument it is meant for
     :raises InvalidType: the value has none of the annotated types
-    :raises InvalidValue: an unknown schedule, activation or choice, or a number that is not finite
+    :raises InvalidValue: an unknown schedule or activation, or a number that is not finite
     """
     kinds = argument.kinds
     if isinstance(value, str) and "str" not in kinds:
@@ -124,28 +115,15 @@ def check_names(where: str, given: dict[str, Any], known: set[str]) -> None:
 
 
 def _kinds(parameter: inspect.Parameter) -> tuple[str, ...]:
-    """``int | tuple[int, str] | None`` -> ``("int", "tuple", "None")``."""
-    if parameter.annotation is parameter.empty:
-        return ()
-    annotation = parameter.annotation
-    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    try:
-        tree = ast.parse(text.replace("typing.", ""), mode="eval").body
-    except SyntaxError:
-        return ()
-    return tuple(_kind_names(tree))
+    """``int | tuple[int, str] | None`` -> ``("int", "tuple", "None")``; postponed, annotations are text."""
+    return tuple(_kind_names(ast.parse(parameter.annotation, mode="eval").body))
 
 
 def _kind_names(node: ast.expr) -> list[str]:
     if isinstance(node, ast.BinOp):
         return _kind_names(node.left) + _kind_names(node.right)
     if isinstance(node, ast.Subscript):
-        outer = ast.unparse(node.value)
-        if outer == "Optional":
-            return [*_kind_names(node.slice), "None"]
-        if outer == "Union" and isinstance(node.slice, ast.Tuple):
-            return [name for part in node.slice.elts for name in _kind_names(part)]
-        return [ast.unparse(node)] if outer == "Literal" else [outer.lower() if outer in ("Dict", "Tuple") else outer]
+        return [ast.unparse(node.value)]
     return [ast.unparse(node).rsplit(".", 1)[-1]]
 
 
@@ -165,18 +143,13 @@ def _check_kind(where: str, value: Any, kinds: tuple[str, ...]) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise InvalidValue(f"{where}: got {value}, expected a finite number")
         return
-    choices = [repr(c) for kind in kinds if kind.startswith("Literal[") for c in _choices(kind)]
-    if choices and isinstance(value, str):
-        raise InvalidValue(f"{where}: got '{value}', expected {' or '.join(choices)}")
-    words = choices + [_WORDS[kind] for kind in kinds if kind in _WORDS and kind != "None"]
+    words = [_WORDS[kind] for kind in kinds if kind in _WORDS and kind != "None"]
     expected = " or ".join(words) or "nothing: it cannot be given as text"
     raise InvalidType(f"{where}: got {type(value).__name__} {value!r}, expected {expected}{_whole(value, kinds)}")
 
 
 def _matches(value: Any, kind: str) -> bool:
     """Whether a value is what one alternative of an annotation means; classes of ours cannot be written as text."""
-    if kind.startswith("Literal["):
-        return value in _choices(kind)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     tests = {
         "int": number and isinstance(value, int),
@@ -190,11 +163,6 @@ def _matches(value: Any, kind: str) -> bool:
         "type": isinstance(value, type),
     }
     return tests.get(kind, kind in ("Any", "object") or not isinstance(value, _PLAIN))
-
-
-def _choices(kind: str) -> tuple[Any, ...]:
-    value = ast.literal_eval(kind[len("Literal") :])
-    return tuple(value if isinstance(value, list) else [value])
 
 
 def _whole(value: Any, kinds: tuple[str, ...]) -> str:

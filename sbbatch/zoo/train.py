@@ -19,34 +19,24 @@ from stable_baselines3.common.logger import (
 )
 from stable_baselines3.common.vec_env import VecEnv
 
-from sbbatch.envs.atari import atari_game
 from sbbatch.errors import InvalidValue, NumericalError, UserError
-from sbbatch.zoo.build import (
-    SaveNormalization,
-    load_model,
-    make_model,
-    run_env,
-    save_normalization,
-)
+from sbbatch.zoo.build import load_model, make_model, run_env, save_model
 from sbbatch.zoo.callbacks import Checkpoint, EpisodeLog, StopRequest, StopWhenAsked
 from sbbatch.zoo.cli import guarded
 from sbbatch.zoo.config import explicit_values, run_value
-from sbbatch.zoo.evaluate import Evaluation, describe_returns
+from sbbatch.zoo.evaluate import Evaluation, describe_returns, games_side_by_side
 from sbbatch.zoo.folders import RunFolder, claim_numbered, create_run_folder, describe_run, folder_name, unwritable
 from sbbatch.zoo.plot import plot_run
 from sbbatch.zoo.progress import Progress, say
-from sbbatch.zoo.request import Request, read_request
-
-# Games of an untrained agent can last 27,000 agent steps; side by side they cost little more than one.
-_MAX_SIDE_BY_SIDE = 16
+from sbbatch.zoo.request import Request, read_request, warn_of_short_start
 
 
-def run(request: Request) -> int:
+def run(request: Request) -> tuple[int, RunFolder]:
     """
     Train as asked.
 
     :param request: the run
-    :return: exit code
+    :return: exit code, and the run's folder
     """
     args = request.args
     if args.num_threads > 0:
@@ -60,12 +50,13 @@ def run(request: Request) -> int:
         eval_env = build_eval_env(request)
         folder = start_folder(request)
         model.set_logger(make_logger(request, folder))
+        warn_of_short_start(request)
         with StopRequest() as stop:
             evaluation = learn(request, model, eval_env, folder, stop)
             save(request, model, folder)
         _draw(folder)
         report(request, folder, evaluation, stop)
-        return stop.exit_code
+        return stop.exit_code, folder
     finally:
         env.close()
         if eval_env is not None:
@@ -115,8 +106,7 @@ def build_eval_env(request: Request) -> VecEnv | None:
     if not request.evaluates:
         return None
     episodes = request.args.eval_episodes
-    side_by_side = min(episodes, _MAX_SIDE_BY_SIDE) if atari_game(request.env_id) is not None else 1
-    n_envs = min(request.args.n_eval_envs or side_by_side, episodes)
+    n_envs = games_side_by_side(request.env_id, episodes, request.args.n_eval_envs)
     return run_env(
         request.env_id, request.cls, request.settings, request.seed + 10_000, False, n_envs, request.args.eval_max_steps
     )
@@ -151,7 +141,7 @@ def make_logger(request: Request, folder: RunFolder) -> Logger:
             parent.mkdir(parents=True, exist_ok=True)
             target = claim_numbered(parent, request.args.algo.upper())
         except OSError as error:
-            raise InvalidValue(unwritable(parent, error).replace("-f", "-tb")) from None
+            raise InvalidValue(unwritable(parent, error, "-tb")) from None
         try:
             formats.append(TensorBoardOutputFormat(str(target)))
         except AssertionError:
@@ -197,9 +187,7 @@ def learn(
     args = request.args
     evaluation = None
     if eval_env is not None:
-        normalized = run_value(request.settings, "normalize") is not None
-        keep = SaveNormalization(folder.path / "best_vecnormalize.npz") if normalized else None
-        evaluation = Evaluation(eval_env, folder.path, args.eval_freq, args.eval_episodes, stop, keep, args.verbose > 0)
+        evaluation = Evaluation(eval_env, folder.path, args.eval_freq, args.eval_episodes, stop, args.verbose > 0)
     if args.verbose > 0:
         say(f"training {args.algo} on {request.env_id} for {request.n_timesteps:,} agent steps, seed {request.seed}")
         say(f"run folder: {folder.path}")
@@ -223,9 +211,7 @@ def save(request: Request, model: BaseAlgorithm, folder: RunFolder) -> None:
     :param model: what learned
     :param folder: the run's folder
     """
-    model.save(folder.last_model)
-    assert model.env is not None
-    save_normalization(folder.path / "vecnormalize.npz", model.env)
+    save_model(model, folder.last_model)
     if request.args.save_replay_buffer:
         model.save_replay_buffer(folder.replay_buffer)  # type: ignore[attr-defined]
 
@@ -274,7 +260,7 @@ def main(argv: list[str] | None = None) -> int:
     :param argv: arguments (``None``: those of the process)
     :return: exit code
     """
-    return run(read_request(argv))
+    return run(read_request(argv))[0]
 
 
 if __name__ == "__main__":

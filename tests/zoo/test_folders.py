@@ -7,7 +7,7 @@ import pytest
 
 from sbbatch.errors import UserError
 from sbbatch.zoo import folders
-from sbbatch.zoo.folders import create_run_folder, describe_run, find_run, folder_name, latest_run_number
+from sbbatch.zoo.folders import create_run_folder, describe_run, find_run, folder_name, probe_folder
 from sbbatch.zoo.reader import read_yaml
 
 
@@ -17,7 +17,6 @@ def test_the_layout_is_the_zoos(tmp_path):
     assert run.parameters == run.path / "ALE-Breakout-v5"
     assert run.last_model == run.path / "ALE-Breakout-v5.zip"
     assert run.best_model == run.path / "best_model.zip"
-    assert run.number == 1
 
 
 def test_slashes_and_colons_never_make_folders():
@@ -27,11 +26,9 @@ def test_slashes_and_colons_never_make_folders():
 
 def test_the_next_run_gets_the_next_number(tmp_path):
     for number in (1, 2, 3):
-        assert create_run_folder(tmp_path, "dqn", "CartPole-v1").number == number
+        assert create_run_folder(tmp_path, "dqn", "CartPole-v1").path.name == f"CartPole-v1_{number}"
     (tmp_path / "dqn" / "CartPole-v1_7").mkdir()
-    assert create_run_folder(tmp_path, "dqn", "CartPole-v1").number == 8
-    assert latest_run_number(tmp_path, "dqn", "CartPole-v1") == 8
-    assert latest_run_number(tmp_path, "dqn", "Acrobot-v1") == 0
+    assert create_run_folder(tmp_path, "dqn", "CartPole-v1").path.name == "CartPole-v1_8"
 
 
 def test_runs_that_start_at_once_never_share_a_folder(tmp_path):
@@ -45,7 +42,7 @@ def test_a_uuid_is_appended_and_found_again(tmp_path):
     run = create_run_folder(tmp_path, "dqn", "CartPole-v1", unique)
     assert run.path.name == f"CartPole-v1_1_{unique}"
     assert find_run(tmp_path, "dqn", "CartPole-v1").path == run.path
-    assert create_run_folder(tmp_path, "dqn", "CartPole-v1").number == 2
+    assert create_run_folder(tmp_path, "dqn", "CartPole-v1").path.name == "CartPole-v1_2"
 
 
 def test_what_is_written_down_loads_as_plain_yaml(tmp_path):
@@ -62,6 +59,11 @@ def test_a_missing_run_names_those_that_exist(tmp_path):
     create_run_folder(tmp_path, "dqn", "CartPole-v1")
     with pytest.raises(UserError, match=r"run 5 of dqn on CartPole-v1 does not exist.*runs there: 1"):
         find_run(tmp_path, "dqn", "CartPole-v1", 5)
+
+
+def test_trying_a_folder_leaves_nothing_behind(tmp_path):
+    probe_folder(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_on_the_way_is_named(tmp_path):

@@ -26,6 +26,25 @@ def test_the_screens_are_those_of_training():
         assert reward == rewards[0]
 
 
+def test_fire_is_pressed_before_the_first_screen_is_seen():
+    protocol = replace(get_protocol("sb3"), noop_max=0)
+    vector = make_ale_vec_env("Breakout", 1, protocol=protocol, training=False)
+    game = RecordedGame("ALE/Breakout-v5", None, protocol)
+    np.testing.assert_array_equal(game.reset(), vector.reset()[0])
+    for action in [0, 2, 3] * 5:
+        np.testing.assert_array_equal(game.step(action)[0], vector.step(np.array([action]))[0][0])
+
+
+def test_a_recorded_game_begins_with_up_to_noop_max_no_ops_and_maybe_none():
+    protocol = replace(get_protocol("atari100k"), noop_max=1)
+    frames = set()
+    for seed in range(12):
+        game = RecordedGame("ALE/Breakout-v5", seed, protocol)
+        game.reset()
+        frames.add(game.env.unwrapped.ale.getEpisodeFrameNumber())
+    assert frames == {0, 1}
+
+
 def test_a_game_becomes_a_gif(tmp_path):
     vector = make_ale_vec_env("Pong")
     out = tmp_path / "sub" / "game.gif"

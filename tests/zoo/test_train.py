@@ -70,7 +70,7 @@ def test_a_run_can_be_repeated_from_what_it_wrote_down(logs):
 def test_a_model_goes_on_where_it_ended(logs, capsys):
     assert cartpole(logs, "--save-replay-buffer") == 0
     model = logs / "dqn/CartPole-v1_1/CartPole-v1.zip"
-    assert cartpole(logs, "-i", str(model)) == 0
+    assert cartpole(logs, "-i", str(model), "-params", "train_freq:16") == 0
     assert "replay_buffer.npz" in capsys.readouterr().out
     with np.load(logs / "dqn/CartPole-v1_2/evaluations.npz") as arrays:
         assert arrays["timesteps"][0] == 304 + 150
@@ -186,6 +186,8 @@ def test_a_random_player_is_repeatable():
         (["-params", "policy_kwargs:dict(net_arhc=[3])"], "did you mean 'net_arch'?"),
         (["-conf", "none.yml"], "no such file: none.yml"),
         (["-i", "none.zip"], "no such model file: none.zip"),
+        (["-params", "gradient_steps:0"], "command line gradient_steps: got 0, so that no update would happen"),
+        (["-params", "tau:0"], "command line tau: got 0, so that the target network would never change"),
         (["--device", "gpu!"], "--device: got 'gpu!'"),
         (["--protocol", "sb3"], "CartPole-v1 is no Atari game"),
         (["--env", "ALE/Pong-v5", "--protocol", "sb4"], "did you mean 'sb3'?"),
@@ -199,9 +201,14 @@ def test_mistakes_are_one_sentence_and_leave_no_folder(logs, capsys, words, mess
     assert not logs.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert "is a file, not a folder" in refusal(capsys, train.main, "--algo", "dqn", "-f", str(tmp_path / "file"))
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_built(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "run_env", None)
+    file = tmp_path / "file"
+    file.write_text("")
+    words = ["--algo", "dqn", "-f", str(tmp_path / "logs")]
+    assert "is a file, not a folder" in refusal(capsys, train.main, "--algo", "dqn", "-f", str(file))
+    assert "with -tb" in refusal(capsys, train.main, *words, "-tb", str(file / "tb"))
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_bug_keeps_its_traceback():
