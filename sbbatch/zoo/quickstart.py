@@ -18,6 +18,7 @@ from sbbatch.zoo.request import read_request
 
 ALGO, ENV_ID = "qrdqn", "ALE/RoadRunner-v5"
 N_GAMES = 10
+MAX_STEPS = 3_000  # agent steps of a game: a greedy agent that is stuck would play on for minutes
 
 
 @guarded
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         "--eval-freq",
         "10000",
         "--eval-max-steps",
-        "3000",
+        str(MAX_STEPS),
         "--progress",
     ]
     words += ["-n", str(args.n_timesteps)] if args.n_timesteps is not None else []
@@ -55,12 +56,14 @@ def main(argv: list[str] | None = None) -> int:
     # A short run is unsteady, so the best of its evaluations speaks for it, on games that it was not chosen by.
     say(f"playing {N_GAMES} new games with the best model and {N_GAMES} at random")
     # Not the latest run of the log folder: another quickstart may have begun in the meantime.
-    trained = play_run(folder, ALGO, ENV_ID, load_best=True, n_episodes=N_GAMES, seed=args.seed + 1_000)
+    trained = play_run(
+        folder, ALGO, ENV_ID, load_best=True, n_episodes=N_GAMES, max_steps=MAX_STEPS, seed=args.seed + 1_000
+    )
     protocol = run_value(run_settings(folder, ALGO, ENV_ID), "atari_protocol")
     at_random = evaluate_random(ENV_ID, N_GAMES, args.seed + 1_000, protocol=protocol, n_envs=N_GAMES)
     gif = folder.path / "game.gif"
     model = require_algorithm(ALGO).load(folder.best_model)  # type: ignore[attr-defined]
-    record(model, ENV_ID, gif, seed=args.seed + 1_000, protocol=protocol)
+    record(model, ENV_ID, gif, seed=args.seed + 1_000, max_steps=MAX_STEPS, protocol=protocol)
 
     minutes = (time.monotonic() - start) / 60
     say(f"\ntrained agent: {describe_returns(trained)}")
