@@ -10,7 +10,7 @@ import json
 import multiprocessing
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -90,6 +90,7 @@ class Contestant:
 
 def _serve(contestant: Contestant, pipe: Connection) -> None:
     """One process a contestant: threads, allocator and floating-point mode of one must not touch the other."""
+    th.set_flush_denormal(contestant.who != "peer")  # importing sbbatch has turned it on, which no peer does
     th.set_num_threads(contestant.n_threads)
     model = contestant.make()
     pipe.send("ready")
@@ -123,16 +124,17 @@ def contest(contestants: list[Contestant], rounds: int) -> dict[str, float]:
     return {who: float(np.median(values)) for who, values in figures.items()}
 
 
-def speeds(work: str, rounds: int, n_updates: int) -> list[dict[str, Any]]:
+def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int) -> list[dict[str, Any]]:
     """
-    Gradient steps or whole loops of all agents and their peers.
+    Gradient steps or whole loops of our agents and their peers.
 
     :param work: ``"step"`` or ``"loop"``
+    :param agents: names of algorithms
     :param rounds: rounds of the median
     :param n_updates: gradient steps before the first measurement
     """
     rows = []
-    for agent in ALGORITHMS:
+    for agent in agents:
         for batch_size in BATCH_SIZES:
             names = ["sbbatch", "peer"] if work == "step" else ["sbbatch", "sbbatch, raw frames", "peer"]
             threads = th.get_num_threads()
@@ -287,6 +289,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="sbbatch benchmark", description=__doc__, epilog=EXAMPLES)
     parts = ["step", "loop", "sample", "memory"]
     parser.add_argument("--only", choices=parts, help="one part (default: all speeds, not memory)")
+    parser.add_argument("--algo", choices=list(ALGORITHMS), help="one agent (default: all)")
     parser.add_argument("--rounds", type=whole_number(1), default=5, help="rounds of each median")
     parser.add_argument("--updates", type=whole_number(1), default=1_500, help="gradient steps before measuring")
     parser.add_argument("--num-threads", type=whole_number(1), help="threads for PyTorch (default: its own)")
@@ -315,9 +318,10 @@ def main(argv: list[str] | None = None) -> int:
         | {"python": platform.python_version()}
     ]
     show(rows[0])
+    agents = [args.algo] if args.algo else list(ALGORITHMS)
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        "step": lambda: speeds("step", args.rounds, args.updates),
-        "loop": lambda: speeds("loop", args.rounds, args.updates),
+        "step": lambda: speeds("step", agents, args.rounds, args.updates),
+        "loop": lambda: speeds("loop", agents, args.rounds, args.updates),
         "sample": lambda: sampling(args.rounds),
         "memory": lambda: [memory(args.env, args.model, args.transitions, None if args.raw else "lz4")],
     }
