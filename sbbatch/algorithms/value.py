@@ -403,6 +403,8 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
             return super().collect_rollouts(env, self._stop, *args, **kwargs)  # type: ignore[arg-type]
         except Stopped:
             return RolloutReturn(0, 0, continue_training=False)
+        finally:
+            del self._stop  # it knows the callbacks' locals, which cannot be copied
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)

@@ -28,7 +28,7 @@ class StopRequest:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             try:
                 self._previous[signum] = signal.signal(signum, self._handle)
             except ValueError:  # only the main thread may set handlers; elsewhere there is nothing to catch

@@ -1,5 +1,7 @@
 """Stopping, looking and going on: what happens between two calls of `learn`, and between saving and loading."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch as th
@@ -35,6 +37,11 @@ def stacked_images():
 def test_a_callback_stops_after_the_step_is_stored(algorithm):
     model = ALGORITHMS[algorithm]("MlpPolicy", "CartPole-v1", **SMALL).learn(100, callback=StopAt(45))
     assert model.num_timesteps == model.replay_buffer.size() == 45
+
+
+def test_an_agent_that_has_learned_can_be_copied():
+    model = DQN("MlpPolicy", "CartPole-v1", **SMALL).learn(40)
+    assert copy.deepcopy(model).num_timesteps == 40
 
 
 def test_frame_stacks_go_on_where_a_callback_stopped():
