@@ -1,8 +1,11 @@
 """Deep reinforcement learning in which the batch size is a first-class, adaptive quantity, in the style of SB3."""
 
+from sbbatch.algorithms.btr import BTR
 from sbbatch.algorithms.dqn import DQN
+from sbbatch.algorithms.iqn import IQN
 from sbbatch.algorithms.numerics import flush_denormals
 from sbbatch.algorithms.qrdqn import QRDQN
+from sbbatch.algorithms.rainbow import CompactRainbow, Rainbow
 from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.envs import make_ale_vec_env
 from sbbatch.version import __version__
@@ -10,6 +13,13 @@ from sbbatch.version import __version__
 flush_denormals()
 
 # The only registry: command line, contract tests and studies read it.
-ALGORITHMS: dict[str, type[ValueAlgorithm]] = {"dqn": DQN, "qrdqn": QRDQN}
+ALGORITHMS: dict[str, type[ValueAlgorithm]] = {
+    "dqn": DQN,
+    "qrdqn": QRDQN,
+    "iqn": IQN,
+    "rainbow": Rainbow,
+    "compact_rainbow": CompactRainbow,
+    "btr": BTR,
+}
 
-__all__ = ["ALGORITHMS", "DQN", "QRDQN", "__version__", "make_ale_vec_env"]
+__all__ = ["ALGORITHMS", "BTR", "DQN", "IQN", "QRDQN", "CompactRainbow", "Rainbow", "__version__", "make_ale_vec_env"]

@@ -18,8 +18,13 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from sbbatch.errors import InvalidType, did_you_mean
-from sbbatch.networks.heads import ExpectedHead, QuantileHead, ReturnEstimate
-from sbbatch.networks.torsos import NatureCNN
+from sbbatch.networks.action_layers import LayerSpec
+from sbbatch.networks.heads import ExpectedHead, ImplicitQuantileHead, QuantileHead, ReturnEstimate
+from sbbatch.networks.initializers import Initializer
+from sbbatch.networks.torsos import ConvTorso, NatureCNN
+from sbbatch.recipe import with_defaults
+
+HIDDEN_SIZE = 512  # of every Atari network of the papers
 
 
 class ValueNetwork(BasePolicy):
@@ -75,12 +80,16 @@ class ValuePolicy(BasePolicy):
     """
     Greedy policy of a value-based agent, with its online network, target network and optimizer.
 
-    The arguments up to ``optimizer_kwargs`` are those of SB3's ``DQNPolicy``, with the same defaults.
+    The arguments up to ``optimizer_kwargs`` are those of SB3's ``DQNPolicy``, with the same defaults. One thing moves
+    by itself: where layers are noisy, dueling has two streams, or quantiles are implicit, the hidden layer of 512 after
+    a :class:`~sbbatch.networks.torsos.NatureCNN` belongs to the head and not to the torso, as in the papers
+    (``features_dim`` None, ``net_arch`` [512]), unless either is given.
 
     :param observation_space: observation space
     :param action_space: discrete action space
     :param lr_schedule: learning rate as a function of the progress remaining
-    :param net_arch: hidden layers between torso and output; by default none after a CNN and ``[64, 64]`` otherwise
+    :param net_arch: hidden layers between torso and output; by default none after a CNN that ends in a linear layer,
+        ``[512]`` after one that does not, and ``[64, 64]`` otherwise
     :param activation_fn: activation of the hidden layers
     :param features_extractor_class: torso
     :param features_extractor_kwargs: its arguments, e.g. ``dict(padding="same")``
@@ -88,6 +97,9 @@ class ValuePolicy(BasePolicy):
     :param optimizer_class: optimizer; Adam runs fused unless told otherwise (same result, several times faster)
     :param optimizer_kwargs: its arguments other than the learning rate
     :param head_class: head; the algorithm chooses it
+    :param dueling: None, ``"output"`` or ``"streams"``, see :class:`~sbbatch.networks.action_layers.LayerSpec`
+    :param noisy_sigma0: initial scale of the noise of the head's layers; 0 for plain layers
+    :param initializer: sets the first weights, see :mod:`sbbatch.networks.initializers`; None for PyTorch's, as in SB3
     :param head_kwargs: the head's own arguments, e.g. ``n_quantiles=50``
     :raises InvalidType: an argument that neither the policy nor the head knows
     """
@@ -109,8 +121,15 @@ class ValuePolicy(BasePolicy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         head_class: type[nn.Module] = ExpectedHead,
+        dueling: str | None = None,
+        noisy_sigma0: float = 0.0,
+        initializer: Initializer | None = None,
         **head_kwargs: Any,
     ) -> None:
+        features_extractor_kwargs = dict(features_extractor_kwargs or {})
+        hidden_in_head = dueling == "streams" or bool(noisy_sigma0) or issubclass(head_class, ImplicitQuantileHead)
+        if hidden_in_head and net_arch is None and issubclass(features_extractor_class, NatureCNN):
+            features_extractor_kwargs.setdefault("features_dim", None)
         super().__init__(
             observation_space,
             action_space,
@@ -120,11 +139,12 @@ class ValuePolicy(BasePolicy):
             optimizer_kwargs=optimizer_kwargs,
             normalize_images=normalize_images,
         )
-        if net_arch is None:  # a Nature CNN ends in a hidden layer of its own
-            net_arch = [] if issubclass(features_extractor_class, SB3NatureCNN) else [64, 64]
         self.net_arch = net_arch
         self.activation_fn = activation_fn
         self.head_class = head_class
+        self.dueling = dueling
+        self.noisy_sigma0 = noisy_sigma0
+        self.initializer = initializer
         self.head_kwargs = head_kwargs
         _check_head_kwargs(head_class, head_kwargs)
         self._build(lr_schedule)
@@ -147,9 +167,13 @@ class ValuePolicy(BasePolicy):
     def make_q_net(self) -> ValueNetwork:
         """A new network with its own torso; the online and the target network share nothing."""
         torso = self.make_features_extractor()
+        net_arch = _default_net_arch(torso) if self.net_arch is None else self.net_arch
         n_actions = int(self.action_space.n)
-        head = self.head_class(torso.features_dim, n_actions, self.net_arch, self.activation_fn, **self.head_kwargs)
+        layers = LayerSpec(torso.features_dim, n_actions, net_arch, self.activation_fn, self.dueling, self.noisy_sigma0)
+        head = self.head_class(layers, **self.head_kwargs)
         network = ValueNetwork(self.observation_space, self.action_space, torso, head, self.normalize_images)
+        if self.initializer is not None:
+            self.initializer(network)
         return network.to(self.device)
 
     def forward(self, obs: PyTorchObs, deterministic: bool = True) -> th.Tensor:
@@ -166,14 +190,14 @@ class ValuePolicy(BasePolicy):
     @property
     def quantile_net(self) -> ValueNetwork:
         """The online network under sb3-contrib's name, on policies with quantiles."""
-        if isinstance(self.q_net.head, QuantileHead):
+        if isinstance(self.q_net.head, (QuantileHead, ImplicitQuantileHead)):
             return self.q_net
         raise AttributeError
 
     @property
     def quantile_net_target(self) -> ValueNetwork:
         """The target network, likewise."""
-        if isinstance(self.q_net.head, QuantileHead):
+        if isinstance(self.q_net.head, (QuantileHead, ImplicitQuantileHead)):
             return self.q_net_target
         raise AttributeError
 
@@ -188,6 +212,9 @@ class ValuePolicy(BasePolicy):
             features_extractor_class=self.features_extractor_class,
             features_extractor_kwargs=self.features_extractor_kwargs,
             head_class=self.head_class,
+            dueling=self.dueling,
+            noisy_sigma0=self.noisy_sigma0,
+            initializer=self.initializer,
             **self.head_kwargs,
         )
         return data
@@ -204,11 +231,16 @@ class ValuePolicy(BasePolicy):
 
 def _check_head_kwargs(head_class: type[nn.Module], head_kwargs: dict[str, Any]) -> None:
     own = [name for name in inspect.signature(ValuePolicy.__init__).parameters if name not in ("self", "head_kwargs")]
-    common = {"self", "features_dim", "n_actions", "net_arch", "activation_fn"}
-    known = [name for name in inspect.signature(head_class.__init__).parameters if name not in common]
+    known = [name for name in inspect.signature(head_class.__init__).parameters if name not in ("self", "layers")]
     for name in head_kwargs:
         if name not in known:
             raise InvalidType(f"policy_kwargs: unknown key '{name}'{did_you_mean(name, known + own[3:])}")
+
+
+def _default_net_arch(torso: BaseFeaturesExtractor) -> list[int]:
+    if isinstance(torso, ConvTorso):
+        return [HIDDEN_SIZE] if isinstance(torso.linear, nn.Identity) else []
+    return [] if isinstance(torso, SB3NatureCNN) else [64, 64]
 
 
 MlpPolicy = ValuePolicy
@@ -217,50 +249,10 @@ MlpPolicy = ValuePolicy
 class CnnPolicy(ValuePolicy):
     """:class:`ValuePolicy` for images: the torso is :class:`~sbbatch.networks.torsos.NatureCNN`."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        activation_fn: type[nn.Module] = nn.ReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch,
-            activation_fn,
-            features_extractor_class,
-            *args,
-            **kwargs,
-        )
+    __init__ = with_defaults(ValuePolicy.__init__, {"features_extractor_class": NatureCNN})
 
 
 class MultiInputPolicy(ValuePolicy):
     """:class:`ValuePolicy` for Dict observations: the torso is SB3's ``CombinedExtractor``."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        activation_fn: type[nn.Module] = nn.ReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch,
-            activation_fn,
-            features_extractor_class,
-            *args,
-            **kwargs,
-        )
+    __init__ = with_defaults(ValuePolicy.__init__, {"features_extractor_class": CombinedExtractor})

@@ -13,7 +13,7 @@ PACKAGE = Path(sbbatch.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 # Lower layers must not import higher ones. Modules of one layer may know each other.
 LAYERS = [
-    {"errors", "version", "files"},
+    {"errors", "version", "files", "recipe"},
     {"functional"},
     {"networks", "replay", "envs"},
     {"components"},

@@ -31,7 +31,8 @@ class SafeFiles(OffPolicyAlgorithm):
     load only files you trust. A replay buffer of ours contains none.
     """
 
-    atari_protocol: ClassVar[str] = "dopamine"
+    atari_protocol: ClassVar[str] = "dopamine"  # of games given by their name
+    atari_envs: ClassVar[int] = 1  # copies of them
 
     def save(self, path: PathOrFile, exclude: Any = None, include: Any = None) -> None:
         """
@@ -82,7 +83,7 @@ class SafeFiles(OffPolicyAlgorithm):
         saved = _read_attributes(file)
         cls._check_fits(saved, str(path) if not isinstance(path, io.BufferedIOBase) else "the model file", kwargs)
         if isinstance(env, str):
-            env = make_env(env, cls.atari_protocol)
+            env = make_env(env, cls.atari_protocol, atari_envs=cls.atari_envs)
         if env is not None:
             env = cls._wrap_env(env, 0)
             _check_spaces(saved, env)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sbbatch.algorithms.network_defaults import NetworkDefaults
 from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.networks.heads import QuantileHead
 from sbbatch.policies import ValueNetwork
@@ -10,6 +11,7 @@ from sbbatch.policies import ValueNetwork
 class QRDQN(
     ValueAlgorithm,
     defaults={
+        "head": QuantileHead,
         "learning_rate": 5e-5,
         "exploration_fraction": 0.005,
         "exploration_final_eps": 0.01,
@@ -34,8 +36,7 @@ class QRDQN(
     Arguments: see :class:`~sbbatch.algorithms.value.ValueAlgorithm`.
     """
 
-    head_class = QuantileHead
-    optimizer_defaults = {"eps": 0.01 / 32}
+    network_defaults = NetworkDefaults(optimizer={"eps": 0.01 / 32})
 
     @property
     def quantile_net(self) -> ValueNetwork:

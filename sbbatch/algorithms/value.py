@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
+from contextlib import nullcontext
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -16,26 +16,28 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
-from stable_baselines3.common.utils import get_parameters_by_name, obs_as_tensor
+from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from sbbatch.algorithms.checks import check_arguments, check_batch_size
+from sbbatch.algorithms.checks import check_agent, check_arguments, check_batch_size
+from sbbatch.algorithms.memory import make_replay_buffer
+from sbbatch.algorithms.network_defaults import NetworkDefaults
 from sbbatch.algorithms.numerics import require_finite
 from sbbatch.algorithms.persistence import SafeFiles
-from sbbatch.algorithms.recipe import with_defaults
 from sbbatch.algorithms.stopping import DeferredStop, Stopped
 from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.exploration import EpsilonGreedy
 from sbbatch.components.target_network import sync_target
 from sbbatch.envs.make import frame_stack_of, id_of, make_env
-from sbbatch.errors import InvalidType, InvalidValue, NumericalError, describe_space, did_you_mean
-from sbbatch.functional.schedules import dopamine_epsilon, linear_epsilon
-from sbbatch.networks.heads import ExpectedHead
+from sbbatch.errors import InvalidValue, NumericalError, did_you_mean
+from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, linear_epsilon
+from sbbatch.networks.heads import ExpectedHead, ReturnEstimate
+from sbbatch.networks.layers import stochastic
 from sbbatch.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, ValueNetwork, ValuePolicy
+from sbbatch.recipe import with_defaults
 from sbbatch.replay.batch import ReplayBatch
 from sbbatch.replay.buffer import FrameReplayBuffer
-from sbbatch.replay.samplers import PrioritizedSampler, UniformSampler
 
 SelfValueAlgorithm = TypeVar("SelfValueAlgorithm", bound="ValueAlgorithm")
 
@@ -47,6 +49,10 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
     Positional arguments are those of SB3's ``DQN``, in its order and with its defaults; what sbbatch adds is
     keyword-only. Steps are agent steps, summed over environments (one agent step = four ALE frames), except where a
     unit is named.
+
+    Every agent is a choice of parts: a head, a bootstrap, a replay sampler, the layers of its network
+    (``policy_kwargs``), and numbers whose neutral value switches an idea off (``n_steps=1``, ``batch_divisor=1``,
+    ``target_noise=0``). The train step is the same for all.
 
     Deviations from SB3: exploration throws one coin for each environment, not one for all; a batch is drawn by the
     buffer's own generator; losses, rewards and observations that become NaN or infinite stop the run.
@@ -80,12 +86,22 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
     :param seed: seed of everything random
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"`` …
     :param _init_setup_model: build networks and buffer now
+    :param head: how returns are represented, see :mod:`sbbatch.networks.heads`; its arguments go to ``policy_kwargs``
     :param bootstrap: which next action the target uses, see :mod:`sbbatch.components.bootstrap`
     :param prioritized: draw transitions in proportion to their priorities
     :param priority_exponent: alpha of prioritized replay
     :param importance_exponent: beta of prioritized replay, a number or a function of the progress remaining
+    :param priority_epsilon: added to what priorities are made from, so that none is zero
+    :param priority_from: what priorities are made from: ``"td_loss"`` (Rainbow, Dopamine) or ``"td_error"`` (BTR)
+    :param batch_divisor: consecutive gradient steps on disjoint parts of one sampled batch (small-batch paper, Fig. 9)
+    :param target_noise: standard deviation of Gaussian noise on the target of each sample (small-batch paper, Fig. 12)
     :param exploration_decay_steps: steps over which epsilon falls after ``learning_starts`` (Dopamine's schedule);
         replaces ``exploration_fraction``
+    :param exploration_decay: ``"linear"``; or ``"geometric"``, from the first step on, with ``exploration_decay_steps``
+        as time constant (BTR)
+    :param exploration_stop: part of the training after which epsilon is 0; None for never
+    :param random_warmup: act at random until ``learning_starts``, whatever epsilon is (SB3); else epsilon and noise
+        decide from the first step
     :raises InvalidValue: an argument that is not allowed; checked before anything is built
     :raises InvalidType: an argument of the wrong type, or one that does not exist
     """
@@ -95,8 +111,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    head_class: ClassVar[type[nn.Module]] = ExpectedHead
-    optimizer_defaults: ClassVar[dict[str, Any]] = {}  # under the user's optimizer_kwargs, for Adam
+    network_defaults: ClassVar[NetworkDefaults] = NetworkDefaults()
 
     policy: ValuePolicy
     action_space: spaces.Discrete
@@ -138,18 +153,26 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
         *,
+        head: type[nn.Module] = ExpectedHead,
         bootstrap: Bootstrap = Greedy(),  # noqa: B008 - frozen
         prioritized: bool = False,
         priority_exponent: float = 0.5,
         importance_exponent: float | Schedule = 0.5,
+        priority_epsilon: float = 1e-10,
+        priority_from: str = "td_loss",
+        batch_divisor: int = 1,
+        target_noise: float = 0.0,
         exploration_decay_steps: int | None = None,
+        exploration_decay: str = "linear",
+        exploration_stop: float | None = None,
+        random_warmup: bool = True,
     ) -> None:
         check_arguments(locals())
         if isinstance(policy, str) and policy not in self.policy_aliases:
             raise InvalidValue(f"policy: got {policy!r}{did_you_mean(policy, self.policy_aliases)}")
         super().__init__(
             policy,
-            make_env(env, self.atari_protocol, seed) if isinstance(env, str) else env,  # type: ignore[arg-type]
+            env if not isinstance(env, str) else make_env(env, self.atari_protocol, seed, self.atari_envs),  # type: ignore[arg-type]
             learning_rate,
             buffer_size,
             learning_starts,
@@ -176,54 +199,29 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self.exploration_fraction = exploration_fraction
         self.exploration_decay_steps = exploration_decay_steps
         self.target_update_interval = target_update_interval
+        self.exploration_decay = exploration_decay
+        self.exploration_stop = exploration_stop
+        self.random_warmup = random_warmup
         self.max_grad_norm = max_grad_norm
+        self.head = head
         self.bootstrap = bootstrap
         self.prioritized = prioritized
         self.priority_exponent = priority_exponent
         self.importance_exponent = importance_exponent
+        self.priority_epsilon = priority_epsilon
+        self.priority_from = priority_from
+        self.batch_divisor = batch_divisor
+        self.target_noise = target_noise
         self.exploration_rate = 0.0
         self._n_calls = 0  # vector steps
         self._n_samples = 0  # transitions trained on
-        self._exploration_state: dict[str, Any] | None = None  # of a loaded model
+        self._generator_states: dict[str, Any] | None = None  # of a loaded model
         self.frame_stack = 1
         self.env_id: str | None = None  # saved with the model, so that a run is not resumed in another game
         if self.env is not None:
-            self._check_spaces()
-            self._warn_if_target_lags()
+            check_agent(self)
         if _init_setup_model:
             self._setup_model()
-
-    def _merged_policy_kwargs(self) -> dict[str, Any]:
-        """The recipe's choices under the user's."""
-        given = self.policy_kwargs
-        merged = {"head_class": self.head_class, **given}
-        # Defaults belong to Adam; another optimizer may not know them.
-        if self.optimizer_defaults and "optimizer_class" not in given:
-            merged["optimizer_kwargs"] = self.optimizer_defaults | (given.get("optimizer_kwargs") or {})
-        return merged
-
-    def _check_spaces(self) -> None:
-        space = self.action_space
-        if not isinstance(space, spaces.Discrete):
-            raise InvalidValue(
-                f"{type(self).__name__} needs a Discrete action space, but the environment has "
-                f"{describe_space(space)}; discretise it, or use an agent for continuous actions such as PPO"
-            )
-        if space.start != 0:
-            raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
-        if not issubclass(self.policy_class, ValuePolicy):
-            raise InvalidType(
-                f"policy: got class {self.policy_class.__name__}, expected 'MlpPolicy', 'CnnPolicy', "
-                "'MultiInputPolicy' or a subclass of sbbatch.policies.ValuePolicy"
-            )
-
-    def _warn_if_target_lags(self) -> None:
-        if self.n_envs > self.target_update_interval:
-            warnings.warn(
-                f"The number of environments used is greater than the target_update_interval ({self.n_envs} > "
-                f"{self.target_update_interval}): the target network is updated at every vector step",
-                stacklevel=3,
-            )
 
     # ---------------------------------------------------------------------------------------------- building
 
@@ -234,12 +232,16 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         if self.env is not None:
             self.frame_stack, self.env_id = frame_stack_of(self.env), id_of(self.env)
         self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self._seed_of(0))
-        if self._exploration_state is not None:
-            self.exploration.set_state(self._exploration_state)
+        self.noise_rng = np.random.default_rng(self._seed_of(2))  # noisy layers, sampled quantiles, target noise
+        if self._generator_states is not None:
+            self.exploration.set_state(self._generator_states["exploration"])
+            self.noise_rng.bit_generator.state = self._generator_states["noise"]
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
+        own_head = inspect.signature(type(self)).parameters["head"].default
+        kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head, own_head)
         self.policy = self.policy_class(  # type: ignore[assignment]
-            self.observation_space, self.action_space, self.lr_schedule, **self._merged_policy_kwargs()
+            self.observation_space, self.action_space, self.lr_schedule, **kwargs
         ).to(self.device)
         self._convert_train_freq()
 
@@ -248,42 +250,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         return None if self.seed is None else (self.seed, stream)
 
     def _make_replay_buffer(self) -> ReplayBuffer:
-        buffer_class = self.replay_buffer_class or FrameReplayBuffer
-        kwargs: dict[str, Any] = {"n_envs": self.n_envs, "device": self.device}
-        if issubclass(buffer_class, FrameReplayBuffer):
-            kwargs |= self._frame_replay_kwargs()
-        else:
-            kwargs |= self._sb3_replay_kwargs(buffer_class)
-        kwargs |= self.replay_buffer_kwargs
-        return buffer_class(self.buffer_size, self.observation_space, self.action_space, **kwargs)
-
-    def _frame_replay_kwargs(self) -> dict[str, Any]:
-        known = inspect.signature(FrameReplayBuffer).parameters
-        for key in self.replay_buffer_kwargs if self.replay_buffer_class in (None, FrameReplayBuffer) else ():
-            if key not in known:
-                raise InvalidType(f"replay_buffer_kwargs: unknown key '{key}'{did_you_mean(key, known)}")
-        exponents = {"priority_exponent": self.priority_exponent, "importance_exponent": self.importance_exponent}
-        return {
-            "n_steps": self.n_steps,
-            "gamma": self.gamma,
-            "frame_stack": self.frame_stack,
-            "sampler_class": PrioritizedSampler if self.prioritized else UniformSampler,
-            "sampler_kwargs": exponents if self.prioritized else {},
-            "seed": self._seed_of(1),
-            # A model loaded to play, on a smaller machine, needs no room for training.
-            "check_memory": self.env is not None,
-        }
-
-    def _sb3_replay_kwargs(self, buffer_class: type[ReplayBuffer]) -> dict[str, Any]:
-        kwargs: dict[str, Any] = {"optimize_memory_usage": self.optimize_memory_usage}
-        if "env" in inspect.signature(buffer_class.__init__).parameters:  # hindsight replay asks it for rewards
-            kwargs["env"] = self.env
-        if self.prioritized or (self.n_steps > 1 and "n_steps" not in self.replay_buffer_kwargs):
-            raise InvalidValue(
-                f"n_steps and prioritized need sbbatch's own replay buffer, but replay_buffer_class is "
-                f"{buffer_class.__name__}; leave it out, or configure that class by replay_buffer_kwargs"
-            )
-        return kwargs
+        return make_replay_buffer(self, seed=self._seed_of(1))
 
     @property
     def q_net(self) -> ValueNetwork:
@@ -326,9 +293,9 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
 
         :param batch_size: samples per gradient step
         :return: the size that will be used
-        :raises InvalidValue: below 1, or more than the replay buffer holds
+        :raises InvalidValue: below 1, more than the replay buffer holds, or no multiple of ``batch_divisor``
         """
-        self.batch_size = check_batch_size(batch_size, self.buffer_size)
+        self.batch_size = check_batch_size(batch_size, self.buffer_size, self.batch_divisor)
         return self.batch_size
 
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
@@ -341,9 +308,9 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         losses, mean_weights = [], []
         for _ in range(gradient_steps):
             batch = self._sample_replay(batch_size)
-            losses.append(self._train_step(batch))
+            losses += [self._train_step(part) for part in batch.split(self.batch_divisor)]
             mean_weights.append(float(batch.weights.mean()))
-        self._n_updates += gradient_steps
+        self._n_updates += gradient_steps * self.batch_divisor
         self._n_samples += gradient_steps * batch_size
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/gradient_steps", self._n_updates)
@@ -362,17 +329,28 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
 
     def _train_step(self, batch: ReplayBatch) -> float:
         """One gradient step on one batch; returns the loss."""
-        estimate = self.q_net.returns(batch.observations)
-        td_loss = estimate.td_loss(batch.actions, self._target(batch))  # (batch,)
+        with stochastic(self.q_net, self.noise_rng), stochastic(self.q_net_target, self.noise_rng):
+            estimate = self.q_net.returns(batch.observations)
+            target = self._target(estimate, batch)
+            td_loss = estimate.td_loss(batch.actions, target)  # (batch,)
+            measured = td_loss if self.priority_from == "td_loss" else estimate.td_error(batch.actions, target)
         loss = self._optimize((batch.weights * td_loss).mean())
         if self.prioritized:
-            self.replay_buffer.update_priorities(batch.indices, td_loss.detach().cpu().numpy())  # type: ignore[union-attr]
+            self.replay_buffer.update_priorities(batch.indices, measured.detach().cpu().numpy())  # type: ignore[union-attr]
         return loss
 
     @th.no_grad()
-    def _target(self, batch: ReplayBatch) -> th.Tensor:
-        estimate, policy, bonus, rewards = self.bootstrap(self.q_net.returns, self.q_net_target.returns, batch)
-        return estimate.backup(policy, bonus, rewards, batch.discounts)
+    def _target(self, current: ReturnEstimate, batch: ReplayBatch) -> th.Tensor:
+        online, target = self.q_net.returns, self.q_net_target.returns
+        estimate, policy, bonus, rewards = self.bootstrap(current, online, target, batch)
+        return estimate.backup(policy, bonus, self._noisy(rewards), batch.discounts)
+
+    def _noisy(self, rewards: th.Tensor) -> th.Tensor:
+        """Target noise; a shift of the reward is a shift of the target, whatever the head."""
+        if self.target_noise == 0.0:
+            return rewards
+        noise = self.noise_rng.normal(0.0, self.target_noise, len(rewards)).astype(np.float32)
+        return rewards + th.from_numpy(noise).to(rewards.device)
 
     def _optimize(self, loss: th.Tensor) -> float:
         value = loss.item()
@@ -390,8 +368,8 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self._n_calls += 1
         if self._n_calls % max(self.target_update_interval // self.n_envs, 1) == 0:
             sync_target(self.q_net.parameters(), self.q_net_target.parameters(), self.tau)
-            online, target = (get_parameters_by_name(net, ["running_"]) for net in (self.q_net, self.q_net_target))
-            sync_target(online, target, tau=1.0)  # batch norm, SB3 issue 996
+            # Running means of batch norm (SB3 issue 996), singular vectors of spectral norm.
+            sync_target(self.q_net.buffers(), self.q_net_target.buffers(), tau=1.0)
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
         self._stop.step_stored()
@@ -416,19 +394,23 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         :param progress_remaining: 1 at the start of the training, 0 at its end
         :return: epsilon
         """
-        if self.exploration_decay_steps is not None:
-            return dopamine_epsilon(
-                self.num_timesteps, self.learning_starts, self.exploration_decay_steps, self.exploration_final_eps
-            )
-        start, end = self.exploration_initial_eps, self.exploration_final_eps
-        return linear_epsilon(1.0 - progress_remaining, self.exploration_fraction, start, end)
+        if self.exploration_stop is not None and 1.0 - progress_remaining >= self.exploration_stop:
+            return 0.0
+        initial, final = self.exploration_initial_eps, self.exploration_final_eps
+        if self.exploration_decay_steps is None:
+            return linear_epsilon(1.0 - progress_remaining, self.exploration_fraction, initial, final)
+        if self.exploration_decay == "geometric":
+            return geometric_epsilon(self.num_timesteps, self.exploration_decay_steps, final)
+        return dopamine_epsilon(self.num_timesteps, self.learning_starts, self.exploration_decay_steps, final)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self.num_timesteps < learning_starts:
+        if self.random_warmup and self.num_timesteps < learning_starts:
             actions = self.exploration.random_actions(n_envs)
         else:
+            if self.num_timesteps == 0:
+                self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
             assert self._last_obs is not None
             actions, _ = self.predict(self._last_obs)
         return actions, actions
@@ -441,7 +423,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
-        Actions for observations, epsilon-greedy unless deterministic.
+        Actions for observations; epsilon-greedy and with noise (noisy layers, sampled quantiles) unless deterministic.
 
         :param observation: one observation, or a batch of them
         :param state: unused, the agents have no memory
@@ -450,14 +432,16 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         :return: action, or actions ``(batch,)``, and the state
         """
         if deterministic or not self.policy.is_vectorized_observation(observation):
-            actions, state = self.policy.predict(observation, state, episode_start, deterministic=True)
+            with nullcontext() if deterministic else stochastic(self.q_net, self.noise_rng):
+                actions, state = self.policy.predict(observation, state, episode_start, deterministic=True)
             if not deterministic and self.exploration.explorers(1, self.exploration_rate)[0]:
                 actions = self.exploration.random_actions(1)[0]
             return np.asarray(actions), state
         n = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
         explorers, actions = self.exploration.explorers(n, self.exploration_rate), self.exploration.random_actions(n)
         if not explorers.all():  # the network is asked only if somebody is greedy
-            actions = np.where(explorers, actions, self._greedy_actions(observation))
+            with stochastic(self.q_net, self.noise_rng):
+                actions = np.where(explorers, actions, self._greedy_actions(observation))
         return actions, state
 
     def _greedy_actions(self, observations: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
@@ -489,10 +473,11 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
     # ------------------------------------------------------------------------------------------------- files
 
     def _note_generators(self) -> None:
-        self._exploration_state = self.exploration.get_state()
+        noise = dict(self.noise_rng.bit_generator.state)
+        self._generator_states = {"exploration": self.exploration.get_state(), "noise": noise}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "exploration", "_stop"]
+        return [*super()._excluded_save_params(), "exploration", "noise_rng", "_stop"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

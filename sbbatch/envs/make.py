@@ -9,7 +9,10 @@ from stable_baselines3.common.preprocessing import is_image_space, is_image_spac
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
 
 from sbbatch.envs.atari import AtariProtocol, atari_game, looks_like_atari, require_atari_game
+from sbbatch.envs.minatar import register_minatar
 from sbbatch.errors import InvalidValue
+
+register_minatar()
 
 
 def canonical_id(env_id: str) -> str:
@@ -43,20 +46,23 @@ def _unknown(env_id: str) -> str:
     return f"unknown environment '{env_id}'; {hint}"
 
 
-def make_env(env_id: str, protocol: str | AtariProtocol, seed: int | None = None) -> gym.Env | VecEnv:
+def make_env(
+    env_id: str, protocol: str | AtariProtocol, seed: int | None = None, atari_envs: int = 1
+) -> gym.Env | VecEnv:
     """
-    One environment by its name, as an agent's constructor takes it.
+    An environment by its name, as an agent's constructor takes it.
 
     :param env_id: see :func:`canonical_id`
     :param protocol: how Atari games are preprocessed
     :param seed: seed of an Atari game; others are seeded by the algorithm
+    :param atari_envs: copies of an Atari game; of others there is one
     :raises InvalidValue: no such environment, or a package it needs is missing
     """
     game = atari_game(canonical_id(env_id))
     if game is not None:
         from sbbatch.envs.ale import make_ale_vec_env  # ale-py is only imported when a game is played
 
-        return make_ale_vec_env(game, protocol=protocol, seed=seed)
+        return make_ale_vec_env(game, atari_envs, protocol=protocol, seed=seed)
     try:
         return gym.make(env_id)
     except gym.error.DependencyNotInstalled as error:

@@ -83,3 +83,49 @@ class _QuantileHuberLoss(th.autograd.Function):
     def backward(ctx: Any, *grad_outputs: th.Tensor) -> tuple[th.Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return grad_outputs[0].unsqueeze(1) * gradient, None, None, None
+
+
+def categorical_projection(atoms: th.Tensor, probabilities: th.Tensor, support: th.Tensor) -> th.Tensor:
+    """
+    Project a distribution on arbitrary atoms onto a fixed support of equal steps (Bellemare et al. 2017, Eq. 7): each
+    atom is clipped to the support and its probability divided between its two neighbours by closeness. Mass is kept;
+    the mean is kept unless an atom was clipped.
+
+    :param atoms: where the mass is ``(batch, m)``
+    :param probabilities: how much of it ``(batch, m)``
+    :param support: rising atoms at equal distances ``(n,)``
+    :return: probabilities on the support ``(batch, n)``
+    """
+    assert atoms.shape == probabilities.shape, f"{atoms.shape} atoms with {probabilities.shape} probabilities"
+    v_min, v_max, n = support[0], support[-1], len(support)
+    positions = (atoms.clamp(v_min, v_max) - v_min) * ((n - 1) / (v_max - v_min))
+    # The last atom is its own lower neighbour's upper one, so that no position needs a special case.
+    lower = positions.floor().clamp(max=n - 2)
+    share = positions - lower
+    projected = th.zeros(len(atoms), n, dtype=atoms.dtype, device=atoms.device)
+    projected.scatter_add_(1, lower.long(), probabilities * (1 - share))
+    return projected.scatter_add_(1, lower.long() + 1, probabilities * share)
+
+
+def absolute_td_error(quantiles: th.Tensor, targets: th.Tensor) -> th.Tensor:
+    """
+    ``sum_i mean_j |targets_j - quantiles_i|``: BTR's priority.
+
+    :param quantiles: own quantiles ``(batch, n)``
+    :param targets: target quantiles ``(batch, m)``
+    :return: ``(batch,)``
+    """
+    return (targets.unsqueeze(1) - quantiles.unsqueeze(2)).abs().mean(dim=2).sum(dim=1)
+
+
+def cosine_features(taus: th.Tensor, n_cosines: int, first_cosine: int) -> th.Tensor:
+    """
+    ``cos(pi i tau)`` for ``n_cosines`` consecutive ``i`` (Dabney et al. 2018b, Eq. 4).
+
+    :param taus: fractions ``(...)``
+    :param n_cosines: how many
+    :param first_cosine: first ``i``: 0 in the paper and BTR, 1 in Dopamine
+    :return: ``(..., n_cosines)``
+    """
+    multiples = th.arange(first_cosine, first_cosine + n_cosines, device=taus.device, dtype=taus.dtype)
+    return th.cos(th.pi * multiples * taus.unsqueeze(-1))

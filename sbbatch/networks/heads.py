@@ -3,22 +3,32 @@ Heads: from features to an estimate of the return of every action.
 
 A head is a module; what it yields is a small object that knows the two things a train step needs, whatever the
 representation: its loss against a target (``td_loss``) and the Bellman backup of itself (``backup``). Axis order is
-``(batch, actions, atoms)`` everywhere.
+``(batch, actions, atoms)`` everywhere. Hidden and output layers, plain, noisy or dueling, are the same for all heads:
+:class:`~sbbatch.networks.action_layers.LayerSpec`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
 from sbbatch.errors import InvalidValue, check_int, check_number, did_you_mean
-from sbbatch.functional.distributions import midpoint_taus, quantile_huber_loss
-from sbbatch.networks.layers import mlp
+from sbbatch.functional.distributions import (
+    absolute_td_error,
+    categorical_projection,
+    cosine_features,
+    midpoint_taus,
+    quantile_huber_loss,
+)
+from sbbatch.networks.action_layers import LayerSpec
+from sbbatch.networks.layers import Stochastic, mlp
 
 ElementwiseLoss = Callable[[th.Tensor, th.Tensor], th.Tensor]
 
@@ -37,6 +47,15 @@ class ReturnEstimate(Protocol):
         :param actions: int64 ``(batch,)``
         :param target: constant ``(batch,)`` or ``(batch, atoms)``
         :return: loss per sample ``(batch,)``
+        """
+
+    def td_error(self, actions: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """
+        Distance of the chosen actions from the target, in units of the return: the other thing priorities can be.
+
+        :param actions: int64 ``(batch,)``
+        :param target: constant ``(batch,)`` or ``(batch, atoms)``
+        :return: ``(batch,)``, not negative
         """
 
     def backup(self, policy: th.Tensor, bonus: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> th.Tensor:
@@ -70,6 +89,10 @@ class ExpectedReturns:
         assert target.shape == actions.shape, f"target {target.shape} for actions {actions.shape}"
         return self.elementwise_loss(_of_actions(self.q_values, actions), target)
 
+    def td_error(self, actions: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """See :meth:`ReturnEstimate.td_error`: ``|target - q|``."""
+        return (target - _of_actions(self.q_values, actions)).abs()
+
     def backup(self, policy: th.Tensor, bonus: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> th.Tensor:
         """See :meth:`ReturnEstimate.backup`; the result is ``(batch,)``."""
         return rewards + discounts * (policy * (self.q_values + bonus)).sum(dim=1)
@@ -92,10 +115,103 @@ class QuantileReturns:
         """See :meth:`ReturnEstimate.td_loss`; ``target`` is ``(batch, atoms)``."""
         return quantile_huber_loss(_of_actions(self.quantiles, actions), target, self.taus, self.kappa)
 
+    def td_error(self, actions: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """See :meth:`ReturnEstimate.td_error`: summed over own, averaged over target quantiles."""
+        return absolute_td_error(_of_actions(self.quantiles, actions), target)
+
     def backup(self, policy: th.Tensor, bonus: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> th.Tensor:
         """See :meth:`ReturnEstimate.backup`; the result is ``(batch, atoms)``."""
         value = (policy.unsqueeze(2) * (self.quantiles + bonus.unsqueeze(2))).sum(dim=1)  # (batch, atoms)
         return rewards.unsqueeze(1) + discounts.unsqueeze(1) * value
+
+
+@dataclass(frozen=True)
+class CategoricalReturns:
+    """Return distributions as probabilities of fixed atoms."""
+
+    logits: th.Tensor  # (batch, actions, atoms)
+    support: th.Tensor  # (atoms,)
+
+    @cached_property
+    def probabilities(self) -> th.Tensor:
+        """``(batch, actions, atoms)``."""
+        return self.logits.softmax(dim=2)
+
+    @property
+    def q_values(self) -> th.Tensor:
+        """Mean of each distribution, ``(batch, actions)``."""
+        return self.probabilities @ self.support
+
+    def td_loss(self, actions: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """See :meth:`ReturnEstimate.td_loss`: cross-entropy; ``target`` is ``(batch, atoms)``."""
+        log_probabilities = _of_actions(self.logits, actions).log_softmax(dim=1)
+        assert target.shape == log_probabilities.shape, f"target {target.shape} for {log_probabilities.shape}"
+        return -(target * log_probabilities).sum(dim=1)
+
+    def td_error(self, actions: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """See :meth:`ReturnEstimate.td_error`: distance of the two means."""
+        return (target @ self.support - _of_actions(self.q_values, actions)).abs()
+
+    def backup(self, policy: th.Tensor, bonus: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> th.Tensor:
+        """See :meth:`ReturnEstimate.backup`: the mixture over actions, projected onto the support."""
+        atoms = rewards[:, None, None] + discounts[:, None, None] * (self.support + bonus.unsqueeze(2))
+        mass = policy.unsqueeze(2) * self.probabilities
+        return categorical_projection(atoms.flatten(1), mass.flatten(1), self.support)
+
+
+class ImplicitQuantileReturns:
+    """
+    Return distributions as quantiles at sampled fractions, drawn when they are asked for: ``q_values``, ``td_loss`` and
+    ``backup`` each have their own number of fractions and their own draw (Dabney et al. 2018b, Eq. 3), or share one
+    draw if the head has ``n_policy_taus=None``.
+
+    :param features: what the fractions are combined with ``(batch, features)``
+    :param head: the head that combines them
+    """
+
+    def __init__(self, features: th.Tensor, head: ImplicitQuantileHead) -> None:
+        self.features, self.head = features, head
+        self._with_gradient = th.is_grad_enabled()
+
+    def at(self, taus: th.Tensor) -> QuantileReturns:
+        """
+        :param taus: fractions ``(batch, n)``
+        :return: the quantiles there
+        """
+        # Bootstraps ask inside `no_grad`, and may be the first to ask for a draw that the loss will share.
+        with th.set_grad_enabled(self._with_gradient):
+            return QuantileReturns(self.head.quantiles(self.features, taus), taus, self.head.kappa)
+
+    @cached_property
+    def _for_policy(self) -> QuantileReturns:
+        n = self.head.n_policy_taus
+        return self._for_loss if n is None else self.at(self.head.draw_taus(self.features, n))
+
+    @cached_property
+    def _for_loss(self) -> QuantileReturns:
+        return self.at(self.head.draw_taus(self.features, self.head.n_taus))
+
+    @cached_property
+    def _for_target(self) -> QuantileReturns:
+        shared = self.head.n_policy_taus is None
+        return self._for_loss if shared else self.at(self.head.draw_taus(self.features, self.head.n_target_taus))
+
+    @property
+    def q_values(self) -> th.Tensor:
+        """Mean over ``n_policy_taus`` quantiles, ``(batch, actions)``."""
+        return self._for_policy.q_values
+
+    def td_loss(self, actions: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """See :meth:`ReturnEstimate.td_loss`, at ``n_taus`` fractions."""
+        return self._for_loss.td_loss(actions, target)
+
+    def td_error(self, actions: th.Tensor, target: th.Tensor) -> th.Tensor:
+        """See :meth:`ReturnEstimate.td_error`, at the fractions of the loss."""
+        return self._for_loss.td_error(actions, target)
+
+    def backup(self, policy: th.Tensor, bonus: th.Tensor, rewards: th.Tensor, discounts: th.Tensor) -> th.Tensor:
+        """See :meth:`ReturnEstimate.backup`, at ``n_target_taus`` fractions."""
+        return self._for_target.backup(policy, bonus, rewards, discounts)
 
 
 def squared_error(prediction: th.Tensor, target: th.Tensor) -> th.Tensor:
@@ -115,44 +231,30 @@ class ExpectedHead(nn.Module):
     """
     Scalar action values (DQN).
 
-    :param features_dim: size of the features
-    :param n_actions: number of actions
-    :param net_arch: hidden layer sizes, may be empty
-    :param activation_fn: activation of the hidden layers
+    :param layers: hidden and output layers
     :param loss: ``"huber"`` (SB3, default) or ``"mse"`` (Dopamine)
     :raises InvalidValue: unknown loss
     """
 
-    def __init__(
-        self,
-        features_dim: int,
-        n_actions: int,
-        net_arch: list[int],
-        activation_fn: type[nn.Module] = nn.ReLU,
-        loss: str = "huber",
-    ) -> None:
+    def __init__(self, layers: LayerSpec, loss: str = "huber") -> None:
         super().__init__()
         if loss not in LOSSES:
             raise InvalidValue(f"loss: got {loss!r}{did_you_mean(str(loss), LOSSES)}")
         self.elementwise_loss = LOSSES[loss]
-        self.hidden = mlp([features_dim, *net_arch], activation_fn)
-        self.output = nn.Linear([features_dim, *net_arch][-1], n_actions)
+        self.layers = layers.build(1)
 
     def forward(self, features: th.Tensor) -> ExpectedReturns:
         """
         :param features: ``(batch, features_dim)``
         """
-        return ExpectedReturns(self.output(self.hidden(features)), self.elementwise_loss)
+        return ExpectedReturns(self.layers(features).squeeze(2), self.elementwise_loss)
 
 
 class QuantileHead(nn.Module):
     """
     Quantiles at fixed midpoints (QR-DQN, Dabney et al. 2018a).
 
-    :param features_dim: size of the features
-    :param n_actions: number of actions
-    :param net_arch: hidden layer sizes, may be empty
-    :param activation_fn: activation of the hidden layers
+    :param layers: hidden and output layers
     :param n_quantiles: number of quantiles
     :param kappa: Huber threshold of the loss
     :raises InvalidValue: fewer than one quantile, or kappa not positive
@@ -160,26 +262,131 @@ class QuantileHead(nn.Module):
 
     taus: th.Tensor
 
-    def __init__(
-        self,
-        features_dim: int,
-        n_actions: int,
-        net_arch: list[int],
-        activation_fn: type[nn.Module] = nn.ReLU,
-        n_quantiles: int = 200,
-        kappa: float = 1.0,
-    ) -> None:
+    def __init__(self, layers: LayerSpec, n_quantiles: int = 200, kappa: float = 1.0) -> None:
         super().__init__()
         self.n_quantiles = check_int("n_quantiles", n_quantiles, 1)
         self.kappa = check_number("kappa", kappa, 0.0, open_low=True)
-        self.n_actions = n_actions
-        self.hidden = mlp([features_dim, *net_arch], activation_fn)
-        self.output = nn.Linear([features_dim, *net_arch][-1], n_actions * n_quantiles)
+        self.layers = layers.build(n_quantiles)
         self.register_buffer("taus", midpoint_taus(n_quantiles), persistent=False)
 
     def forward(self, features: th.Tensor) -> QuantileReturns:
         """
         :param features: ``(batch, features_dim)``
         """
-        quantiles = self.output(self.hidden(features)).view(-1, self.n_actions, self.n_quantiles)
-        return QuantileReturns(quantiles, self.taus, self.kappa)
+        return QuantileReturns(self.layers(features), self.taus, self.kappa)
+
+
+class CategoricalHead(nn.Module):
+    """
+    Probabilities of atoms at equal distances (C51, Bellemare et al. 2017; Rainbow).
+
+    :param layers: hidden and output layers
+    :param n_atoms: number of atoms
+    :param v_min: lowest atom, in units of the (clipped) return
+    :param v_max: highest atom
+    :raises InvalidValue: fewer than two atoms, or ``v_min`` not below ``v_max``
+    """
+
+    support: th.Tensor
+
+    def __init__(self, layers: LayerSpec, n_atoms: int = 51, v_min: float = -10.0, v_max: float = 10.0) -> None:
+        super().__init__()
+        check_int("n_atoms", n_atoms, 2)
+        if check_number("v_min", v_min) >= check_number("v_max", v_max):
+            raise InvalidValue(f"v_min: got {v_min}, expected less than v_max = {v_max}")
+        self.layers = layers.build(n_atoms)
+        self.register_buffer("support", th.linspace(v_min, v_max, n_atoms), persistent=False)
+
+    def forward(self, features: th.Tensor) -> CategoricalReturns:
+        """
+        :param features: ``(batch, features_dim)``
+        """
+        return CategoricalReturns(self.layers(features), self.support)
+
+
+class ImplicitQuantileHead(Stochastic, nn.Module):
+    """
+    Quantiles at fractions drawn from U(0, 1) (IQN, Dabney et al. 2018b): the features are multiplied, before the last
+    hidden layer, with a learned embedding of the fraction's cosines.
+
+    Outside :func:`~sbbatch.networks.layers.stochastic` (evaluation, measurement) the fractions are the midpoints
+    ``(i + 0.5) / n``, so that action values are deterministic.
+
+    :param layers: hidden and output layers
+    :param n_taus: fractions in the loss (the paper's N)
+    :param n_target_taus: fractions in the target (N')
+    :param n_policy_taus: fractions behind action values (K); None lets all three share one draw, as BTR does
+    :param n_cosines: cosines of the embedding
+    :param first_cosine: first multiple of pi in the cosines: 1 in Dopamine, 0 in the paper and in BTR; weights of the
+        two cannot be exchanged, functions can
+    :param kappa: Huber threshold of the loss
+    :raises InvalidValue: a number below 1, or a shared draw of two sizes
+    """
+
+    def __init__(
+        self,
+        layers: LayerSpec,
+        n_taus: int = 64,
+        n_target_taus: int = 64,
+        n_policy_taus: int | None = 32,
+        n_cosines: int = 64,
+        first_cosine: int = 1,
+        kappa: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if n_policy_taus is None and n_taus != n_target_taus:
+            raise InvalidValue(
+                f"n_policy_taus: None shares one draw, but n_taus = {n_taus} and n_target_taus = {n_target_taus} differ"
+            )
+        self.n_taus = check_int("n_taus", n_taus, 1)
+        self.n_target_taus = check_int("n_target_taus", n_target_taus, 1)
+        self.n_policy_taus = n_policy_taus if n_policy_taus is None else check_int("n_policy_taus", n_policy_taus, 1)
+        self.first_cosine = check_int("first_cosine", first_cosine, 0, 1)
+        self.kappa = check_number("kappa", kappa, 0.0, open_low=True)
+        before, rest = layers.split()
+        self.hidden = mlp(before, layers.activation_fn, layers.noisy_sigma0)
+        self.embedding = nn.Sequential(nn.Linear(check_int("n_cosines", n_cosines, 1), rest.features_dim), nn.ReLU())
+        self.layers = rest.build(1)
+        self._rng: np.random.Generator | None = None
+
+    def draw(self, rng: np.random.Generator) -> None:
+        """See :class:`~sbbatch.networks.layers.Stochastic`."""
+        self._rng = rng
+
+    def still(self) -> None:
+        """See :class:`~sbbatch.networks.layers.Stochastic`."""
+        self._rng = None
+
+    def draw_taus(self, features: th.Tensor, n: int) -> th.Tensor:
+        """
+        :param features: ``(batch, features)``
+        :param n: how many fractions for each sample
+        :return: ``(batch, n)``: random inside :func:`~sbbatch.networks.layers.stochastic`, midpoints outside
+        """
+        if self._rng is None:
+            return midpoint_taus(n, features.device).expand(len(features), n)
+        return th.from_numpy(self._rng.random((len(features), n), dtype=np.float32)).to(features.device)
+
+    def quantiles(self, features: th.Tensor, taus: th.Tensor) -> th.Tensor:
+        """
+        :param features: ``(batch, features)``
+        :param taus: fractions ``(batch, n)``
+        :return: ``(batch, actions, n)``
+        """
+        n_cosines = self.embedding[0].in_features
+        embedding = self.embedding(cosine_features(taus, int(n_cosines), self.first_cosine))  # type: ignore[arg-type]
+        return self.layers(features.unsqueeze(1) * embedding).squeeze(3).transpose(1, 2)
+
+    def forward(self, features: th.Tensor) -> ImplicitQuantileReturns:
+        """
+        :param features: ``(batch, features_dim)``
+        """
+        return ImplicitQuantileReturns(self.hidden(features), self)
+
+
+HEADS: dict[str, type[nn.Module]] = {
+    "expected": ExpectedHead,
+    "categorical": CategoricalHead,
+    "quantile": QuantileHead,
+    "implicit": ImplicitQuantileHead,
+}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
+import numpy as np
 import torch as th
 import torch.nn.functional as F
 from torch import nn
@@ -27,14 +30,121 @@ class SameConv2d(nn.Conv2d):
         return super().forward(F.pad(inputs, pads))
 
 
-def mlp(sizes: list[int], activation_fn: type[nn.Module]) -> nn.Sequential:
+class Stochastic:
+    """
+    A module that draws random numbers, but only inside :func:`stochastic`; outside it is deterministic.
+
+    PyTorch's training and evaluation modes cannot be this switch: SB3 acts in evaluation mode, where noise must still
+    explore, and never puts target networks into training mode.
+    """
+
+    def draw(self, rng: np.random.Generator) -> None:
+        """
+        :param rng: generator of the algorithm; the module may keep it until :meth:`still`
+        """
+        raise NotImplementedError
+
+    def still(self) -> None:
+        """Be deterministic again."""
+        raise NotImplementedError
+
+
+@contextmanager
+def stochastic(network: nn.Module, rng: np.random.Generator) -> Iterator[None]:
+    """
+    One draw of a network's noise, shared by everything that is computed inside.
+
+    :param network: any module
+    :param rng: the generator to draw from
+    """
+    modules = [module for module in network.modules() if isinstance(module, Stochastic)]
+    try:
+        for module in modules:
+            module.draw(rng)
+        yield
+    finally:
+        for module in modules:
+            module.still()
+
+
+class NoisyLinear(Stochastic, nn.Module):
+    """
+    Linear layer with factorised Gaussian noise on its weights (Fortunato et al. 2018)::
+
+        y = (mu_W + sigma_W * f(e_out) f(e_in)^T) x + mu_b + sigma_b * f(e_out),    f(e) = sign(e) sqrt|e|
+
+    The noise is drawn by :func:`stochastic`, one draw for all samples of a batch, independently in each layer; outside
+    of it the layer computes ``mu_W x + mu_b``. The noisy weight is never built: ``f(e_out) * (sigma_W (f(e_in) * x))``
+    is the same product, and at small batches much cheaper.
+
+    :param in_features: size of the input
+    :param out_features: size of the output
+    :param sigma0: scale of the noise; ``sigma`` of weights and biases starts at ``sigma0 / sqrt(in_features)``
+    """
+
+    def __init__(self, in_features: int, out_features: int, sigma0: float = 0.5) -> None:
+        super().__init__()
+        bound = in_features**-0.5
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = nn.Parameter(th.empty(out_features, in_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(th.empty(out_features).uniform_(-bound, bound))
+        self.weight_sigma = nn.Parameter(th.full((out_features, in_features), sigma0 * bound))
+        self.bias_sigma = nn.Parameter(th.full((out_features,), sigma0 * bound))
+        self._noise: tuple[th.Tensor, th.Tensor] | None = None
+
+    def draw(self, rng: np.random.Generator) -> None:
+        """See :class:`Stochastic`."""
+        raw_in = rng.standard_normal(self.in_features, dtype=np.float32)
+        raw_out = rng.standard_normal(self.out_features, dtype=np.float32)
+        self.set_noise(raw_in, raw_out)
+
+    def set_noise(self, raw_in: np.ndarray, raw_out: np.ndarray) -> None:
+        """
+        :param raw_in: standard normal numbers ``(in_features,)``
+        :param raw_out: standard normal numbers ``(out_features,)``
+        """
+        both = [np.sign(raw) * np.sqrt(np.abs(raw)) for raw in (raw_in, raw_out)]
+        noise_in, noise_out = (th.as_tensor(noise, dtype=th.float32, device=self.weight.device) for noise in both)
+        self._noise = noise_in, noise_out
+
+    def still(self) -> None:
+        """See :class:`Stochastic`."""
+        self._noise = None
+
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
+        """
+        :param inputs: ``(..., in_features)``
+        :return: ``(..., out_features)``
+        """
+        outputs = F.linear(inputs, self.weight, self.bias)
+        if self._noise is None:
+            return outputs
+        noise_in, noise_out = self._noise
+        return outputs + noise_out * F.linear(inputs * noise_in, self.weight_sigma, self.bias_sigma)
+
+
+def linear(in_features: int, out_features: int, noisy_sigma0: float = 0.0) -> nn.Module:
+    """
+    A linear layer, noisy if asked for.
+
+    :param in_features: size of the input
+    :param out_features: size of the output
+    :param noisy_sigma0: scale of the noise, 0 for a plain layer
+    """
+    if noisy_sigma0:
+        return NoisyLinear(in_features, out_features, noisy_sigma0)
+    return nn.Linear(in_features, out_features)
+
+
+def mlp(sizes: list[int], activation_fn: type[nn.Module], noisy_sigma0: float = 0.0) -> nn.Sequential:
     """
     Linear layers with an activation after each of them.
 
     :param sizes: input size, then the size of each layer
     :param activation_fn: activation class
+    :param noisy_sigma0: scale of the noise of the layers, 0 for plain ones
     """
     modules: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
-        modules += [nn.Linear(n_in, n_out), activation_fn()]
+        modules += [linear(n_in, n_out, noisy_sigma0), activation_fn()]
     return nn.Sequential(*modules)

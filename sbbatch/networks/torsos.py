@@ -5,62 +5,127 @@ from __future__ import annotations
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sbbatch.errors import InvalidValue, describe_space, did_you_mean
+from sbbatch.errors import InvalidValue, check_int, describe_space, did_you_mean
 from sbbatch.networks.layers import SameConv2d
 
 PADDINGS = ("valid", "same")
 
 
-class NatureCNN(SB3NatureCNN):
+class ConvTorso(BaseFeaturesExtractor):
     """
-    The convolutional network of the Nature DQN (Mnih et al. 2015), in two paddings.
+    Convolutions, and a linear layer with ReLU after them unless ``features_dim`` is None; then the features are the
+    flattened maps, and the hidden layer belongs to the head (``net_arch``), where it can be noisy, be split by dueling,
+    or see the fractions of implicit quantiles.
 
-    With ``padding="valid"`` it is SB3's ``NatureCNN`` (3,136 features before the linear layer at 84x84); ``"same"`` is
-    the torso of Dopamine's JAX agents, which the small-batch paper ran (7,744 features). Weights and maps are kept
-    channels-last, which is faster on CPUs; values agree with SB3's to float rounding.
+    Weights and maps are kept channels-last, which is faster on CPUs; values stay the same up to float rounding.
 
     :param observation_space: images ``(channels, height, width)``, uint8
-    :param features_dim: size of the linear layer
-    :param normalized_image: skip the check of dtype and bounds; set by ``normalize_images=False``
-    :param padding: ``"valid"`` or ``"same"``
-    :raises InvalidValue: not an image space, or an unknown padding
+    :param cnn: the convolutions, flattened at the end
+    :param features_dim: size of the linear layer, None for none
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Box,
-        features_dim: int = 512,
-        normalized_image: bool = False,
-        padding: str = "valid",
-    ) -> None:
-        if not is_image_space(observation_space, check_channels=False, normalized_image=normalized_image):
-            raise InvalidValue(
-                f"CnnPolicy: got observations {describe_space(observation_space)}, expected images (3 dimensions, "
-                "uint8, 0 to 255); for vectors use MlpPolicy, for dictionaries MultiInputPolicy, for float images in "
-                "[0, 1] pass policy_kwargs=dict(normalize_images=False)"
-            )
-        if padding not in PADDINGS:
-            raise InvalidValue(f"padding: got {padding!r}{did_you_mean(str(padding), PADDINGS)}")
-        super().__init__(observation_space, features_dim, normalized_image)
-        if padding == "same":
-            self._use_same_padding(observation_space)
-        self.cnn.to(memory_format=th.channels_last)  # type: ignore[call-overload]
-
-    def _use_same_padding(self, observation_space: spaces.Box) -> None:
-        for index, module in enumerate(self.cnn):
-            if isinstance(module, nn.Conv2d):
-                kernel_size, stride = module.kernel_size[0], module.stride[0]  # all squares
-                self.cnn[index] = SameConv2d(module.in_channels, module.out_channels, kernel_size, stride)
+    def __init__(self, observation_space: spaces.Box, cnn: nn.Module, features_dim: int | None) -> None:
         with th.no_grad():
-            n_flatten = self.cnn(th.zeros(1, *observation_space.shape)).shape[1]
-        self.linear = nn.Sequential(nn.Linear(n_flatten, self.features_dim), nn.ReLU())
+            try:
+                n_flatten = cnn(th.zeros(1, *observation_space.shape)).shape[1]
+            except RuntimeError:
+                raise InvalidValue(
+                    f"{type(self).__name__}: images of {describe_space(observation_space)} are too small for its "
+                    "convolutions; give another features_extractor_class, e.g. MinAtarCNN"
+                ) from None
+        super().__init__(observation_space, n_flatten if features_dim is None else features_dim)
+        self.cnn = cnn.to(memory_format=th.channels_last)  # type: ignore[call-overload]
+        self.linear = (
+            nn.Identity() if features_dim is None else nn.Sequential(nn.Linear(n_flatten, features_dim), nn.ReLU())
+        )
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
         :param observations: float images ``(batch, channels, height, width)``
         :return: features ``(batch, features_dim)``
         """
-        return super().forward(observations.contiguous(memory_format=th.channels_last))
+        return self.linear(self.cnn(observations.contiguous(memory_format=th.channels_last)))
+
+
+def check_images(observation_space: spaces.Space, normalized_image: bool, features_dim: int | None) -> int:
+    """
+    :param observation_space: what the environment shows
+    :param normalized_image: skip the check of dtype and bounds
+    :param features_dim: size of the linear layer, or None
+    :return: number of channels
+    :raises InvalidValue: not an image space, or a size below 1
+    """
+    if not is_image_space(observation_space, check_channels=False, normalized_image=normalized_image):
+        raise InvalidValue(
+            f"CnnPolicy: got observations {describe_space(observation_space)}, expected images (3 dimensions, "
+            "uint8, 0 to 255); for vectors use MlpPolicy, for dictionaries MultiInputPolicy, for float images in "
+            "[0, 1] pass policy_kwargs=dict(normalize_images=False)"
+        )
+    if features_dim is not None:
+        check_int("features_dim", features_dim, 1)
+    assert observation_space.shape is not None
+    return observation_space.shape[0]
+
+
+class NatureCNN(ConvTorso):
+    """
+    The convolutional network of the Nature DQN (Mnih et al. 2015), in two paddings and at any width.
+
+    With ``padding="valid"`` it is SB3's ``NatureCNN`` (3,136 features before the linear layer at 84x84); ``"same"`` is
+    the torso of Dopamine's JAX agents, which the small-batch paper ran (7,744 features). ``width=4`` is that paper's
+    CNNx4 (Fig. 2): four times the channels, the hidden layer unchanged. (The paper does not say whether it widened the
+    hidden layer as well.)
+
+    :param observation_space: images ``(channels, height, width)``, uint8
+    :param features_dim: size of the linear layer; None for none, see :class:`ConvTorso`
+    :param normalized_image: skip the check of dtype and bounds; set by ``normalize_images=False``
+    :param padding: ``"valid"`` or ``"same"``
+    :param width: factor of the channels 32, 64, 64
+    :raises InvalidValue: not an image space, an unknown padding, or a size below 1
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        features_dim: int | None = 512,
+        normalized_image: bool = False,
+        padding: str = "valid",
+        width: int = 1,
+    ) -> None:
+        n_channels = check_images(observation_space, normalized_image, features_dim)
+        if padding not in PADDINGS:
+            raise InvalidValue(f"padding: got {padding!r}{did_you_mean(str(padding), PADDINGS)}")
+        conv = nn.Conv2d if padding == "valid" else SameConv2d
+        first, second = 32 * check_int("width", width, 1), 64 * width
+        cnn = nn.Sequential(
+            conv(n_channels, first, 8, 4),
+            nn.ReLU(),
+            conv(first, second, 4, 2),
+            nn.ReLU(),
+            conv(second, second, 3, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        super().__init__(observation_space, cnn, features_dim)
+
+
+class MinAtarCNN(ConvTorso):
+    """
+    The network of MinAtar (Young and Tian 2019): one convolution 3x3 with 16 channels and a linear layer of 128, for
+    images of 10x10 pixels.
+
+    :param observation_space: images ``(channels, height, width)``, uint8
+    :param features_dim: size of the linear layer; None for none, see :class:`ConvTorso`
+    :param normalized_image: skip the check of dtype and bounds; set by ``normalize_images=False``
+    :raises InvalidValue: not an image space
+    """
+
+    def __init__(
+        self, observation_space: spaces.Box, features_dim: int | None = 128, normalized_image: bool = False
+    ) -> None:
+        n_channels = check_images(observation_space, normalized_image, features_dim)
+        cnn = nn.Sequential(nn.Conv2d(n_channels, 16, 3, 1), nn.ReLU(), nn.Flatten())
+        super().__init__(observation_space, cnn, features_dim)

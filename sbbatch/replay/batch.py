@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -30,6 +31,21 @@ class ReplayBatch:
 
     def __len__(self) -> int:
         return len(self.actions)
+
+    def split(self, n_parts: int) -> list[ReplayBatch]:
+        """
+        :param n_parts: how many; must divide the size of the batch
+        :return: disjoint parts of equal size, in order
+        """
+        size = len(self) // n_parts
+        assert size * n_parts == len(self), f"{len(self)} samples do not split into {n_parts} equal parts"
+        return [self] if n_parts == 1 else [self._part(slice(i * size, (i + 1) * size)) for i in range(n_parts)]
+
+    def _part(self, part: slice) -> ReplayBatch:
+        def of(value: Any) -> Any:
+            return {key: item[part] for key, item in value.items()} if isinstance(value, dict) else value[part]
+
+        return ReplayBatch(*(of(getattr(self, field.name)) for field in fields(self)))
 
     @classmethod
     def from_sb3(cls, samples: ReplayBufferSamples | DictReplayBufferSamples, gamma: float) -> ReplayBatch:

@@ -178,7 +178,8 @@ def _layers(sections: dict[str, Any], file: str, env_id: str) -> list[tuple[str,
     """The sections that count for an environment, lowest precedence first."""
     game = atari_game(env_id)
     same_game = [name for name in sections if game is not None and atari_game(name) == game]
-    names = ["default", *(["atari"] if game is not None else []), *same_game, env_id]
+    suite = "atari" if game is not None else "minatar" if env_id.startswith("MinAtar/") else None
+    names = ["default", *([suite] if suite else []), *same_game, env_id]
     layers = []
     for name in dict.fromkeys(names):
         section = sections.get(name)

@@ -137,6 +137,24 @@ def read_literal(text: str, where: str) -> Any:
         raise InvalidValue(f"{where}: cannot read {_short(text)} ({error})") from None
 
 
+def read_call(text: str, where: str) -> tuple[str, dict[str, Any]]:
+    """
+    Read a name with or without arguments; nothing is called.
+
+    :param text: e.g. ``"double"`` or ``"munchausen(alpha=0.9)"``
+    :param where: what is being read, for messages
+    :return: the name and its keyword arguments
+    :raises UserError: anything else
+    """
+    name, bracket, rest = text.strip().partition("(")
+    if not bracket:
+        return name, {}
+    try:
+        return name, read_literal(f"dict({rest}", where)
+    except UserError:
+        raise InvalidValue(f"{where}: cannot read {_short(text)}, expected e.g. {name}(name=value)") from None
+
+
 def read_command_line_value(text: str, key: str) -> Any:
     """
     Read the value of ``-params key:value``: a Python literal, else a YAML scalar or list, else the text itself.

@@ -11,9 +11,13 @@ from typing import Any
 
 from stable_baselines3.common.utils import LinearSchedule
 
-from sbbatch.components.bootstrap import Greedy
+from sbbatch.components.bootstrap import BOOTSTRAPS
 from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
-from sbbatch.zoo.reader import ACTIVATIONS, read_literal
+from sbbatch.networks.heads import HEADS
+from sbbatch.networks.impala import ImpalaCNN
+from sbbatch.networks.initializers import INITIALIZERS
+from sbbatch.networks.torsos import MinAtarCNN, NatureCNN
+from sbbatch.zoo.reader import ACTIVATIONS, read_call, read_literal
 
 _WORDS = {
     "int": "an int",
@@ -26,7 +30,13 @@ _WORDS = {
     "Schedule": "a schedule such as lin_2.5e-4",
 }
 _PLAIN = (type(None), bool, int, float, str, list, tuple, dict)
-_BOOTSTRAPS: dict[str, Callable[[], Any]] = {"greedy": Greedy}
+# Keys whose value is one of our parts; in text they have names.
+_PARTS: dict[str, dict[str, Any]] = {
+    "head": dict(HEADS),
+    "initializer": dict(INITIALIZERS),
+    "features_extractor_class": {torso.__name__: torso for torso in (NatureCNN, ImpalaCNN, MinAtarCNN)},
+    "activation_fn": dict(ACTIVATIONS),
+}
 
 
 @dataclass(frozen=True)
@@ -62,22 +72,22 @@ def convert(where: str, value: Any, argument: Argument) -> Any:
     :param value: what was read
     :param argument: the argument it is meant for
     :raises InvalidType: the value has none of the annotated types
-    :raises InvalidValue: an unknown schedule or activation, or a number that is not finite
+    :raises InvalidValue: an unknown schedule or part, or a number that is not finite
     """
     kinds = argument.kinds
     if isinstance(value, str) and "str" not in kinds:
-        if "dict" in kinds or ("tuple" in kinds and value.strip().startswith(("(", "["))):
+        if argument.name == "bootstrap":
+            value = _read_bootstrap(where, value)
+        elif argument.name in _PARTS:
+            value = _named_part(where, argument.name, value)
+        elif "dict" in kinds or ("tuple" in kinds and value.strip().startswith(("(", "["))):
             value = read_literal(value, where)
-        elif "Bootstrap" in kinds:
-            if value not in _BOOTSTRAPS:
-                raise InvalidValue(f"{where}: unknown bootstrap '{value}'{did_you_mean(value, _BOOTSTRAPS)}")
-            value = _BOOTSTRAPS[value]()
         elif "Schedule" in kinds:
             value = read_schedule(where, value)
     if isinstance(value, list) and "tuple" in kinds and "list" not in kinds:
         value = tuple(value)
     if isinstance(value, dict):
-        value = _with_activations(value, where)
+        value = _with_parts(where, value)
     _check_kind(where, value, kinds)
     return value
 
@@ -127,15 +137,32 @@ def _kind_names(node: ast.expr) -> list[str]:
     return [ast.unparse(node).rsplit(".", 1)[-1]]
 
 
-def _with_activations(value: Any, where: str) -> Any:
-    """YAML mappings may name an activation as the text ``nn.ReLU``."""
-    if isinstance(value, dict):
-        return {key: _with_activations(item, where) for key, item in value.items()}
-    if isinstance(value, str) and value.startswith("nn."):
-        if value not in ACTIVATIONS:
-            raise InvalidValue(f"{where}: unknown activation '{value}'{did_you_mean(value, ACTIVATIONS)}")
-        return ACTIVATIONS[value]
-    return value
+def _read_bootstrap(where: str, text: str) -> Any:
+    """``double``, or with arguments ``munchausen(alpha=0.9, temperature=0.03)``."""
+    name, arguments = read_call(text, where)
+    if name not in BOOTSTRAPS:
+        raise InvalidValue(f"{where}: unknown bootstrap '{name}'{did_you_mean(name, BOOTSTRAPS)}")
+    cls: Callable[..., Any] = BOOTSTRAPS[name]
+    check_names(where, arguments, set(inspect.signature(cls).parameters))
+    return cls(**arguments)
+
+
+def _named_part(where: str, key: str, name: str) -> Any:
+    if name not in _PARTS[key]:
+        raise InvalidValue(f"{where}: unknown {key} '{name}'{did_you_mean(name, _PARTS[key])}")
+    return _PARTS[key][name]
+
+
+def _with_parts(where: str, values: dict[Any, Any]) -> dict[Any, Any]:
+    """``policy_kwargs`` in which parts are named by text."""
+    converted = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = _with_parts(where, value)
+        elif key in _PARTS and isinstance(value, str):
+            value = _named_part(where, key, value)
+        converted[key] = value
+    return converted
 
 
 def _check_kind(where: str, value: Any, kinds: tuple[str, ...]) -> None:

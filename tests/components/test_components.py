@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch as th
 
-from sbbatch.components.bootstrap import Greedy
+from sbbatch.components.bootstrap import Double, Greedy, Munchausen
 from sbbatch.components.exploration import EpsilonGreedy
 from sbbatch.components.target_network import sync_target
+from sbbatch.errors import InvalidValue
 from sbbatch.networks.heads import ExpectedReturns, QuantileReturns, huber
 from sbbatch.replay.batch import ReplayBatch
 
@@ -38,7 +40,7 @@ def test_greedy_selects_and_evaluates_with_the_target_network():
         raise AssertionError("the online network has no part in it")
 
     batch = batch_of([0.5, -1.0])
-    estimate, policy, bonus, rewards = Greedy()(online, target, batch)
+    estimate, policy, bonus, rewards = Greedy()(None, online, target, batch)
     assert asked == [batch.next_observations]
     assert policy.tolist() == [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     assert not bonus.any()
@@ -52,9 +54,128 @@ def test_greedy_takes_all_quantiles_of_the_action_with_the_best_mean():
     def target(_):
         return QuantileReturns(quantiles, th.tensor([0.25, 0.75]), 1.0)
 
-    estimate, policy, bonus, rewards = Greedy()(target, target, batch_of([1.0]))
+    estimate, policy, bonus, rewards = Greedy()(None, target, target, batch_of([1.0]))
     backup = estimate.backup(policy, bonus, rewards, th.tensor([0.5]))
     assert backup.tolist() == [[1.0, 5.5]]
+
+
+def test_double_selects_with_the_online_network_and_evaluates_with_the_target():
+    online = ExpectedReturns(th.tensor([[1.0, 2.0], [5.0, 1.0]]), huber)
+    target = ExpectedReturns(th.tensor([[3.0, 0.5], [0.0, 4.0]]), huber)
+    batch = batch_of([0.0, 0.0])
+    estimate, policy, bonus, rewards = Double()(None, lambda _: online, lambda _: target, batch)
+    assert policy.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    # 0.9 * 0.5 and 0.9 * 0
+    assert estimate.backup(policy, bonus, rewards, batch.discounts).tolist() == pytest.approx([0.45, 0.0])
+
+
+def test_double_with_one_network_is_greedy():
+    th.manual_seed(0)
+    estimate = ExpectedReturns(th.randn(6, 4), huber)
+    batch = batch_of([0.0] * 6)
+    for greedy, double in zip(
+        Greedy()(None, lambda _: estimate, lambda _: estimate, batch),
+        Double()(None, lambda _: estimate, lambda _: estimate, batch),
+        strict=True,
+    ):
+        assert greedy is double or th.equal(greedy, double)
+
+
+# Numbers of BTR: temperature 0.03, alpha 0.9, clip -1, gamma 0.997, n = 3.
+CURRENT = ExpectedReturns(th.tensor([[0.30, 0.33, 0.20]], dtype=th.double), huber)
+NEXT = QuantileReturns(
+    th.tensor([[[0.10, 0.14], [0.12, 0.20], [0.05, 0.07]]], dtype=th.double), th.tensor([0.25, 0.75]), 1.0
+)
+
+
+def munchausen_of(current, batch, **kwargs):
+    return Munchausen(**kwargs)(current, lambda _: current, lambda _: NEXT, batch)
+
+
+@pytest.mark.parametrize(
+    ("discount", "expected"), [(0.997**3, [0.595828513, 0.665435625]), (0.0, [0.464284125, 0.464284125])]
+)
+def test_munchausen_target_worked_by_hand(discount, expected):
+    # t log pi(s) = [-0.03968431, -0.00968431, -0.13968431]; bonus 0.9 * -0.03968431 = -0.035715875
+    # next: means [0.12, 0.16, 0.06], t log pi' = [-0.0478541, -0.0078541, -0.1078541],
+    # pi' = [0.20288078, 0.76966229, 0.02745693], V = [0.13273543, 0.20297278]
+    batch = batch_of([0.5])
+    estimate, policy, bonus, rewards = munchausen_of(CURRENT, batch)
+    assert rewards.item() == pytest.approx(0.5 - 0.035715875, abs=1e-6)
+    assert (-bonus[0]).tolist() == pytest.approx([-0.0478541, -0.0078541, -0.1078541], abs=1e-6)
+    assert policy[0].tolist() == pytest.approx([0.20288078, 0.76966229, 0.02745693], abs=1e-6)
+    backup = estimate.backup(policy, bonus, rewards, th.tensor([discount], dtype=th.double))
+    assert backup[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_munchausen_values_average_to_the_soft_maximum():
+    estimate, policy, bonus, rewards = munchausen_of(CURRENT, batch_of([0.0]), alpha=0.0)
+    backup = estimate.backup(policy, bonus, rewards, th.ones(1))
+    assert backup.mean().item() == pytest.approx(0.03 * th.logsumexp(NEXT.q_values / 0.03, 1).item(), abs=1e-6)
+    assert backup.mean().item() == pytest.approx(0.167854103, abs=1e-6)
+
+
+def test_munchausen_bonus_is_clipped():
+    current = ExpectedReturns(th.tensor([[0.0, 2.0, 0.0]]), huber)
+    assert munchausen_of(current, batch_of([0.0]))[3].item() == pytest.approx(-0.9)  # t log pi = -2
+
+
+def test_munchausen_log_policy_comes_from_either_network():
+    other = ExpectedReturns(th.tensor([[0.9, 0.1, 0.1]]), huber)  # action 0 is its best: no bonus
+
+    def target(observations):
+        return other if observations is batch.observations else NEXT
+
+    batch = batch_of([0.0])
+    for log_policy, expected in (("online", -0.035715875), ("target", 0.0)):
+        bootstrap = Munchausen(log_policy=log_policy)
+        assert bootstrap(CURRENT, None, target, batch).rewards.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_munchausen_without_bonus_and_temperature_is_greedy():
+    th.manual_seed(0)
+    target = ExpectedReturns(th.randn(20, 4), huber)
+    batch = batch_of([1.0] * 20)
+    backups = []
+    for bootstrap in (Greedy(), Munchausen(alpha=0.0, temperature=1e-6)):
+        estimate, policy, bonus, rewards = bootstrap(target, None, lambda _: target, batch)
+        backups.append(estimate.backup(policy, bonus, rewards, batch.discounts))
+    th.testing.assert_close(*backups, rtol=1e-5, atol=1e-5)
+
+
+def test_btr_loss_and_priority_worked_by_hand():
+    # u = [[0.095828513, 0.165435625], [-0.104171487, -0.034564375]]
+    estimate = QuantileReturns(th.tensor([[[0.5, 0.7]]]), th.tensor([[0.25, 0.75]]), 1.0)
+    action, target = th.tensor([0]), th.tensor([[0.595828513, 0.665435625]])
+    assert estimate.td_loss(action, target).item() == pytest.approx(0.003037403, abs=1e-8)
+    assert estimate.td_error(action, target).item() == pytest.approx(0.2, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "word"),
+    [
+        ({"temperature": 0.0}, "temperature: got 0.0"),
+        ({"clip": 1.0}, "clip: got 1.0"),
+        ({"alpha": 2.0}, "alpha: got 2.0"),
+        ({"log_policy": "onlin"}, "did you mean 'online'"),
+    ],
+)
+def test_wrong_munchausen_numbers_are_named(kwargs, word):
+    with pytest.raises(InvalidValue, match=word):
+        Munchausen(**kwargs)
+
+
+def test_a_batch_splits_into_disjoint_parts_in_order():
+    batch = batch_of([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    parts = batch.split(3)
+    assert [part.rewards.tolist() for part in parts] == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    assert [part.indices.tolist() for part in parts] == [[0, 1], [2, 3], [4, 5]]
+    assert batch.split(1) == [batch]
+
+
+def test_a_batch_of_dictionaries_splits_too():
+    batch = replace(batch_of([0.0, 1.0]), observations={"a": th.tensor([[1.0], [2.0]])})
+    assert [part.observations["a"].tolist() for part in batch.split(2)] == [[[1.0]], [[2.0]]]
 
 
 def test_each_environment_throws_its_own_coin():

@@ -101,8 +101,8 @@ def test_prioritized_replay_bears_losses_of_zero():
     model = ALGORITHMS["qrdqn"]("MlpPolicy", "CartPole-v1", prioritized=True, gamma=1.0, **SMALL).learn(30)
     with th.no_grad():
         for network in (model.q_net, model.q_net_target):
-            network.head.output.weight.zero_()
-            network.head.output.bias.fill_(1000.3)
+            network.head.layers.output.weight.zero_()
+            network.head.layers.output.bias.fill_(1000.3)
     model.replay_buffer._rewards[:] = 0
     model.train(5, 4)
     assert np.isfinite(model.replay_buffer.sampler.tree.leaves).all()

@@ -3,7 +3,13 @@
 import pytest
 import torch as th
 
-from sbbatch.functional.distributions import midpoint_taus, quantile_huber_loss
+from sbbatch.functional.distributions import (
+    absolute_td_error,
+    categorical_projection,
+    cosine_features,
+    midpoint_taus,
+    quantile_huber_loss,
+)
 
 
 def pairwise_loss(quantiles, targets, taus, kappa=1.0):
@@ -85,3 +91,67 @@ def test_targets_receive_no_gradient():
 def test_mismatched_shapes_are_refused_instead_of_broadcast():
     with pytest.raises(AssertionError, match="batch sizes differ"):
         quantile_huber_loss(th.zeros(2, 4), th.zeros(1, 4), midpoint_taus(4))
+
+
+SUPPORT = th.linspace(-1, 1, 5)
+PROBABILITIES = th.tensor([[0.1, 0.2, 0.4, 0.2, 0.1]])
+
+
+@pytest.mark.parametrize(
+    ("reward", "discount", "expected"),
+    [
+        # atoms -0.6, -0.15, 0.3, 0.75, 1.2; the last is clipped to 1
+        (0.3, 0.9, [0.02, 0.14, 0.30, 0.34, 0.20]),
+        (0.3, 0.0, [0.0, 0.0, 0.4, 0.6, 0.0]),  # terminal: all mass at 0.3, between 0 and 0.5
+        (1.7, 0.9, [0.0, 0.0, 0.0, 0.04, 0.96]),  # 0.8 with mass 0.1, the rest clipped to 1
+    ],
+)
+def test_categorical_projection_worked_by_hand(reward, discount, expected):
+    projected = categorical_projection(reward + discount * SUPPORT.unsqueeze(0), PROBABILITIES, SUPPORT)
+    assert projected[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_projection_onto_51_atoms_has_the_published_numbers():
+    support = th.linspace(-10, 10, 51, dtype=th.double)
+    uniform = th.full((1, 51), 1 / 51, dtype=th.double)
+    projected = categorical_projection(1.0 + 0.99**3 * support.unsqueeze(0), uniform, support)[0]
+    assert projected[:3].tolist() == pytest.approx([0.0, 0.0, 0.0], abs=1e-12)
+    assert projected[25].item() == pytest.approx(0.020190216, abs=1e-8)
+    assert projected[50].item() == pytest.approx(0.05523288, abs=1e-8)
+    assert projected.sum().item() == pytest.approx(1.0, abs=1e-12)
+    assert (projected @ support).item() == pytest.approx(0.980041953, abs=1e-8)
+
+
+def test_atoms_that_fall_on_the_support_stay_there():
+    projected = categorical_projection(SUPPORT.unsqueeze(0), PROBABILITIES, SUPPORT)
+    assert projected[0].tolist() == pytest.approx(PROBABILITIES[0].tolist(), abs=1e-6)
+
+
+def test_projection_keeps_mass_always_and_the_mean_inside_the_support():
+    th.manual_seed(0)
+    support = th.linspace(-3, 7, 21)
+    atoms, mass = th.rand(50, 40) * 10 - 3, th.rand(50, 40).softmax(1)
+    projected = categorical_projection(atoms, mass, support)
+    th.testing.assert_close(projected.sum(1), th.ones(50))
+    th.testing.assert_close(projected @ support, (atoms * mass).sum(1), rtol=1e-5, atol=1e-5)
+    outside = categorical_projection(atoms * 9, mass, support)
+    th.testing.assert_close(outside.sum(1), th.ones(50))
+
+
+def test_implicit_quantile_loss_worked_by_hand():
+    # tau 0.1: u = 0.2, 2.5 -> 0.1 * 0.02, 0.1 * 2; tau 0.6: u = -0.5, 1.8 -> 0.4 * 0.125, 0.6 * 1.3;
+    # tau 0.9: u = -0.9, 1.4 -> 0.1 * 0.405, 0.9 * 0.9; summed over own, averaged over two targets: 1.8825 / 2
+    taus, quantiles, targets = th.tensor([[0.1, 0.6, 0.9]]), th.tensor([[0.3, 1.0, 1.4]]), th.tensor([[0.5, 2.8]])
+    assert quantile_huber_loss(quantiles, targets, taus).item() == pytest.approx(0.94125, abs=1e-6)
+    assert absolute_td_error(quantiles, targets).item() == pytest.approx(3.65, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        (1, [0.587785252, -0.309016994, -0.951056516, -0.809016994]),
+        (0, [1.0, 0.587785252, -0.309016994, -0.951056516]),
+    ],
+)
+def test_cosine_features_start_at_one_in_dopamine_and_at_zero_in_the_paper(first, expected):
+    assert cosine_features(th.tensor([0.3]), 4, first)[0].tolist() == pytest.approx(expected, abs=1e-6)

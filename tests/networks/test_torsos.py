@@ -5,39 +5,128 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
+from torch import nn
+from torch.nn.utils import parametrize
 
 from sbbatch.errors import InvalidValue
-from sbbatch.networks.heads import ExpectedHead, QuantileHead
+from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead, QuantileHead
+from sbbatch.networks.impala import ImpalaCNN, ResidualBlock
 from sbbatch.networks.layers import SameConv2d
-from sbbatch.networks.torsos import NatureCNN
+from sbbatch.networks.torsos import MinAtarCNN, NatureCNN
 from sbbatch.policies import CnnPolicy
 
 ATARI = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 
 
+SAME = {"features_extractor_kwargs": {"padding": "same"}}
+CNN_X4 = {"features_extractor_kwargs": {"padding": "same", "width": 4}}
+IMPALA = {"features_extractor_class": ImpalaCNN}
+BTR_NETWORK = {
+    "dueling": "streams",
+    "noisy_sigma0": 0.5,
+    "features_extractor_class": ImpalaCNN,
+    "features_extractor_kwargs": {"width": 2, "pool": 6, "spectral_norm": True},
+}
+
+
+def q_net_of(head_class, n_actions, **policy_kwargs):
+    return CnnPolicy(ATARI, spaces.Discrete(n_actions), lambda _: 1e-4, head_class=head_class, **policy_kwargs).q_net
+
+
+def n_parameters(network, means_only=False):
+    return sum(
+        parameter.numel()
+        for name, parameter in network.named_parameters()
+        if not (means_only and name.endswith("_sigma"))
+    )
+
+
 @pytest.mark.parametrize(
-    ("head_class", "padding", "n_actions", "n_parameters"),
+    ("head_class", "policy_kwargs", "counts"),
     [
-        (ExpectedHead, "same", 4, 4_045_476),
-        (ExpectedHead, "same", 6, 4_046_502),
-        (ExpectedHead, "same", 18, 4_052_658),
-        (ExpectedHead, "valid", 4, 1_686_180),
-        (ExpectedHead, "valid", 6, 1_687_206),
-        (ExpectedHead, "valid", 18, 1_693_362),
-        (QuantileHead, "same", 4, 4_453_824),
-        (QuantileHead, "same", 6, 4_659_024),
-        (QuantileHead, "same", 18, 5_890_224),
+        (ExpectedHead, SAME, (4_045_476, 4_046_502, 4_052_658)),
+        (ExpectedHead, {}, (1_686_180, 1_687_206, 1_693_362)),
+        (CategoricalHead, SAME, (4_148_076, 4_200_402, 4_514_358)),
+        (QuantileHead, SAME, (4_453_824, 4_659_024, 5_890_224)),
+        (ImplicitQuantileHead, SAME, (4_548_836, 4_549_862, 4_556_018)),
+        (CategoricalHead, SAME | {"dueling": "output", "noisy_sigma0": 0.1}, (8_270_494, 8_375_146, 9_003_058)),
+        (CategoricalHead, {"dueling": "streams", "noisy_sigma0": 0.5}, (6_764_190, 6_868_842, 7_496_754)),
+        (ExpectedHead, SAME | {"dueling": "output"}, (4_045_989, 4_047_015, 4_053_171)),  # DrQ
+        (QuantileHead, CNN_X4, (17_418_144, 17_623_344, 18_854_544)),
+        (QuantileHead, IMPALA, (2_491_120, 2_696_320, 3_927_520)),
+        (ImplicitQuantileHead, BTR_NETWORK, (5_264_554, 5_266_606, 5_278_918)),
     ],
 )
-def test_parameter_counts_are_the_published_ones(head_class, padding, n_actions, n_parameters):
-    policy = CnnPolicy(
-        ATARI,
-        spaces.Discrete(n_actions),
-        lambda _: 1e-4,
-        head_class=head_class,
-        features_extractor_kwargs={"padding": padding},
-    )
-    assert sum(p.numel() for p in policy.q_net.parameters()) == n_parameters
+def test_parameter_counts_are_the_published_ones(head_class, policy_kwargs, counts):
+    for n_actions, count in zip((4, 6, 18), counts, strict=True):
+        assert n_parameters(q_net_of(head_class, n_actions, **policy_kwargs)) == count
+
+
+@pytest.mark.parametrize(("n_actions", "count"), [(4, 2_901_669), (6, 2_902_695), (18, 2_908_851)])
+def test_btr_has_the_papers_parameters_and_twelve_normalised_layers(n_actions, count):
+    network = q_net_of(ImplicitQuantileHead, n_actions, **BTR_NETWORK)
+    assert n_parameters(network, means_only=True) == count
+    normalised = [module for module in network.modules() if parametrize.is_parametrized(module)]
+    assert len(normalised) == 12
+    assert all(isinstance(module, nn.Conv2d) for module in normalised)
+
+
+def test_btrs_maps_have_the_papers_sizes():
+    torso = ImpalaCNN(ATARI, width=2, pool=6)
+    sizes, maps = [], th.zeros(1, 4, 84, 84)
+    for module in torso.cnn:
+        maps = module(maps)
+        if isinstance(module, nn.MaxPool2d):
+            sizes.append(tuple(maps.shape[1:]))
+    assert sizes == [(32, 42, 42), (64, 21, 21), (64, 11, 11)]
+    assert torso.features_dim == 2_304
+
+
+def test_power_iteration_runs_in_training_mode_only():
+    torso = ImpalaCNN(ATARI, width=1, spectral_norm=True)
+    images = th.rand(2, 4, 84, 84)
+    torso.eval()
+    before = {name: buffer.clone() for name, buffer in torso.named_buffers()}
+    first = torso(images)
+    th.testing.assert_close(torso(images), first, rtol=0, atol=0)
+    assert all(th.equal(buffer, before[name]) for name, buffer in torso.named_buffers())
+    torso.train()
+    torso(images)
+    assert not all(th.equal(buffer, before[name]) for name, buffer in torso.named_buffers())
+
+
+def test_normalised_kernels_have_a_largest_singular_value_of_one():
+    torso = ImpalaCNN(ATARI, width=1, spectral_norm=True)
+    with th.no_grad():
+        for _ in range(100):
+            torso(th.zeros(1, 4, 84, 84))
+    block = next(module for module in torso.modules() if isinstance(module, ResidualBlock))
+    assert th.linalg.matrix_norm(block.first.weight.flatten(1), 2).item() == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("policy_kwargs", "features_dim", "hidden"),
+    [
+        ({}, 512, []),
+        ({"dueling": "output"}, 512, []),
+        ({"dueling": "streams"}, 3_136, [512]),
+        ({"noisy_sigma0": 0.5}, 3_136, [512]),
+        ({"noisy_sigma0": 0.5, "net_arch": [64]}, 512, [64]),
+        ({"noisy_sigma0": 0.5, "features_extractor_kwargs": {"features_dim": 256}}, 256, []),
+        ({"features_extractor_kwargs": {"features_dim": None}}, 3_136, [512]),
+    ],
+)
+def test_the_hidden_layer_belongs_to_the_head_where_the_head_needs_it(policy_kwargs, features_dim, hidden):
+    network = q_net_of(ExpectedHead, 4, **policy_kwargs)
+    assert network.features_extractor.features_dim == features_dim
+    layers = [module for module in network.head.layers.hidden if not isinstance(module, nn.ReLU)]
+    assert [module.bias.shape[0] for module in layers] == hidden
+
+
+def test_minatar_network_has_sixteen_channels_and_128_features():
+    torso = MinAtarCNN(spaces.Box(0, 255, (4, 10, 10), np.uint8))
+    assert torso(th.zeros(2, 4, 10, 10)).shape == (2, 128)
+    assert n_parameters(torso) == (4 * 9 + 1) * 16 + (16 * 64 + 1) * 128
 
 
 def test_valid_padding_is_sb3s_network():
@@ -76,3 +165,5 @@ def test_vectors_and_misspelt_paddings_are_refused():
         NatureCNN(spaces.Box(-1, 1, (4,), np.float32))
     with pytest.raises(InvalidValue, match="did you mean 'same'"):
         NatureCNN(ATARI, padding="sane")
+    with pytest.raises(InvalidValue, match="too small for its convolutions"):
+        NatureCNN(spaces.Box(0, 255, (4, 10, 10), np.uint8))

@@ -1,4 +1,4 @@
-"""Recipes: an algorithm is its base class with other defaults."""
+"""Recipes: a class that is its base class with other defaults."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ def with_defaults(init: Callable[..., None], defaults: dict[str, Any]) -> Callab
         for name, parameter in signature.parameters.items()
     ]
     signature = signature.replace(parameters=parameters)
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes the class's __init__
         for name in kwargs:
-            if name not in signature.parameters:
+            if not takes_any and name not in signature.parameters:
                 hint = did_you_mean(name, list(signature.parameters)[1:])
                 raise InvalidType(f"{type(self).__name__}: unknown argument '{name}'{hint}")
         bound = signature.bind(self, *args, **kwargs)

@@ -1,0 +1,70 @@
+"""
+MinAtar (Young and Tian 2019): five small games for studies that do not need Atari's pixels. The package registers its
+games with boolean maps, channels last; SB3 and our torsos want uint8 images, channels first.
+
+``MinAtar/Breakout-v1`` has the game's minimal actions, ``-v0`` all six. Sticky actions (probability 0.1) and rising
+difficulty are MinAtar's defaults. A step is one frame.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+
+
+class MinAtarEnv(gym.Env[np.ndarray, np.integer]):
+    """
+    One MinAtar game; observations are ``(channels, 10, 10)`` uint8, 0 or 255.
+
+    :param game: MinAtar's own name of the game, e.g. ``"space_invaders"``
+    :param minimal_actions: only the actions that do something in this game
+    :raises DependencyNotInstalled: MinAtar is not installed
+    """
+
+    def __init__(self, game: str, minimal_actions: bool = True) -> None:
+        try:
+            from minatar import Environment
+        except ImportError:
+            raise gym.error.DependencyNotInstalled("MinAtar: pip install 'sbbatch[minatar]'") from None
+        self._game = Environment(game)
+        self._actions = self._game.minimal_action_set() if minimal_actions else list(range(self._game.num_actions()))
+        height, width, n_channels = self._game.state_shape()
+        self.observation_space = spaces.Box(0, 255, (n_channels, height, width), np.uint8)
+        self.action_space = spaces.Discrete(len(self._actions))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """
+        :param seed: seed of the game's own generator
+        :param options: unused
+        :return: the first image, and nothing
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._game.seed(seed)
+        self._game.reset()
+        return self._image(), {}
+
+    def step(self, action: np.integer) -> tuple[np.ndarray, float, bool, bool, dict]:
+        """
+        :param action: number of the action
+        :return: image, reward, whether the game is over, False (it has no time limit), and nothing
+        """
+        reward, over = self._game.act(self._actions[int(action)])
+        return self._image(), float(reward), bool(over), False, {}
+
+    def _image(self) -> np.ndarray:
+        return self._game.state().transpose(2, 0, 1).astype(np.uint8) * np.uint8(255)
+
+
+def register_minatar() -> None:
+    """Make the games known to Gymnasium under MinAtar's own ids."""
+    for game in GAMES:
+        own_name = "".join(f"_{c.lower()}" if c.isupper() else c for c in game).lstrip("_")
+        for version, minimal in (("v0", False), ("v1", True)):
+            kwargs = {"game": own_name, "minimal_actions": minimal}
+            gym.register(f"MinAtar/{game}-{version}", f"{__name__}:MinAtarEnv", kwargs=kwargs)

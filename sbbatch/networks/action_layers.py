@@ -1,0 +1,95 @@
+"""The fully connected layers of every head: from features to some numbers for each action."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch as th
+from torch import nn
+
+from sbbatch.errors import InvalidValue, check_number, did_you_mean
+from sbbatch.networks.layers import linear, mlp
+
+DUELING = ("output", "streams")
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """
+    What the layers of a head look like; each head decides how many numbers an action gets.
+
+    :param features_dim: size of the features
+    :param n_actions: number of actions
+    :param net_arch: hidden layer sizes, may be empty
+    :param activation_fn: activation of the hidden layers
+    :param dueling: None; ``"output"``: values and advantages share the hidden layers and part at the last one
+        (Dopamine); ``"streams"``: each has hidden layers of its own (Wang et al. 2016; BTR)
+    :param noisy_sigma0: scale of the noise of :class:`~sbbatch.networks.layers.NoisyLinear`; 0 for plain layers
+    :raises InvalidValue: unknown kind of dueling, streams without hidden layers, negative scale
+    """
+
+    features_dim: int
+    n_actions: int
+    net_arch: list[int] = field(default_factory=list)
+    activation_fn: type[nn.Module] = nn.ReLU
+    dueling: str | None = None
+    noisy_sigma0: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("noisy_sigma0", self.noisy_sigma0, 0.0)
+        if self.dueling is not None and self.dueling not in DUELING:
+            raise InvalidValue(f"dueling: got {self.dueling!r}{did_you_mean(str(self.dueling), DUELING)}")
+        if self.dueling == "streams" and not self.net_arch:
+            raise InvalidValue("dueling: 'streams' need hidden layers, but net_arch is empty; use 'output'")
+
+    def build(self, n_atoms: int) -> ActionLayers:
+        """
+        :param n_atoms: numbers per action
+        """
+        return ActionLayers(self, n_atoms)
+
+    def split(self) -> tuple[list[int], LayerSpec]:
+        """
+        The layers before the last hidden one, and the rest.
+
+        :return: sizes of the first part, input included, and the specification of what follows it
+        """
+        first = [self.features_dim, *self.net_arch[:-1]]
+        return first, replace(self, features_dim=first[-1], net_arch=self.net_arch[-1:])
+
+
+class ActionLayers(nn.Module):
+    """
+    Hidden layers and output; with dueling, ``Q = V + A - mean over actions of A``, separately for each atom.
+
+    :param spec: what they look like
+    :param n_atoms: numbers per action
+    """
+
+    def __init__(self, spec: LayerSpec, n_atoms: int) -> None:
+        super().__init__()
+        self.n_actions, self.n_atoms, self.dueling = spec.n_actions, n_atoms, spec.dueling
+        sizes = [spec.features_dim, *spec.net_arch]
+
+        def hidden() -> nn.Sequential:
+            return mlp(sizes, spec.activation_fn, spec.noisy_sigma0)
+
+        def output(n: int) -> nn.Module:
+            return linear(sizes[-1], n, spec.noisy_sigma0)
+
+        self.hidden, self.output = hidden(), output(spec.n_actions * n_atoms)  # advantages, if dueling
+        if self.dueling is not None:
+            self.value_hidden = hidden() if self.dueling == "streams" else nn.Identity()
+            self.value_output = output(n_atoms)
+
+    def forward(self, features: th.Tensor) -> th.Tensor:
+        """
+        :param features: ``(..., features_dim)``
+        :return: ``(..., actions, atoms)``
+        """
+        hidden = self.hidden(features)
+        outputs = self.output(hidden).unflatten(-1, (self.n_actions, self.n_atoms))
+        if self.dueling is None:
+            return outputs
+        value = self.value_output(self.value_hidden(features if self.dueling == "streams" else hidden))
+        return value.unsqueeze(-2) + outputs - outputs.mean(dim=-2, keepdim=True)
