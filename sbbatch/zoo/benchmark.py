@@ -98,7 +98,7 @@ def _serve(contestant: Contestant, pipe: Connection) -> None:
         pipe.send(contestant.figure(model))
 
 
-def contest(contestants: list[Contestant], rounds: int) -> dict[str, float]:
+def contest(contestants: list[Contestant], rounds: int) -> list[float]:
     """
     Median figure of each contestant over several rounds, in each of which every one works once and alone.
 
@@ -113,20 +113,20 @@ def contest(contestants: list[Contestant], rounds: int) -> dict[str, float]:
         processes[-1].start()
         pipes.append(ours)
         ours.recv()  # warm up one after the other
-    figures: dict[str, list[float]] = {contestant.who: [] for contestant in contestants}
+    figures: list[list[float]] = [[] for _ in contestants]
     for _ in range(rounds):
-        for contestant, pipe in zip(contestants, pipes, strict=True):
+        for pipe, own in zip(pipes, figures, strict=True):
             pipe.send("go")
-            figures[contestant.who].append(pipe.recv())
+            own.append(pipe.recv())
     for pipe, process in zip(pipes, processes, strict=True):
         pipe.send("stop")
         process.join()
-    return {who: float(np.median(values)) for who, values in figures.items()}
+    return [float(np.median(values)) for values in figures]
 
 
 def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int) -> list[dict[str, Any]]:
     """
-    Gradient steps or whole loops of our agents and their peers.
+    Gradient steps or whole loops of our agents, at both batch sizes, and of their peers where they have one.
 
     :param work: ``"step"`` or ``"loop"``
     :param agents: names of algorithms
@@ -134,16 +134,30 @@ def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int) -> lis
     :param n_updates: gradient steps before the first measurement
     """
     rows = []
+    unit = "gradient step, ms" if work == "step" else "agent steps per second"
     for agent in agents:
+        names = ["sbbatch"] + ["sbbatch, raw frames"] * (work == "loop") + ["peer"] * (agent in PEERS)
+        contestants = [
+            Contestant(work, agent, who, batch_size, n_updates, th.get_num_threads())
+            for batch_size in BATCH_SIZES
+            for who in names
+        ]
+        figures = iter(contest(contestants, rounds))
+        ours = {}
         for batch_size in BATCH_SIZES:
-            names = ["sbbatch", "peer"] if work == "step" else ["sbbatch", "sbbatch, raw frames", "peer"]
-            threads = th.get_num_threads()
-            figures = contest([Contestant(work, agent, who, batch_size, n_updates, threads) for who in names], rounds)
-            ours, peer = figures["sbbatch"], figures["peer"]
-            unit = "gradient step, ms" if work == "step" else "agent steps per second"
-            row = {"what": unit, "agent": agent, "batch_size": batch_size, "after_updates": n_updates, **figures}
-            rows.append({**row, "times_faster": peer / ours if work == "step" else ours / peer})
-            show(rows[-1])
+            own = {who: next(figures) for who in names}
+            row = {"what": unit, "agent": agent, "batch_size": batch_size, "after_updates": n_updates, **own}
+            if agent in PEERS:
+                pair = (own["sbbatch"], own["peer"])
+                row["times_faster"] = pair[1] / pair[0] if work == "step" else pair[0] / pair[1]
+            ours[batch_size] = own["sbbatch"]
+            rows.append(row)
+            show(row)
+        small, large = (ours[batch_size] for batch_size in BATCH_SIZES)
+        ratio = large / small if work == "step" else small / large
+        rows.append({"what": f"{unit}: batch {BATCH_SIZES[0]} times faster than {BATCH_SIZES[1]}", "agent": agent})
+        rows[-1]["times_faster"] = ratio
+        show(rows[-1])
     return rows
 
 
