@@ -24,8 +24,6 @@ from sbbatch.networks.initializers import Initializer
 from sbbatch.networks.torsos import ConvTorso, NatureCNN
 from sbbatch.recipe import with_defaults
 
-HIDDEN_SIZE = 512  # of every Atari network of the papers
-
 
 class ValueNetwork(BasePolicy):
     """
@@ -81,9 +79,9 @@ class ValuePolicy(BasePolicy):
     Greedy policy of a value-based agent, with its online network, target network and optimizer.
 
     The arguments up to ``optimizer_kwargs`` are those of SB3's ``DQNPolicy``, with the same defaults. One thing moves
-    by itself: where layers are noisy, dueling has two streams, or quantiles are implicit, the hidden layer of 512 after
-    a :class:`~sbbatch.networks.torsos.NatureCNN` belongs to the head and not to the torso, as in the papers
-    (``features_dim`` None, ``net_arch`` [512]), unless either is given.
+    by itself: where layers are noisy, dueling has two streams, or quantiles are implicit, the hidden layer after one of
+    our convolutional torsos (512 after :class:`~sbbatch.networks.torsos.NatureCNN`) belongs to the head and not to the
+    torso, as in the papers (``features_dim`` None, ``net_arch`` [512]), unless either is given.
 
     :param observation_space: observation space
     :param action_space: discrete action space
@@ -128,7 +126,7 @@ class ValuePolicy(BasePolicy):
     ) -> None:
         features_extractor_kwargs = dict(features_extractor_kwargs or {})
         hidden_in_head = dueling == "streams" or bool(noisy_sigma0) or issubclass(head_class, ImplicitQuantileHead)
-        if hidden_in_head and net_arch is None and issubclass(features_extractor_class, NatureCNN):
+        if hidden_in_head and net_arch is None and issubclass(features_extractor_class, ConvTorso):
             features_extractor_kwargs.setdefault("features_dim", None)
         super().__init__(
             observation_space,
@@ -239,7 +237,7 @@ def _check_head_kwargs(head_class: type[nn.Module], head_kwargs: dict[str, Any])
 
 def _default_net_arch(torso: BaseFeaturesExtractor) -> list[int]:
     if isinstance(torso, ConvTorso):
-        return [HIDDEN_SIZE] if isinstance(torso.linear, nn.Identity) else []
+        return [torso.hidden_size] if isinstance(torso.linear, nn.Identity) else []
     return [] if isinstance(torso, SB3NatureCNN) else [64, 64]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from sbbatch.algorithms.network_defaults import NetworkDefaults
 from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.networks.heads import QuantileHead
-from sbbatch.policies import ValueNetwork
 
 
 class QRDQN(
@@ -37,19 +36,6 @@ class QRDQN(
     """
 
     network_defaults = NetworkDefaults(optimizer={"eps": 0.01 / 32})
-
-    @property
-    def quantile_net(self) -> ValueNetwork:
-        """
-        The online network under sb3-contrib's name. Called, it gives action values ``(batch, actions)`` as every
-        network here; ``quantile_net.returns(obs).quantiles`` are the quantiles, ``(batch, actions, n_quantiles)``.
-        """
-        return self.q_net
-
-    @property
-    def quantile_net_target(self) -> ValueNetwork:
-        """The target network, likewise."""
-        return self.q_net_target
 
     @property
     def n_quantiles(self) -> int:

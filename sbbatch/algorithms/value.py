@@ -262,6 +262,19 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         """The target network."""
         return self.policy.q_net_target
 
+    @property
+    def quantile_net(self) -> ValueNetwork:
+        """
+        The online network under sb3-contrib's name, on agents with quantiles. Called, it gives action values as every
+        network here; ``quantile_net.returns(obs).quantiles`` are QR-DQN's quantiles ``(batch, actions, n_quantiles)``.
+        """
+        return self.policy.quantile_net
+
+    @property
+    def quantile_net_target(self) -> ValueNetwork:
+        """The target network, likewise."""
+        return self.policy.quantile_net_target
+
     # ---------------------------------------------------------------------------------------------- learning
 
     def learn(

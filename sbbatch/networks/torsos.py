@@ -27,6 +27,8 @@ class ConvTorso(BaseFeaturesExtractor):
     :param features_dim: size of the linear layer, None for none
     """
 
+    hidden_size = 512  # of the linear layer, wherever it is
+
     def __init__(self, observation_space: spaces.Box, cnn: nn.Module, features_dim: int | None) -> None:
         with th.no_grad():
             try:
@@ -122,6 +124,8 @@ class MinAtarCNN(ConvTorso):
     :param normalized_image: skip the check of dtype and bounds; set by ``normalize_images=False``
     :raises InvalidValue: not an image space
     """
+
+    hidden_size = 128
 
     def __init__(
         self, observation_space: spaces.Box, features_dim: int | None = 128, normalized_image: bool = False
