@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 from sbbatch.errors import InvalidValue, NumericalError, UserError, did_you_mean
+from sbbatch.zoo.streams import lasting_streams
 
 USER_ERROR = 2
 NUMERICAL_ERROR = 3  # so that a tuner does not count the run as a result
@@ -42,6 +43,7 @@ def guarded(main: Main) -> Main:
     """
 
     @functools.wraps(main)
+    @lasting_streams()
     def run(argv: list[str] | None = None) -> int:
         try:
             return main(argv)
