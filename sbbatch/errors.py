@@ -25,6 +25,10 @@ class InvalidType(UserError, TypeError):
     """A value of the wrong type, or an argument that does not exist."""
 
 
+class UnwritableFile(UserError, OSError):
+    """A file that could not be written, or not whole."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     The tail of an error message for an unknown name.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write
+from sbbatch.files import atomic_write, remove_abandoned
 from sbbatch.zoo.cli import Parser, guarded
 from sbbatch.zoo.reader import read_yaml
 
@@ -56,6 +56,7 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     folder = Path(folder)
     if not folder.is_dir():
         raise InvalidValue(f"no such run folder: {folder}")
+    remove_abandoned(folder)
     curve = read_curve(folder)
     if not len(curve.episode_steps) and not len(curve.evaluation_steps):
         raise InvalidValue(f"{folder}: neither an episode nor an evaluation has ended yet, so there is nothing to draw")
@@ -64,11 +65,8 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     path = folder.resolve()
     axes.set_title(title or f"{path.parent.name} on {_environment(path)} ({path.name})")
     out = out or folder / CURVE_NAME
-    try:
-        with atomic_write(out) as file:
-            figure.savefig(file, dpi=120, format="png")
-    except OSError as error:
-        raise InvalidValue(f"cannot write {out}: {error.strerror}") from None
+    with atomic_write(out) as file:
+        figure.savefig(file, dpi=120, format="png")
     return out
 
 

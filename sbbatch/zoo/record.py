@@ -179,16 +179,13 @@ def write_gif(frames: list[np.ndarray], out: Path, stride: int = 1) -> None:
     :param frames: ``(height, width, 3)`` uint8 each
     :param out: the file
     :param stride: agent steps from one frame to the next
-    :raises InvalidValue: the file cannot be written
+    :raises UnwritableFile: the file cannot be written
     """
     for data in _encodings(frames, stride):
         if len(data) <= MAX_GIF_BYTES:
             break
-    try:
-        with atomic_write(out) as file:
-            file.write(data)
-    except OSError as error:
-        raise InvalidValue(f"cannot write {out}: {error.strerror}") from None
+    with atomic_write(out) as file:
+        file.write(data)
 
 
 def _encodings(frames: list[np.ndarray], stride: int) -> Iterator[bytes]:
