@@ -28,6 +28,7 @@ from sbbatch.zoo.config import (
     with_origin,
 )
 from sbbatch.zoo.folders import probe_folder, run_of
+from sbbatch.zoo.progress import warn
 
 EXAMPLES = """examples:
   sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8 -n 1000000 --seed 0
@@ -198,8 +199,7 @@ def warn_of_short_start(request: Request) -> None:
     """
     start, size = (request.settings.get(key) for key in ("learning_starts", "batch_size"))
     if request.args.trained_agent is None and start and size and start.value < size.value:
-        text = f"learning_starts {start.value} < batch_size {size.value}: the first batches repeat the same transitions"
-        print(f"sbbatch: warning: {text}", file=sys.stderr)
+        warn(f"learning_starts {start.value} < batch_size {size.value}: the first batches repeat the same transitions")
 
 
 def _check_device(device: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import UserError
 from sbbatch.zoo import cli, enjoy, train
-from sbbatch.zoo.build import load_normalization, make_env, save_normalization
+from sbbatch.zoo.build import load_normalization, make_env, save_model, save_normalization
 from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.evaluate import evaluate_random
 from sbbatch.zoo.progress import Speed, progress_text
@@ -256,14 +256,34 @@ def test_ctrl_c_saves_says_where_and_exits_with_130(logs, capsys):
     assert (logs / "dqn/CartPole-v1_1/CartPole-v1.zip").exists()
 
 
-def test_a_second_ctrl_c_interrupts_at_once():
+def test_a_second_ctrl_c_interrupts_at_once_but_only_where_nothing_is_saved():
     before = signal.getsignal(signal.SIGINT)
     with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop.exit_code == 130
-        with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), stop.interruptible():
             signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_no_ctrl_c_takes_the_last_model_or_its_path(logs, capsys, monkeypatch):
+    def save(model, path):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        save_model(model, path)
+
+    def draw(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "save_model", save)
+    monkeypatch.setattr(train, "plot_run", draw)
+    assert cartpole(logs, "--eval-freq", "-1") == 130
+    captured = capsys.readouterr()
+    assert f"last model: {logs / 'dqn/CartPole-v1_1/CartPole-v1.zip'}" in captured.out
+    assert "stopped early" not in captured.out
+    assert captured.err == "\ninterrupted\n"
 
 
 def run_script(*words):
