@@ -77,6 +77,16 @@ def id_of(env: VecEnv) -> str | None:
     return getattr(spec, "id", None)
 
 
+def protocol_of(env: VecEnv) -> str | None:
+    """
+    The protocol of an Atari game that has been made.
+
+    :param env: vector environment, wrapped or not
+    :return: its name, or ``None`` for anything else
+    """
+    return getattr(getattr(env.unwrapped, "protocol", None), "name", None)
+
+
 def frame_stack_of(env: VecEnv) -> int:
     """
     How many frames an observation stacks, as far as the environment tells.

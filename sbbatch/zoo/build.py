@@ -15,10 +15,9 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
-from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
-from sbbatch.envs.make import canonical_id, id_of
+from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue, UserError
 from sbbatch.files import atomic_write, find_file
 from sbbatch.zoo.config import COMMAND_LINE, Settings, constructor_values, run_value, with_origin
@@ -141,9 +140,6 @@ def load_model(
     :param device: torch device
     :param seed: a new seed (``None``: the model's own)
     """
-    trained_in = trained_environment(path)
-    if trained_in is not None and trained_in != id_of(env):
-        raise InvalidValue(f"{path}: was trained in {trained_in}, not in {id_of(env)}; give --env {trained_in}")
     named = {key: value for key, value in constructor_values(settings).items() if settings[key].origin == COMMAND_LINE}
     try:
         model = cls.load(path, env=env, device=device, **named, **({} if seed is None else {"seed": seed}))
@@ -151,6 +147,19 @@ def load_model(
         raise type(error)(with_origin(str(error), settings)) from error
     load_normalization(statistics_of(path), env)
     return model
+
+
+def check_trained_in(trained_in: str | None, env_id: str, name: str) -> None:
+    """
+    Refuse another environment than a model was trained in: if the spaces agree, it would play there without complaint.
+
+    :param trained_in: id of the environment it was trained in (``None``: unknown, and anything goes)
+    :param env_id: id of the environment it is meant for
+    :param name: of the model, for the message
+    :raises InvalidValue: they differ
+    """
+    if trained_in is not None and (atari_game(trained_in) or trained_in) != (atari_game(env_id) or env_id):
+        raise InvalidValue(f"{name} was trained in {trained_in}, not in {env_id}; give --env {trained_in}")
 
 
 def model_file(path: Path) -> Path:

@@ -12,11 +12,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import AtariPreprocessing
 
+from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.atari import PROTOCOLS, AtariProtocol, atari_game, get_protocol
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
-from sbbatch.zoo.build import model_file, run_protocol, statistics_of
+from sbbatch.zoo.build import check_trained_in, model_file, run_protocol, statistics_of
 from sbbatch.zoo.cli import Parser, guarded, whole_number
 from sbbatch.zoo.config import require_algorithm, resolve
 from sbbatch.zoo.folders import run_of
@@ -231,6 +232,7 @@ def _atari_env(game: str, protocol: AtariProtocol) -> gym.Env:
 
 def _check_fits(model: Any, game: RecordedGame, env_id: str) -> None:
     """A model of another game would play this one without complaint, or fail deep inside the network."""
+    check_trained_in(getattr(model, "env_id", None), canonical_id(env_id), "the model")
     seen, played = game.observation_shape, game.env.action_space
     expected, actions = getattr(model, "observation_space", None), getattr(model, "action_space", None)
     if expected is not None and tuple(expected.shape or ()) != seen:
@@ -272,7 +274,7 @@ def main(argv: list[str] | None = None) -> int:
     model = cls.load(path, device=args.device)
     run = run_of(path, env_id)
     settings = {} if run is None else resolve(args.algo, env_id, run_file=run.config)
-    protocol = args.protocol or run_protocol(env_id, cls, settings) or "dopamine"
+    protocol = args.protocol or trained_environment(path)[1] or run_protocol(env_id, cls, settings) or "dopamine"
     total, steps = record(model, args.env, args.output, seed=args.seed, max_steps=args.n_timesteps, protocol=protocol)
     print(f"return {total:.1f} in {steps:,} agent steps: {args.output}")
     return 0

@@ -12,14 +12,16 @@ from typing import Any
 
 import torch as th
 
+from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.build import model_file, run_protocol
+from sbbatch.zoo.build import check_trained_in, model_file, run_protocol
 from sbbatch.zoo.cli import Parser, whole_number
 from sbbatch.zoo.config import (
     COMMAND_LINE,
     RUN_KEYS,
+    Setting,
     Settings,
     read_parameters,
     require_algorithm,
@@ -165,11 +167,17 @@ def _resumed_settings(args: argparse.Namespace, cls: Any, env_id: str, overrides
     for key in ("policy", "policy_kwargs"):
         if key in overrides:
             raise InvalidValue(f"{key}: a trained agent keeps its network; remove {key}, or train a new one without -i")
+    trained_in, protocol = trained_environment(args.trained_agent)
+    check_trained_in(trained_in, env_id, str(args.trained_agent))
     run = run_of(args.trained_agent, env_id)
     if run is None:
         # The model knows its hyperparameters better than any file; a value it does not use must not be written down.
         settings = resolve(args.algo, env_id, overrides, args.conf_file)
-        return {key: s for key, s in settings.items() if key in overrides or (key in RUN_KEYS and key != "policy")}
+        settings = {key: s for key, s in settings.items() if key in overrides or (key in RUN_KEYS and key != "policy")}
+        if protocol is not None:
+            _check_same("--protocol", protocol, overrides.get("atari_protocol", protocol))
+            settings["atari_protocol"] = Setting(protocol, protocol, str(args.trained_agent))
+        return settings
     if args.conf_file is not None:
         raise InvalidValue(f"-conf: the agent goes on with {run.config}; remove -conf, and change values with -params")
     before = resolve(args.algo, env_id, run_file=run.config)
