@@ -39,6 +39,8 @@ def _unknown(env_id: str) -> str:
         # Its message knows the games; a Gymnasium id only wins if it is the nearer one.
         if not near and "did you mean" in str(error):
             return str(error).replace("unknown game", "unknown environment")
+    # An older id of a game stands for its only spelling here.
+    near = [f"ALE/{atari_game(name)}-v5" if atari_game(name) else name for name in near]
     hint = f"did you mean '{near[0]}'?" if near else "expected an id such as 'CartPole-v1' or 'ALE/Breakout-v5'"
     return f"unknown environment '{env_id}'; {hint}"
 

@@ -9,7 +9,7 @@ from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.build import check_trained_in, load_normalization, run_env, statistics_of
-from sbbatch.zoo.cli import Parser, guarded, whole_number
+from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_number
 from sbbatch.zoo.config import Settings, require_algorithm, resolve
 from sbbatch.zoo.evaluate import describe_returns, evaluate_returns, games_side_by_side
 from sbbatch.zoo.folders import RunFolder, find_run
@@ -108,8 +108,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-n", "--n-episodes", type=whole_number(1), default=10, help="games to play")
     parser.add_argument("--n-envs", type=whole_number(1), help="games side by side (default: all on Atari, else 1)")
     parser.add_argument("--max-steps", type=whole_number(1), help="cut games off after this many agent steps")
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the environments")
-    parser.add_argument("--device", default="auto", help="torch device")
+    parser.add_argument("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environments")
+    parser.add_argument("--device", type=torch_device, default="auto", help="torch device")
     args = parser.parse_args(argv)
     returns = enjoy(
         args.algo,

@@ -18,7 +18,7 @@ from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
 from sbbatch.zoo.build import check_trained_in, model_file, run_protocol, statistics_of
-from sbbatch.zoo.cli import Parser, guarded, whole_number
+from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_number
 from sbbatch.zoo.config import require_algorithm, resolve
 from sbbatch.zoo.folders import run_of
 
@@ -261,11 +261,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--env", required=True, help="environment")
     parser.add_argument("-i", "--trained-agent", type=Path, required=True, help="the model's zip file")
     parser.add_argument("-o", "--output", type=Path, default=Path("game.gif"), help="the GIF")
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the environment")
+    parser.add_argument("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environment")
     parser.add_argument("-n", "--n-timesteps", type=whole_number(1), default=27_000, help="longest game, agent steps")
     protocols = ", ".join(PROTOCOLS)
     parser.add_argument("--protocol", help=f"Atari protocol: {protocols} (default: the run's, else the algorithm's)")
-    parser.add_argument("--device", default="auto", help="torch device")
+    parser.add_argument("--device", type=torch_device, default="auto", help="torch device")
     args = parser.parse_args(argv)
     cls: Any = require_algorithm(args.algo)
     env_id, path = canonical_id(args.env), model_file(args.trained_agent)

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch as th
-
 from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.build import check_trained_in, model_file, run_protocol
-from sbbatch.zoo.cli import Parser, whole_number
+from sbbatch.zoo.cli import MAX_SEED, Parser, torch_device, whole_number
 from sbbatch.zoo.config import (
     COMMAND_LINE,
     RUN_KEYS,
@@ -90,8 +88,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--protocol", help=f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)")
     add("-params", "--hyperparams", nargs="+", default=[], metavar="KEY:VALUE", help="override hyperparameters")
     add("-conf", "--conf-file", type=Path, help="a YAML file instead of the packaged hyperparameters")
-    add("--seed", type=whole_number(0, -1), default=-1, help="random generator seed (-1: a random one, written down)")
-    add("--device", default="auto", help="torch device")
+    add("--seed", type=whole_number(0, -1, high=MAX_SEED), default=-1, help="seed of everything (-1: a random one)")
+    add("--device", type=torch_device, default="auto", help="torch device")
     add("--num-threads", type=whole_number(1, -1), default=-1, help="threads for PyTorch (-1: its default)")
     add("-i", "--trained-agent", type=Path, help="a model to go on with, and its replay buffer if it lies beside it")
     add("--eval-freq", type=whole_number(1, -1), default=25_000, help="agent steps between evaluations (-1: none)")
@@ -150,9 +148,8 @@ def read_request(argv: list[str] | None) -> Request:
     else:
         args.trained_agent = model_file(args.trained_agent)
         settings = _resumed_settings(args, cls, env_id, overrides)
-    _check_device(args.device)
     _check_learns(settings)
-    seed = args.seed if args.seed != -1 else secrets.randbelow(2**31)
+    seed = args.seed if args.seed != -1 else secrets.randbelow(MAX_SEED + 1)
     request = Request(args, cls, env_id, settings, seed, words)
     if args.trained_agent is None:
         _check_learning_starts(request)
@@ -208,14 +205,6 @@ def warn_of_short_start(request: Request) -> None:
     start, size = (request.settings.get(key) for key in ("learning_starts", "batch_size"))
     if request.args.trained_agent is None and start and size and start.value < size.value:
         warn(f"learning_starts {start.value} < batch_size {size.value}: the first batches repeat the same transitions")
-
-
-def _check_device(device: str) -> None:
-    if device != "auto":
-        try:
-            th.device(device)
-        except RuntimeError:
-            raise InvalidValue(f"--device: got '{device}', expected auto, cpu, cuda or the like") from None
 
 
 def _check_learning_starts(request: Request) -> None:
