@@ -155,6 +155,20 @@ def with_suffix(path: str | os.PathLike[str], suffix: str) -> Path:
     return path if path.suffix else path.with_name(path.name + suffix)
 
 
+def output_file(path: Path, *suffixes: str) -> Path:
+    """
+    A file that is to be written; what its name promises must be what is in it.
+
+    :param path: as the user wrote it; without a suffix it gets the first
+    :param suffixes: those there are, e.g. ``".png"``
+    :raises InvalidValue: it has another
+    """
+    path = with_suffix(path, suffixes[0])
+    if path.suffix.lower() not in suffixes:
+        raise InvalidValue(f"cannot write {path}: got the suffix '{path.suffix}', expected {' or '.join(suffixes)}")
+    return path
+
+
 def find_file(path: str | os.PathLike[str], suffix: str, what: str) -> Path:
     """
     :param path: as the user wrote it, with or without the suffix

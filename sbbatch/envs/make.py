@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import gymnasium as gym
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
@@ -59,8 +60,19 @@ def make_env(env_id: str, protocol: str | AtariProtocol, seed: int | None = None
         from sbbatch.envs.ale import make_ale_vec_env  # ale-py is only imported when a game is played
 
         return make_ale_vec_env(game, protocol=protocol, seed=seed)
+    return make_gym_env(env_id)
+
+
+def make_gym_env(env_id: str, **kwargs: Any) -> gym.Env:
+    """
+    ``gymnasium.make``, which does not tell whose package is missing.
+
+    :param env_id: a registered id
+    :param kwargs: passed on
+    :raises InvalidValue: a package it needs is missing
+    """
     try:
-        return gym.make(env_id)
+        return gym.make(env_id, **kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise InvalidValue(f"{env_id} needs a package that is not installed: {' '.join(str(error).split())}") from None
 

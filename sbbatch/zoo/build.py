@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
@@ -17,10 +19,14 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
-from sbbatch.envs.make import canonical_id
+from sbbatch.envs.make import canonical_id, make_gym_env
 from sbbatch.errors import InvalidValue, UserError
 from sbbatch.files import atomic_write, find_file
 from sbbatch.zoo.config import COMMAND_LINE, Settings, constructor_values, run_value, with_origin
+from sbbatch.zoo.progress import warn
+
+# An evaluation must end; the longest limit of Gymnasium's own environments without ALE is 2,000.
+UNLIMITED_STEPS = 10_000
 
 
 def make_env(
@@ -44,7 +50,8 @@ def make_env(
     :param training: ``False``: whole games, raw rewards
     :param normalize: ``VecNormalize``'s arguments, ``{}`` for its defaults; ``None``: none
     :param frame_stack: observations per stack; an Atari game has its stack of 4 by itself
-    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit; if it has none,
+        evaluation games end after :data:`UNLIMITED_STEPS`)
     :raises UserError: no such environment, or settings it cannot have
     """
     env_id = canonical_id(env_id)
@@ -53,11 +60,7 @@ def make_env(
         return _make_ale(game, n_envs, protocol, seed, training, normalize, frame_stack, max_steps)
     if protocol is not None:
         raise InvalidValue(f"atari_protocol: got '{protocol}', but {env_id} is no Atari game; remove it")
-    try:
-        limit = {} if max_steps is None else {"max_episode_steps": max_steps}
-        env = make_vec_env(env_id, n_envs=n_envs, seed=seed, env_kwargs=limit)
-    except gym.error.DependencyNotInstalled as error:
-        raise InvalidValue(f"{env_id} needs a package that is not installed: {' '.join(str(error).split())}") from None
+    env: VecEnv = make_vec_env(partial(_make_single, env_id, training, max_steps), n_envs=n_envs, seed=seed)
     if frame_stack not in (None, 1):
         env = VecFrameStack(env, frame_stack)
     if normalize is None:
@@ -271,6 +274,38 @@ def _statistics(env: VecEnv) -> dict[str, RunningMeanStd]:
     observed = getattr(inner, "obs_rms", None)
     named = observed if isinstance(observed, dict) else {"": observed} if observed is not None else {}
     return {"ret": inner.ret_rms, **{f"obs.{key}": value for key, value in named.items()}}
+
+
+def _make_single(env_id: str, training: bool, max_steps: int | None) -> gym.Env:
+    if max_steps is not None:
+        return make_gym_env(env_id, max_episode_steps=max_steps)
+    env = make_gym_env(env_id)
+    unlimited = env.spec is not None and env.spec.max_episode_steps is None
+    return LastLimit(env) if unlimited and not training else env
+
+
+class LastLimit(TimeLimit):
+    """
+    Cuts off the games of an environment without a time limit, which a greedy agent may never end, and tells it once.
+
+    :param env: one environment
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env, UNLIMITED_STEPS)
+        self._told = False
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment's."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        if truncated and not self._told:
+            self._told = True
+            name = self.spec.id if self.spec is not None else "the environment"
+            warn(
+                f"a game was cut off after {UNLIMITED_STEPS:,} agent steps, for {name} has no time limit; "
+                "set one with --eval-max-steps, or --max-steps of enjoy"
+            )
+        return observation, reward, terminated, truncated, info
 
 
 def _make_ale(

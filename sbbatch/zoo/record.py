@@ -14,9 +14,9 @@ from gymnasium.wrappers import AtariPreprocessing
 
 from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.atari import PROTOCOLS, AtariProtocol, atari_game, get_protocol
-from sbbatch.envs.make import canonical_id
+from sbbatch.envs.make import canonical_id, make_gym_env
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write
+from sbbatch.files import atomic_write, output_file
 from sbbatch.zoo.build import check_trained_in, model_file, run_protocol, statistics_of
 from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_number
 from sbbatch.zoo.config import require_algorithm, resolve
@@ -47,7 +47,7 @@ class RecordedGame:
             self.env = _atari_env(game, chosen)
             self._stack = deque(maxlen=chosen.frame_stack)
         else:
-            self.env = gym.make(env_id, render_mode="rgb_array")
+            self.env = make_gym_env(env_id, render_mode="rgb_array")
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -154,6 +154,7 @@ def record(
     :raises UserError: the environment cannot be drawn, or the file not written
     """
     _require_pillow()
+    out = output_file(out, ".gif")
     game = RecordedGame(canonical_id(env_id), seed, protocol)
     _check_fits(model, game, env_id)
     frames = ThinningFrames(_MAX_FRAMES)
@@ -268,15 +269,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", type=torch_device, default="auto", help="torch device")
     args = parser.parse_args(argv)
     cls: Any = require_algorithm(args.algo)
-    env_id, path = canonical_id(args.env), model_file(args.trained_agent)
+    env_id, path, out = canonical_id(args.env), model_file(args.trained_agent), output_file(args.output, ".gif")
     if statistics_of(path).exists():
         raise InvalidValue("recording a run with normalized observations is not supported yet; use sbbatch enjoy")
     model = cls.load(path, device=args.device)
     run = run_of(path, env_id)
     settings = {} if run is None else resolve(args.algo, env_id, run_file=run.config)
     protocol = args.protocol or trained_environment(path)[1] or run_protocol(env_id, cls, settings) or "dopamine"
-    total, steps = record(model, args.env, args.output, seed=args.seed, max_steps=args.n_timesteps, protocol=protocol)
-    print(f"return {total:.1f} in {steps:,} agent steps: {args.output}")
+    total, steps = record(model, env_id, out, seed=args.seed, max_steps=args.n_timesteps, protocol=protocol)
+    print(f"return {total:.1f} in {steps:,} agent steps: {out}")
     return 0
 
 

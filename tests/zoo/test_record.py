@@ -76,6 +76,11 @@ def test_a_gif_that_would_be_too_large_is_thinned(tmp_path, monkeypatch):
     assert (tmp_path / "a.gif").stat().st_size <= 20_000
 
 
+def test_a_gif_has_the_name_of_one(tmp_path):
+    with pytest.raises(UserError, match=r"a\.mp4: got the suffix '.mp4', expected \.gif"):
+        record.record(None, "Pong", tmp_path / "a.mp4")
+
+
 def test_a_model_of_another_game_is_refused(tmp_path):
     class Model(RandomPlayer):
         observation_space = make_ale_vec_env("Pong").observation_space
