@@ -17,9 +17,16 @@ from sbbatch.envs.atari import PROTOCOLS, AtariProtocol, atari_game, get_protoco
 from sbbatch.envs.make import canonical_id, make_gym_env
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write, output_file
-from sbbatch.zoo.build import check_trained_in, model_file, run_protocol, statistics_of
+from sbbatch.zoo.build import (
+    check_trained_in,
+    load_normalization,
+    model_file,
+    run_env,
+    run_protocol,
+    statistics_of,
+)
 from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_number
-from sbbatch.zoo.config import require_algorithm, resolve
+from sbbatch.zoo.config import require_algorithm, resolve, run_value
 from sbbatch.zoo.folders import run_of
 
 MAX_GIF_BYTES = 3_000_000
@@ -106,6 +113,25 @@ class GameStart(gym.Wrapper):
             if ale.game_over():
                 ale.reset_game()
         return result
+
+
+class NormalizedPlayer:
+    """
+    A model to which the game's observations are shown as it was trained to see them.
+
+    :param model: what plays
+    :param env: normalized environments, with the model's statistics
+    """
+
+    def __init__(self, model: Any, env: Any) -> None:
+        self._model, self._env = model, env
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(self, observation: Any, **options: Any) -> Any:
+        """As the model's."""
+        return self._model.predict(self._env.normalize_obs(observation), **options)
 
 
 class ThinningFrames:
@@ -270,11 +296,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     cls: Any = require_algorithm(args.algo)
     env_id, path, out = canonical_id(args.env), model_file(args.trained_agent), output_file(args.output, ".gif")
-    if statistics_of(path).exists():
-        raise InvalidValue("recording a run with normalized observations is not supported yet; use sbbatch enjoy")
-    model = cls.load(path, device=args.device)
     run = run_of(path, env_id)
+    if run is None and statistics_of(path).exists():
+        raise InvalidValue(f"{path} was trained on normalized observations; leave it in its run folder, which says how")
     settings = {} if run is None else resolve(args.algo, env_id, run_file=run.config)
+    model = cls.load(path, device=args.device)
+    if run_value(settings, "normalize") is not None:
+        env = run_env(env_id, cls, settings, args.seed, False, 1)
+        load_normalization(statistics_of(path), env)
+        model = NormalizedPlayer(model, env)
     protocol = args.protocol or trained_environment(path)[1] or run_protocol(env_id, cls, settings) or "dopamine"
     total, steps = record(model, env_id, out, seed=args.seed, max_steps=args.n_timesteps, protocol=protocol)
     print(f"return {total:.1f} in {steps:,} agent steps: {out}")
