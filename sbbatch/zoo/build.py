@@ -99,7 +99,7 @@ def run_env(
     )
 
 
-def run_protocol(env_id: str, cls: type, settings: Settings) -> str | None:
+def run_protocol(env_id: str, cls: Any, settings: Settings) -> str | None:
     """
     The Atari protocol of a run: what the settings say, else the algorithm's own.
 
@@ -107,7 +107,7 @@ def run_protocol(env_id: str, cls: type, settings: Settings) -> str | None:
     :param cls: the algorithm
     :param settings: the resolved settings
     """
-    own = getattr(cls, "atari_protocol", "dopamine") if atari_game(env_id) is not None else None
+    own = cls.atari_protocol if atari_game(env_id) is not None else None
     return run_value(settings, "atari_protocol") or own
 
 

@@ -45,7 +45,7 @@ class RecordedGame:
     :raises InvalidValue: the environment cannot be drawn here
     """
 
-    def __init__(self, env_id: str, seed: int | None, protocol: str | AtariProtocol = "dopamine") -> None:
+    def __init__(self, env_id: str, seed: int | None, protocol: str | AtariProtocol) -> None:
         game = atari_game(env_id)
         self._stack: deque[np.ndarray] | None = None
         self._seed = seed
