@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 
+_FEW = 10  # names that a reader takes in at a glance
+
 
 class UserError(Exception):
     """Something the user gave is wrong; the message is one complete sentence."""
@@ -25,19 +27,26 @@ class InvalidType(UserError, TypeError):
     """A value of the wrong type, or an argument that does not exist."""
 
 
+class UnwritableFile(UserError, OSError):
+    """A file that could not be written, or not whole."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     The tail of an error message for an unknown name.
 
     :param name: what was given
     :param known: the valid names
-    :return: ``"; did you mean 'x'?"``, or the list of valid names when none is near
+    :return: ``"; did you mean 'x'?"``, or the valid names when none is near, or the least far of too many
     """
     options = {option.lower(): option for option in known}
     near = difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.6)
     if near:
         return f"; did you mean '{options[near[0]]}'?"
-    return f"; known: {', '.join(sorted(options.values()))}"
+    if len(options) <= _FEW:
+        return f"; known: {', '.join(sorted(options.values()))}"
+    nearest = difflib.get_close_matches(name.lower(), options, n=3, cutoff=0.0)
+    return f"; the nearest of {len(options)} known: {', '.join(options[option] for option in nearest)}"
 
 
 def describe_space(space: object) -> str:

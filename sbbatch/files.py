@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from sbbatch.errors import InvalidValue
+from sbbatch.errors import InvalidValue, UnwritableFile
+
+try:
+    import fcntl
+except ImportError:  # Windows, which does not open folders either: see _folder_lock
+    fcntl = None  # type: ignore[assignment]
+
+# Not just ".tmp": a folder may hold those of other programs.
+_UNFINISHED = ".sbbatch-tmp"
 
 PathOrFile = str | os.PathLike[str] | io.BufferedIOBase
 
@@ -25,13 +34,23 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Write a file so that at any instant either the old or the whole new one is there.
 
     The bytes go to a temporary file in the same folder, are flushed to disk, and take the place of the old file in one
-    rename. Nothing of a failed write stays behind.
+    rename. Nothing of a failed write stays behind, and what a killed one left is removed by the next.
 
     :param path: the file; its folder is made if it is missing
-    :raises OSError: the folder cannot be written
+    :raises UnwritableFile: it cannot be written; the old file is still there
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent, path.name)
+        with _folder_lock(path.parent, alone=False), _replacing(path) as file:
+            yield file
+    except OSError as error:
+        raise unwritable_file(path, error) from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -42,6 +61,81 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_abandoned(folder: Path, name: str = "") -> None:
+    """
+    Remove what killed writers left unfinished; a folder in which anybody writes at the moment is left alone.
+
+    :param folder: an existing folder
+    :param name: how the name of the file that was to be written begins
+    """
+    with _folder_lock(folder, alone=True) as locked:
+        for path in folder.iterdir() if locked else ():
+            if path.name.startswith(f".{name}") and path.name.endswith(_UNFINISHED):
+                with suppress(OSError):  # somebody else's, or in a folder that is only read: it does no harm
+                    path.unlink()
+
+
+@contextmanager
+def _folder_lock(folder: Path, alone: bool) -> Iterator[bool]:
+    """
+    Writers share this lock, so whoever gets it alone knows that none of them is alive: it falls with its process.
+
+    Yields whether it was got. Where there are no locks nobody gets it, and nothing is ever removed.
+    """
+    handle = None
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        locked = True
+    except OSError:
+        locked = False
+    try:
+        yield locked
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def why_unwritable(path: Path, error: OSError) -> str:
+    """
+    What the operating system means, in plain words.
+
+    :param path: what was to be written
+    :param error: what it said
+    """
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"{_file_on_the_way(path)} is a file, not a folder"
+    reasons = {
+        errno.EROFS: "the file system is read-only",
+        errno.ENOSPC: "no space is left on the device",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EACCES: "permission denied",
+        errno.ENAMETOOLONG: "the name is too long",
+    }
+    return reasons.get(error.errno or 0, error.strerror or str(error))
+
+
+def unwritable_file(path: Path, error: OSError) -> UnwritableFile:
+    """
+    The one sentence about a file that could not be written.
+
+    :param path: the file
+    :param error: what the operating system said
+    """
+    if isinstance(error, UnwritableFile):
+        return error
+    remedy = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return UnwritableFile(f"cannot write {path}: {why_unwritable(path, error)}{remedy}")
+
+
+def _file_on_the_way(path: Path) -> Path:
+    """The first part of a path that exists and is not a folder."""
+    for part in [*reversed(path.absolute().parents), path]:
+        if part.exists() and not part.is_dir():
+            return part
+    return path
 
 
 def _umask() -> int:
@@ -59,6 +153,20 @@ def with_suffix(path: str | os.PathLike[str], suffix: str) -> Path:
     """
     path = Path(path)
     return path if path.suffix else path.with_name(path.name + suffix)
+
+
+def output_file(path: Path, *suffixes: str) -> Path:
+    """
+    A file that is to be written; what its name promises must be what is in it.
+
+    :param path: as the user wrote it; without a suffix it gets the first
+    :param suffixes: those there are, e.g. ``".png"``
+    :raises InvalidValue: it has another
+    """
+    path = with_suffix(path, suffixes[0])
+    if path.suffix.lower() not in suffixes:
+        raise InvalidValue(f"cannot write {path}: got the suffix '{path.suffix}', expected {' or '.join(suffixes)}")
+    return path
 
 
 def find_file(path: str | os.PathLike[str], suffix: str, what: str) -> Path:

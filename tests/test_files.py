@@ -1,15 +1,26 @@
 """Files are written whole or not at all, and a damaged one is refused in a sentence."""
 
+import errno
 import io
 import os
 import stat
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 
-from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write, check_zip, find_file, load_arrays, save_arrays, with_suffix
+from sbbatch.errors import InvalidValue, UnwritableFile
+from sbbatch.files import (
+    atomic_write,
+    check_zip,
+    find_file,
+    load_arrays,
+    remove_abandoned,
+    save_arrays,
+    with_suffix,
+)
 
 STATE = {
     "frames": np.arange(24, dtype=np.uint8).reshape(2, 3, 4),
@@ -73,15 +84,59 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["m.zip"]
 
 
-def test_a_failed_first_write_leaves_no_file(tmp_path):
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "ENOSPC"), "cannot write {}: no space is left on the device; free some space"),
+        (OSError(errno.EDQUOT, "EDQUOT"), "cannot write {}: the disk quota is used up; free some space"),
+        (OSError(errno.EIO, "Input/output error"), "cannot write {}: Input/output error"),
+        (OSError("something else"), "cannot write {}: something else"),
+    ],
+)
+def test_a_failed_first_write_leaves_no_file_and_is_named(tmp_path, error, sentence):
     def write_half():
         with atomic_write(tmp_path / "m.zip") as file:
             file.write(b"half")
-            raise OSError("disk full")
+            raise error
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UnwritableFile) as caught:
         write_half()
+    assert str(caught.value) == sentence.format(tmp_path / "m.zip")
+    assert isinstance(caught.value, OSError)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_a_file_and_a_name_that_is_too_long_are_told(tmp_path):
+    (tmp_path / "file").touch()
+    for name, reason in (("file/m.zip", "file is a file, not a folder"), ("x" * 300, "the name is too long")):
+        with pytest.raises(UnwritableFile, match=f"cannot write .*: .*{reason}$"), atomic_write(tmp_path / name):
+            pass
+
+
+def killed_while_writing(path):
+    code = f"import os; from sbbatch.files import *\nwith atomic_write(Path({str(path)!r})): os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path):
+    killed_while_writing(tmp_path / "m.zip")
+    killed_while_writing(tmp_path / "other.zip")
+    with atomic_write(tmp_path / "m.zip"):
+        assert len(os.listdir(tmp_path)) == 2  # the other one and its own
+    remove_abandoned(tmp_path)
+    assert os.listdir(tmp_path) == ["m.zip"]
+
+
+def test_what_somebody_is_writing_is_never_removed(tmp_path):
+    (tmp_path / ".of another program.tmp").touch()
+    with atomic_write(tmp_path / "m.zip") as first:
+        first.write(b"first")
+        remove_abandoned(tmp_path)
+        with atomic_write(tmp_path / "m.zip") as second:
+            second.write(b"second")
+    remove_abandoned(tmp_path)
+    assert (tmp_path / "m.zip").read_bytes() == b"first"
+    assert sorted(os.listdir(tmp_path)) == [".of another program.tmp", "m.zip"]
 
 
 def test_the_old_file_is_there_until_the_new_one_is_complete(tmp_path):

@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 
-from sbbatch.envs.make import make_env
+from sbbatch.envs.make import make_env, protocol_of
 from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
 from sbbatch.files import PathOrFile, atomic_write, check_zip, find_file, load_arrays, save_arrays, with_suffix
 from sbbatch.replay.buffer import FrameReplayBuffer
@@ -33,6 +33,7 @@ class SafeFiles(OffPolicyAlgorithm):
 
     atari_protocol: ClassVar[str] = "dopamine"  # of games given by their name
     atari_envs: ClassVar[int] = 1  # copies of them
+    trained_protocol: str | None = None  # of an Atari game; saved, so that the model is played as it was trained
 
     def save(self, path: PathOrFile, exclude: Any = None, include: Any = None) -> None:
         """
@@ -43,6 +44,8 @@ class SafeFiles(OffPolicyAlgorithm):
         :param include: names of attributes to save although they are normally left out
         """
         self.algorithm = self._own_name()
+        if self.env is not None:
+            self.trained_protocol = protocol_of(self.env)
         self._note_generators()
         if isinstance(path, io.BufferedIOBase):
             super().save(path, exclude, include)
@@ -83,7 +86,8 @@ class SafeFiles(OffPolicyAlgorithm):
         saved = _read_attributes(file)
         cls._check_fits(saved, str(path) if not isinstance(path, io.BufferedIOBase) else "the model file", kwargs)
         if isinstance(env, str):
-            env = make_env(env, cls.atari_protocol, atari_envs=cls.atari_envs)
+            protocol = saved.get("trained_protocol") or cls.atari_protocol
+            env = make_env(env, protocol, atari_envs=cls.atari_envs)
         if env is not None:
             env = cls._wrap_env(env, 0)
             _check_spaces(saved, env)
@@ -154,14 +158,15 @@ def _read_attributes(file: Path | io.BufferedIOBase) -> dict[str, Any]:
     return attributes
 
 
-def trained_environment(path: Path) -> str | None:
+def trained_environment(path: Path) -> tuple[str | None, str | None]:
     """
     :param path: a model file
-    :return: id of the environment it was trained in, ``None`` if the file does not tell
+    :return: id of the environment it was trained in, and the Atari protocol; ``None`` for what the file does not tell
     :raises InvalidValue: a damaged file
     """
     check_zip(path, "model")
-    return _read_attributes(path).get("env_id")
+    saved = _read_attributes(path)
+    return saved.get("env_id"), saved.get("trained_protocol")
 
 
 def _check_spaces(saved: dict[str, Any], env: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import gymnasium as gym
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
@@ -42,6 +43,8 @@ def _unknown(env_id: str) -> str:
         # Its message knows the games; a Gymnasium id only wins if it is the nearer one.
         if not near and "did you mean" in str(error):
             return str(error).replace("unknown game", "unknown environment")
+    # An older id of a game stands for its only spelling here.
+    near = [f"ALE/{atari_game(name)}-v5" if atari_game(name) else name for name in near]
     hint = f"did you mean '{near[0]}'?" if near else "expected an id such as 'CartPole-v1' or 'ALE/Breakout-v5'"
     return f"unknown environment '{env_id}'; {hint}"
 
@@ -63,8 +66,19 @@ def make_env(
         from sbbatch.envs.ale import make_ale_vec_env  # ale-py is only imported when a game is played
 
         return make_ale_vec_env(game, atari_envs, protocol=protocol, seed=seed)
+    return make_gym_env(env_id)
+
+
+def make_gym_env(env_id: str, **kwargs: Any) -> gym.Env:
+    """
+    ``gymnasium.make``, which does not tell whose package is missing.
+
+    :param env_id: a registered id
+    :param kwargs: passed on
+    :raises InvalidValue: a package it needs is missing
+    """
     try:
-        return gym.make(env_id)
+        return gym.make(env_id, **kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise InvalidValue(f"{env_id} needs a package that is not installed: {' '.join(str(error).split())}") from None
 
@@ -81,6 +95,16 @@ def id_of(env: VecEnv) -> str | None:
         return f"ALE/{game}-v5"
     spec = env.get_attr("spec")[0] if env.has_attr("spec") else None
     return getattr(spec, "id", None)
+
+
+def protocol_of(env: VecEnv) -> str | None:
+    """
+    The protocol of an Atari game that has been made.
+
+    :param env: vector environment, wrapped or not
+    :return: its name, or ``None`` for anything else
+    """
+    return getattr(getattr(env.unwrapped, "protocol", None), "name", None)
 
 
 def frame_stack_of(env: VecEnv) -> int:

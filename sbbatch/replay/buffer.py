@@ -283,10 +283,6 @@ class FrameReplayBuffer(ReplayBuffer):
         indices, weights = self.sampler.sample(batch_size, self.rng)
         return self._gather(indices, weights, env)
 
-    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBatch:  # type: ignore[override]
-        """SB3's hook: all given rows, of the first environment, with weights of one."""
-        return self._gather(batch_inds * self.n_envs, np.ones(len(batch_inds), dtype=np.float32), env)
-
     def _gather(self, indices: np.ndarray, weights: np.ndarray, env: VecNormalize | None) -> ReplayBatch:
         rows, envs = np.divmod(indices, self.n_envs)
         steps = np.arange(self.n_steps)

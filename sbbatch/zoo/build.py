@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
-from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
-from sbbatch.envs.make import canonical_id, id_of
+from sbbatch.envs.make import canonical_id, make_gym_env
 from sbbatch.errors import InvalidValue, UserError
 from sbbatch.files import atomic_write, find_file
 from sbbatch.zoo.config import COMMAND_LINE, Settings, constructor_values, run_value, with_origin
+from sbbatch.zoo.progress import warn
+
+# An evaluation must end; the longest limit of Gymnasium's own environments without ALE is 2,000.
+UNLIMITED_STEPS = 10_000
 
 
 def make_env(
@@ -45,7 +50,8 @@ def make_env(
     :param training: ``False``: whole games, raw rewards
     :param normalize: ``VecNormalize``'s arguments, ``{}`` for its defaults; ``None``: none
     :param frame_stack: observations per stack; an Atari game has its stack of 4 by itself
-    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit; if it has none,
+        evaluation games end after :data:`UNLIMITED_STEPS`)
     :raises UserError: no such environment, or settings it cannot have
     """
     env_id = canonical_id(env_id)
@@ -54,11 +60,7 @@ def make_env(
         return _make_ale(game, n_envs, protocol, seed, training, normalize, frame_stack, max_steps)
     if protocol is not None:
         raise InvalidValue(f"atari_protocol: got '{protocol}', but {env_id} is no Atari game; remove it")
-    try:
-        limit = {} if max_steps is None else {"max_episode_steps": max_steps}
-        env = make_vec_env(env_id, n_envs=n_envs, seed=seed, env_kwargs=limit)
-    except gym.error.DependencyNotInstalled as error:
-        raise InvalidValue(f"{env_id} needs a package that is not installed: {' '.join(str(error).split())}") from None
+    env: VecEnv = make_vec_env(partial(_make_single, env_id, training, max_steps), n_envs=n_envs, seed=seed)
     if frame_stack not in (None, 1):
         env = VecFrameStack(env, frame_stack)
     if normalize is None:
@@ -97,7 +99,7 @@ def run_env(
     )
 
 
-def run_protocol(env_id: str, cls: type, settings: Settings) -> str | None:
+def run_protocol(env_id: str, cls: Any, settings: Settings) -> str | None:
     """
     The Atari protocol of a run: what the settings say, else the algorithm's own.
 
@@ -105,7 +107,7 @@ def run_protocol(env_id: str, cls: type, settings: Settings) -> str | None:
     :param cls: the algorithm
     :param settings: the resolved settings
     """
-    own = getattr(cls, "atari_protocol", "dopamine") if atari_game(env_id) is not None else None
+    own = cls.atari_protocol if atari_game(env_id) is not None else None
     return run_value(settings, "atari_protocol") or own
 
 
@@ -141,9 +143,6 @@ def load_model(
     :param device: torch device
     :param seed: a new seed (``None``: the model's own)
     """
-    trained_in = trained_environment(path)
-    if trained_in is not None and trained_in != id_of(env):
-        raise InvalidValue(f"{path}: was trained in {trained_in}, not in {id_of(env)}; give --env {trained_in}")
     named = {key: value for key, value in constructor_values(settings).items() if settings[key].origin == COMMAND_LINE}
     try:
         model = cls.load(path, env=env, device=device, **named, **({} if seed is None else {"seed": seed}))
@@ -151,6 +150,19 @@ def load_model(
         raise type(error)(with_origin(str(error), settings)) from error
     load_normalization(statistics_of(path), env)
     return model
+
+
+def check_trained_in(trained_in: str | None, env_id: str, name: str) -> None:
+    """
+    Refuse another environment than a model was trained in: if the spaces agree, it would play there without complaint.
+
+    :param trained_in: id of the environment it was trained in (``None``: unknown, and anything goes)
+    :param env_id: id of the environment it is meant for
+    :param name: of the model, for the message
+    :raises InvalidValue: they differ
+    """
+    if trained_in is not None and (atari_game(trained_in) or trained_in) != (atari_game(env_id) or env_id):
+        raise InvalidValue(f"{name} was trained in {trained_in}, not in {env_id}; give --env {trained_in}")
 
 
 def model_file(path: Path) -> Path:
@@ -262,6 +274,38 @@ def _statistics(env: VecEnv) -> dict[str, RunningMeanStd]:
     observed = getattr(inner, "obs_rms", None)
     named = observed if isinstance(observed, dict) else {"": observed} if observed is not None else {}
     return {"ret": inner.ret_rms, **{f"obs.{key}": value for key, value in named.items()}}
+
+
+def _make_single(env_id: str, training: bool, max_steps: int | None) -> gym.Env:
+    if max_steps is not None:
+        return make_gym_env(env_id, max_episode_steps=max_steps)
+    env = make_gym_env(env_id)
+    unlimited = env.spec is not None and env.spec.max_episode_steps is None
+    return LastLimit(env) if unlimited and not training else env
+
+
+class LastLimit(TimeLimit):
+    """
+    Cuts off the games of an environment without a time limit, which a greedy agent may never end, and tells it once.
+
+    :param env: one environment
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env, UNLIMITED_STEPS)
+        self._told = False
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment's."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        if truncated and not self._told:
+            self._told = True
+            name = self.spec.id if self.spec is not None else "the environment"
+            warn(
+                f"a game was cut off after {UNLIMITED_STEPS:,} agent steps, for {name} has no time limit; "
+                "set one with --eval-max-steps, or --max-steps of enjoy"
+            )
+        return observation, reward, terminated, truncated, info
 
 
 def _make_ale(

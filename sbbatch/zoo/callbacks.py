@@ -6,25 +6,30 @@ import csv
 import json
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter
 
+from sbbatch.files import unwritable_file
 from sbbatch.zoo.build import save_model
-from sbbatch.zoo.progress import say
+from sbbatch.zoo.progress import say, warn
 
 
 class StopRequest:
     """
     Ctrl-C and SIGTERM as a wish that is fulfilled between two steps, so that nothing is saved half-way through one.
 
-    A second Ctrl-C interrupts at once. Use as a context manager; the previous handlers come back at its end.
+    Use as a context manager; the previous handlers come back at its end.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._interrupts = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -39,6 +44,15 @@ class StopRequest:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """In here a second Ctrl-C interrupts at once; elsewhere, where files are saved, it changes nothing."""
+        self._interrupts = True
+        try:
+            yield
+        finally:
+            self._interrupts = False
+
     @property
     def requested(self) -> bool:
         """Whether training should end."""
@@ -50,9 +64,55 @@ class StopRequest:
         return 0 if self.signum is None else 128 + self.signum
 
     def _handle(self, signum: int, _: FrameType | None) -> None:
-        if self.signum is not None and signum == signal.SIGINT:
+        if self._interrupts and self.signum is not None and signum == signal.SIGINT:
+            self._interrupts = False  # a third one would come in between of what the second one set going
             raise KeyboardInterrupt
         self.signum = signum
+
+
+class Lenient:
+    """
+    For files that training can do without: one that cannot be written is told once, and training goes on, because the
+    model in memory is worth more.
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[None]:
+        """
+        :param path: what is written in here
+        """
+        try:
+            yield
+            self._told = False
+        except OSError as error:
+            if not self._told:
+                warn(f"{unwritable_file(path, error)}; training goes on")
+            self._told = True
+
+
+class LenientWriter(KVWriter):
+    """
+    A format of SB3's logger whose file may fail.
+
+    :param writer: the format
+    :param path: its file or folder
+    """
+
+    def __init__(self, writer: KVWriter, path: Path) -> None:
+        self._writer, self._path, self._lenient = writer, path, Lenient()
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        """As the format's."""
+        with self._lenient.writing(self._path):
+            self._writer.write(key_values, key_excluded, step)
+
+    def close(self) -> None:
+        """As the format's."""
+        with self._lenient.writing(self._path):
+            self._writer.close()
 
 
 class StopWhenAsked(BaseCallback):
@@ -83,6 +143,7 @@ class EpisodeLog(BaseCallback):
         super().__init__()
         self.path = path
         self.env_id = env_id
+        self._lenient = Lenient()
         self._file: IO[str] | None = None
 
     def _on_training_start(self) -> None:
@@ -98,19 +159,21 @@ class EpisodeLog(BaseCallback):
             episode = info.get("episode")
             if episode is not None and self._file is not None:
                 seconds = round(time.time() - self._start, 3)
-                self._writer.writerow([float(episode["r"]), int(episode["l"]), seconds, self.num_timesteps])
-                self._file.flush()
+                with self._lenient.writing(self.path):
+                    self._writer.writerow([float(episode["r"]), int(episode["l"]), seconds, self.num_timesteps])
+                    self._file.flush()
         return True
 
     def _on_training_end(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with self._lenient.writing(self.path):
+                self._file.close()
             self._file = None
 
 
 class SaveModel(BaseCallback):
     """
-    Save the model, with its normalization, whenever it is called.
+    Save the model, with its normalization, whenever it is called; ``succeeded`` tells whether it could the last time.
 
     :param path: the model's zip file
     """
@@ -118,9 +181,14 @@ class SaveModel(BaseCallback):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
+        self.succeeded = True
+        self._lenient = Lenient()
 
     def _on_step(self) -> bool:
-        save_model(self.model, self.path)
+        self.succeeded = False
+        with self._lenient.writing(self.path):
+            save_model(self.model, self.path)
+            self.succeeded = True
         return True
 
 
@@ -141,6 +209,7 @@ class Checkpoint(BaseCallback):
         self.folder = folder
         self.save_freq = save_freq
         self.replay_buffer = replay_buffer
+        self._lenient = Lenient()
 
     def _on_training_start(self) -> None:
         self._saved_at = self.num_timesteps
@@ -152,9 +221,11 @@ class Checkpoint(BaseCallback):
         if self.num_timesteps - self._saved_at < self.save_freq:
             return
         self._saved_at = self.num_timesteps
-        save_model(self.model, self.folder / f"rl_model_{self.num_timesteps}_steps.zip")
-        if self.replay_buffer:
-            path = self.folder / f"rl_model_replay_buffer_{self.num_timesteps}_steps"
-            self.model.save_replay_buffer(path)  # type: ignore[attr-defined]
-        if self.verbose:
-            say(f"saved rl_model_{self.num_timesteps}_steps.zip in {self.folder}")
+        model = self.folder / f"rl_model_{self.num_timesteps}_steps.zip"
+        with self._lenient.writing(model):
+            save_model(self.model, model)
+            if self.replay_buffer:
+                path = self.folder / f"rl_model_replay_buffer_{self.num_timesteps}_steps"
+                self.model.save_replay_buffer(path)  # type: ignore[attr-defined]
+            if self.verbose:
+                say(f"saved {model.name} in {self.folder}")

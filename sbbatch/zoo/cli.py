@@ -11,10 +11,13 @@ from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 from sbbatch.errors import InvalidValue, NumericalError, UserError, did_you_mean
+from sbbatch.zoo.streams import lasting_streams
 
 USER_ERROR = 2
 NUMERICAL_ERROR = 3  # so that a tuner does not count the run as a result
 INTERRUPTED = 130
+
+MAX_SEED = 2**31 - 1  # NumPy takes 32 bits, and the seeds of the other environments are sums of this one
 
 # name -> what it does; each is the module sbbatch.zoo.<name>, imported only when it is asked for.
 COMMANDS = {
@@ -42,6 +45,7 @@ def guarded(main: Main) -> Main:
     """
 
     @functools.wraps(main)
+    @lasting_streams()
     def run(argv: list[str] | None = None) -> int:
         try:
             return main(argv)
@@ -84,21 +88,23 @@ class Parser(argparse.ArgumentParser):
         raise InvalidValue(message.removeprefix("argument "))
 
 
-def whole_number(low: int, *also: int) -> Callable[[str], int]:
+def whole_number(low: int, *also: int, high: int | None = None) -> Callable[[str], int]:
     """
     An argparse type for integers.
 
     :param low: smallest allowed value
     :param also: values below it that have a meaning of their own
+    :param high: largest allowed value (``None``: no limit)
     """
-    expected = f"an int >= {low}" + "".join(f" or {value}" for value in also)
+    limits = f"an int >= {low}" if high is None else f"an int between {low} and {high}"
+    expected = limits + "".join(f" or {value}" for value in also)
 
     def read(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"got '{text}', expected {expected}{_whole(text)}") from None
-        if value < low and value not in also:
+        if (value < low or (high is not None and value > high)) and value not in also:
             raise argparse.ArgumentTypeError(f"got {value}, expected {expected}")
         return value
 
@@ -111,6 +117,27 @@ def _whole(text: str) -> str:
     except ValueError:
         return ""
     return f"; did you mean {int(number)}?" if number.is_integer() else ""
+
+
+def torch_device(text: str) -> str:
+    """
+    An argparse type for a device that is there: SB3 would take the processor for a GPU that is not.
+
+    :param text: e.g. ``"cuda:1"``
+    """
+    if text != "auto" and not _computes(text):
+        usable = ", ".join(["auto", *filter(_computes, ("cpu", "cuda", "mps"))])
+        raise argparse.ArgumentTypeError(f"got '{text}', on which PyTorch cannot compute here; expected {usable}")
+    return text
+
+
+def _computes(device: str) -> bool:
+    import torch as th
+
+    try:
+        return bool(th.ones(1, device=device).item())
+    except Exception:  # each kind of device fails in its own way
+        return False
 
 
 @guarded

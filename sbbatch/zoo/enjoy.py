@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.build import load_normalization, run_env, statistics_of
-from sbbatch.zoo.cli import Parser, guarded, whole_number
+from sbbatch.zoo.build import check_trained_in, load_normalization, run_env, statistics_of
+from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_number
 from sbbatch.zoo.config import Settings, require_algorithm, resolve
 from sbbatch.zoo.evaluate import describe_returns, evaluate_returns, games_side_by_side
 from sbbatch.zoo.folders import RunFolder, find_run
@@ -72,12 +73,13 @@ def play_run(
     :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
     :param seed: of the environments
     :param device: torch device
-    :raises UserError: no such model
+    :raises UserError: no such model, or one of another environment
     """
     cls: Any = require_algorithm(algo)
     path = run.best_model if load_best else run.last_model
     if not path.exists():
         raise InvalidValue(f"no such model: {path}; the run has not ended" + ("" if load_best else ", try --load-best"))
+    check_trained_in(trained_environment(path)[0], env_id, str(path))
     settings = run_settings(run, algo, env_id)
     env = run_env(env_id, cls, settings, seed, False, games_side_by_side(env_id, n_episodes, n_envs), max_steps)
     try:
@@ -106,8 +108,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-n", "--n-episodes", type=whole_number(1), default=10, help="games to play")
     parser.add_argument("--n-envs", type=whole_number(1), help="games side by side (default: all on Atari, else 1)")
     parser.add_argument("--max-steps", type=whole_number(1), help="cut games off after this many agent steps")
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the environments")
-    parser.add_argument("--device", default="auto", help="torch device")
+    parser.add_argument("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environments")
+    parser.add_argument("--device", type=torch_device, default="auto", help="torch device")
     args = parser.parse_args(argv)
     returns = enjoy(
         args.algo,

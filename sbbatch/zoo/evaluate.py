@@ -16,7 +16,7 @@ from sbbatch.envs.ale import MAX_ENVS
 from sbbatch.envs.atari import atari_game
 from sbbatch.files import atomic_write
 from sbbatch.zoo.build import make_env, require_discrete
-from sbbatch.zoo.callbacks import SaveModel, StopRequest
+from sbbatch.zoo.callbacks import Lenient, SaveModel, StopRequest
 from sbbatch.zoo.progress import say
 
 # After this, a bar that stands still is explained.
@@ -50,9 +50,10 @@ class Evaluation(EvalCallback):
         stop: StopRequest,
         announce: bool = True,
     ) -> None:
+        self.best = SaveModel(folder / "best_model.zip")
         super().__init__(
             eval_env,
-            callback_on_new_best=SaveModel(folder / "best_model.zip"),
+            callback_on_new_best=self.best,
             n_eval_episodes=n_eval_episodes,
             eval_freq=eval_freq,
             log_path=None,  # SB3 would rewrite the file in place, and a kill would take the earlier evaluations along
@@ -62,6 +63,7 @@ class Evaluation(EvalCallback):
         self.path = folder / "evaluations.npz"
         self.stop = stop
         self.announce = announce
+        self._lenient = Lenient()
 
     def _on_training_start(self) -> None:
         self._evaluated_at = self.num_timesteps
@@ -81,12 +83,15 @@ class Evaluation(EvalCallback):
         self._evaluated_at = self.num_timesteps
         self._patience_ends = time.monotonic() + _PATIENCE_SECONDS
         period, self.eval_freq = self.eval_freq, 1
+        best = self.best_mean_reward
         try:
             go_on = super()._on_step()
         except _StoppedError:
             return False
         finally:
             self.eval_freq = period
+        if not self.best.succeeded:
+            self.best_mean_reward = best  # of the file: the next model that beats it deserves its place
         self._write_down()
         if self.announce:
             returns = describe_returns(self.evaluations_results[-1])
@@ -103,7 +108,7 @@ class Evaluation(EvalCallback):
         if self._is_success_buffer:
             self.evaluations_successes.append(self._is_success_buffer)
             arrays["successes"] = self.evaluations_successes
-        with atomic_write(self.path) as file:
+        with self._lenient.writing(self.path), atomic_write(self.path) as file:
             np.savez(file, **arrays)
 
     def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from sbbatch.errors import InvalidValue
+from sbbatch.files import remove_abandoned, why_unwritable
 
 _MAX_RUNS = 1_000_000
 
@@ -143,7 +144,10 @@ def run_of(model: Path, env_id: str) -> RunFolder | None:
     :param env_id: environment
     """
     run = RunFolder(model.parent, folder_name(env_id))
-    return run if run.config.is_file() else None
+    if not run.config.is_file():
+        return None
+    remove_abandoned(run.path)
+    return run
 
 
 def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFolder:
@@ -160,6 +164,7 @@ def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFo
     runs = sorted(_runs(log_folder / algo, env_name))
     for found, path in reversed(runs):
         if number in (0, found):
+            remove_abandoned(path)
             return RunFolder(path, env_name)
     known = f"; runs there: {', '.join(str(n) for n, _ in runs)}" if runs else ""
     wanted = f"run {number}" if number else "no run"
@@ -175,17 +180,7 @@ def unwritable(path: Path, error: OSError, option: str = "-f") -> str:
     :param error: what the operating system said
     :param option: the option that names the folder
     """
-    reasons = {
-        errno.ENOTDIR: f"{_file_on_the_way(path)} is a file, not a folder",
-        errno.EEXIST: f"{_file_on_the_way(path)} is a file, not a folder",
-        errno.EROFS: "the file system is read-only",
-        errno.ENOSPC: "no space is left on the device",
-        errno.EDQUOT: "the disk quota is used up",
-        errno.EACCES: "permission denied",
-        errno.ENAMETOOLONG: "the name is too long",
-    }
-    reason = reasons.get(error.errno or 0, error.strerror or str(error))
-    return f"cannot write to {path}: {reason}; give another folder with {option}"
+    return f"cannot write to {path}: {why_unwritable(path, error)}; give another folder with {option}"
 
 
 def claim_numbered(parent: Path, name: str, uuid: str = "") -> Path:
@@ -219,14 +214,6 @@ def _runs(parent: Path, name: str) -> list[tuple[int, Path]]:
         if match and path.is_dir():
             found.append((int(match.group(1)), path))
     return found
-
-
-def _file_on_the_way(path: Path) -> Path:
-    """The first part of a path that exists and is not a folder."""
-    for part in [*reversed(path.absolute().parents), path]:
-        if part.exists() and not part.is_dir():
-            return part
-    return path
 
 
 def _write_and_sync(path: Path, text: str) -> None:

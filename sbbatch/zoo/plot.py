@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write
+from sbbatch.files import atomic_write, output_file, remove_abandoned
 from sbbatch.zoo.cli import Parser, guarded
 from sbbatch.zoo.reader import read_yaml
 
@@ -48,14 +48,16 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     Draw training episodes and evaluations against agent steps.
 
     :param folder: a run's folder
-    :param out: the PNG to write (``None``: ``learning_curve.png`` in the folder)
+    :param out: the PNG, PDF or SVG to write (``None``: ``learning_curve.png`` in the folder)
     :param title: above the curve (``None``: algorithm, environment and run as the folders name them)
-    :return: the PNG
+    :return: the picture
     :raises UserError: no such folder, nothing to draw, or matplotlib is missing
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InvalidValue(f"no such run folder: {folder}")
+    out = output_file(out or folder / CURVE_NAME, ".png", ".pdf", ".svg")
+    remove_abandoned(folder)
     curve = read_curve(folder)
     if not len(curve.episode_steps) and not len(curve.evaluation_steps):
         raise InvalidValue(f"{folder}: neither an episode nor an evaluation has ended yet, so there is nothing to draw")
@@ -63,12 +65,8 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     draw_curve(axes, curve)
     path = folder.resolve()
     axes.set_title(title or f"{path.parent.name} on {_environment(path)} ({path.name})")
-    out = out or folder / CURVE_NAME
-    try:
-        with atomic_write(out) as file:
-            figure.savefig(file, dpi=120, format="png")
-    except OSError as error:
-        raise InvalidValue(f"cannot write {out}: {error.strerror}") from None
+    with atomic_write(out) as file:
+        figure.savefig(file, dpi=120, format=out.suffix[1:].lower())
     return out
 
 
@@ -202,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = Parser(prog="sbbatch plot", description="Draw the learning curve of a run.")
     parser.add_argument("folder", type=Path, help="a run's folder, e.g. logs/qrdqn/ALE-Breakout-v5_1")
-    parser.add_argument("-o", "--output", type=Path, help=f"the PNG (default: {CURVE_NAME} in the folder)")
+    parser.add_argument("-o", "--output", type=Path, help=f"PNG, PDF or SVG (default: {CURVE_NAME} in the folder)")
     parser.add_argument("--title", help="above the curve")
     args = parser.parse_args(argv)
     print(plot_run(args.folder, args.output, args.title))

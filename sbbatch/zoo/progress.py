@@ -28,6 +28,15 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def warn(text: str) -> None:
+    """
+    Print a warning on standard error without tearing a progress bar apart.
+
+    :param text: one sentence
+    """
+    tqdm.write(f"sbbatch: warning: {text}", file=sys.stderr)
+
+
 class Speed:
     """
     Agent steps per second over the last minute: the first steps, before learning starts, are much faster than the rest

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sbbatch.zoo import train
-from sbbatch.zoo.cli import Parser, guarded, whole_number
+from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, whole_number
 from sbbatch.zoo.config import hyperparams_folder, require_algorithm, run_value
 from sbbatch.zoo.enjoy import play_run, run_settings
 from sbbatch.zoo.evaluate import describe_returns, evaluate_random
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="sbbatch quickstart", description="Train QR-DQN with batch size 8 on an Atari game, in minutes."
     )
     parser.add_argument("-n", "--n-timesteps", type=whole_number(1), help="agent steps (default: hyperparams)")
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of everything")
+    parser.add_argument("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of everything")
     parser.add_argument("-f", "--log-folder", type=Path, default=Path("logs"), help="where the run is kept")
     args = parser.parse_args(argv)
 

@@ -12,13 +12,21 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import AtariPreprocessing
 
+from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.atari import PROTOCOLS, AtariProtocol, atari_game, get_protocol
-from sbbatch.envs.make import canonical_id
+from sbbatch.envs.make import canonical_id, make_gym_env
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write
-from sbbatch.zoo.build import model_file, run_protocol, statistics_of
-from sbbatch.zoo.cli import Parser, guarded, whole_number
-from sbbatch.zoo.config import require_algorithm, resolve
+from sbbatch.files import atomic_write, output_file
+from sbbatch.zoo.build import (
+    check_trained_in,
+    load_normalization,
+    model_file,
+    run_env,
+    run_protocol,
+    statistics_of,
+)
+from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_number
+from sbbatch.zoo.config import require_algorithm, resolve, run_value
 from sbbatch.zoo.folders import run_of
 
 MAX_GIF_BYTES = 3_000_000
@@ -37,7 +45,7 @@ class RecordedGame:
     :raises InvalidValue: the environment cannot be drawn here
     """
 
-    def __init__(self, env_id: str, seed: int | None, protocol: str | AtariProtocol = "dopamine") -> None:
+    def __init__(self, env_id: str, seed: int | None, protocol: str | AtariProtocol) -> None:
         game = atari_game(env_id)
         self._stack: deque[np.ndarray] | None = None
         self._seed = seed
@@ -46,7 +54,7 @@ class RecordedGame:
             self.env = _atari_env(game, chosen)
             self._stack = deque(maxlen=chosen.frame_stack)
         else:
-            self.env = gym.make(env_id, render_mode="rgb_array")
+            self.env = make_gym_env(env_id, render_mode="rgb_array")
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -107,6 +115,25 @@ class GameStart(gym.Wrapper):
         return result
 
 
+class NormalizedPlayer:
+    """
+    A model to which the game's observations are shown as it was trained to see them.
+
+    :param model: what plays
+    :param env: normalized environments, with the model's statistics
+    """
+
+    def __init__(self, model: Any, env: Any) -> None:
+        self._model, self._env = model, env
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(self, observation: Any, **options: Any) -> Any:
+        """As the model's."""
+        return self._model.predict(self._env.normalize_obs(observation), **options)
+
+
 class ThinningFrames:
     """
     At most ``limit`` frames, evenly spread over a game whose length is not known beforehand.
@@ -153,6 +180,7 @@ def record(
     :raises UserError: the environment cannot be drawn, or the file not written
     """
     _require_pillow()
+    out = output_file(out, ".gif")
     game = RecordedGame(canonical_id(env_id), seed, protocol)
     _check_fits(model, game, env_id)
     frames = ThinningFrames(_MAX_FRAMES)
@@ -179,16 +207,13 @@ def write_gif(frames: list[np.ndarray], out: Path, stride: int = 1) -> None:
     :param frames: ``(height, width, 3)`` uint8 each
     :param out: the file
     :param stride: agent steps from one frame to the next
-    :raises InvalidValue: the file cannot be written
+    :raises UnwritableFile: the file cannot be written
     """
     for data in _encodings(frames, stride):
         if len(data) <= MAX_GIF_BYTES:
             break
-    try:
-        with atomic_write(out) as file:
-            file.write(data)
-    except OSError as error:
-        raise InvalidValue(f"cannot write {out}: {error.strerror}") from None
+    with atomic_write(out) as file:
+        file.write(data)
 
 
 def _encodings(frames: list[np.ndarray], stride: int) -> Iterator[bytes]:
@@ -234,6 +259,7 @@ def _atari_env(game: str, protocol: AtariProtocol) -> gym.Env:
 
 def _check_fits(model: Any, game: RecordedGame, env_id: str) -> None:
     """A model of another game would play this one without complaint, or fail deep inside the network."""
+    check_trained_in(getattr(model, "env_id", None), canonical_id(env_id), "the model")
     seen, played = game.observation_shape, game.env.action_space
     expected, actions = getattr(model, "observation_space", None), getattr(model, "action_space", None)
     if expected is not None and tuple(expected.shape or ()) != seen:
@@ -262,22 +288,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--env", required=True, help="environment")
     parser.add_argument("-i", "--trained-agent", type=Path, required=True, help="the model's zip file")
     parser.add_argument("-o", "--output", type=Path, default=Path("game.gif"), help="the GIF")
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the environment")
+    parser.add_argument("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environment")
     parser.add_argument("-n", "--n-timesteps", type=whole_number(1), default=27_000, help="longest game, agent steps")
     protocols = ", ".join(PROTOCOLS)
     parser.add_argument("--protocol", help=f"Atari protocol: {protocols} (default: the run's, else the algorithm's)")
-    parser.add_argument("--device", default="auto", help="torch device")
+    parser.add_argument("--device", type=torch_device, default="auto", help="torch device")
     args = parser.parse_args(argv)
     cls: Any = require_algorithm(args.algo)
-    env_id, path = canonical_id(args.env), model_file(args.trained_agent)
-    if statistics_of(path).exists():
-        raise InvalidValue("recording a run with normalized observations is not supported yet; use sbbatch enjoy")
-    model = cls.load(path, device=args.device)
+    env_id, path, out = canonical_id(args.env), model_file(args.trained_agent), output_file(args.output, ".gif")
     run = run_of(path, env_id)
+    if run is None and statistics_of(path).exists():
+        raise InvalidValue(f"{path} was trained on normalized observations; leave it in its run folder, which says how")
     settings = {} if run is None else resolve(args.algo, env_id, run_file=run.config)
-    protocol = args.protocol or run_protocol(env_id, cls, settings) or "dopamine"
-    total, steps = record(model, args.env, args.output, seed=args.seed, max_steps=args.n_timesteps, protocol=protocol)
-    print(f"return {total:.1f} in {steps:,} agent steps: {args.output}")
+    model = cls.load(path, device=args.device)
+    if run_value(settings, "normalize") is not None:
+        env = run_env(env_id, cls, settings, args.seed, False, 1)
+        load_normalization(statistics_of(path), env)
+        model = NormalizedPlayer(model, env)
+    protocol = args.protocol or trained_environment(path)[1] or run_protocol(env_id, cls, settings) or "dopamine"
+    total, steps = record(model, env_id, out, seed=args.seed, max_steps=args.n_timesteps, protocol=protocol)
+    print(f"return {total:.1f} in {steps:,} agent steps: {out}")
     return 0
 
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch as th
-
+from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.build import model_file, run_protocol
-from sbbatch.zoo.cli import Parser, whole_number
+from sbbatch.zoo.build import check_trained_in, model_file, run_protocol
+from sbbatch.zoo.cli import MAX_SEED, Parser, torch_device, whole_number
 from sbbatch.zoo.config import (
     COMMAND_LINE,
     RUN_KEYS,
+    Setting,
     Settings,
     read_parameters,
     require_algorithm,
@@ -28,6 +28,7 @@ from sbbatch.zoo.config import (
     with_origin,
 )
 from sbbatch.zoo.folders import probe_folder, run_of
+from sbbatch.zoo.progress import warn
 
 EXAMPLES = """examples:
   sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8 -n 1000000 --seed 0
@@ -87,8 +88,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--protocol", help=f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)")
     add("-params", "--hyperparams", nargs="+", default=[], metavar="KEY:VALUE", help="override hyperparameters")
     add("-conf", "--conf-file", type=Path, help="a YAML file instead of the packaged hyperparameters")
-    add("--seed", type=whole_number(0, -1), default=-1, help="random generator seed (-1: a random one, written down)")
-    add("--device", default="auto", help="torch device")
+    add("--seed", type=whole_number(0, -1, high=MAX_SEED), default=-1, help="seed of everything (-1: a random one)")
+    add("--device", type=torch_device, default="auto", help="torch device")
     add("--num-threads", type=whole_number(1, -1), default=-1, help="threads for PyTorch (-1: its default)")
     add("-i", "--trained-agent", type=Path, help="a model to go on with, and its replay buffer if it lies beside it")
     add("--eval-freq", type=whole_number(1, -1), default=25_000, help="agent steps between evaluations (-1: none)")
@@ -147,9 +148,8 @@ def read_request(argv: list[str] | None) -> Request:
     else:
         args.trained_agent = model_file(args.trained_agent)
         settings = _resumed_settings(args, cls, env_id, overrides)
-    _check_device(args.device)
     _check_learns(settings)
-    seed = args.seed if args.seed != -1 else secrets.randbelow(2**31)
+    seed = args.seed if args.seed != -1 else secrets.randbelow(MAX_SEED + 1)
     request = Request(args, cls, env_id, settings, seed, words)
     if args.trained_agent is None:
         _check_learning_starts(request)
@@ -164,11 +164,17 @@ def _resumed_settings(args: argparse.Namespace, cls: Any, env_id: str, overrides
     for key in ("policy", "policy_kwargs"):
         if key in overrides:
             raise InvalidValue(f"{key}: a trained agent keeps its network; remove {key}, or train a new one without -i")
+    trained_in, protocol = trained_environment(args.trained_agent)
+    check_trained_in(trained_in, env_id, str(args.trained_agent))
     run = run_of(args.trained_agent, env_id)
     if run is None:
         # The model knows its hyperparameters better than any file; a value it does not use must not be written down.
         settings = resolve(args.algo, env_id, overrides, args.conf_file)
-        return {key: s for key, s in settings.items() if key in overrides or (key in RUN_KEYS and key != "policy")}
+        settings = {key: s for key, s in settings.items() if key in overrides or (key in RUN_KEYS and key != "policy")}
+        if protocol is not None:
+            _check_same("--protocol", protocol, overrides.get("atari_protocol", protocol))
+            settings["atari_protocol"] = Setting(protocol, protocol, str(args.trained_agent))
+        return settings
     if args.conf_file is not None:
         raise InvalidValue(f"-conf: the agent goes on with {run.config}; remove -conf, and change values with -params")
     before = resolve(args.algo, env_id, run_file=run.config)
@@ -198,16 +204,7 @@ def warn_of_short_start(request: Request) -> None:
     """
     start, size = (request.settings.get(key) for key in ("learning_starts", "batch_size"))
     if request.args.trained_agent is None and start and size and start.value < size.value:
-        text = f"learning_starts {start.value} < batch_size {size.value}: the first batches repeat the same transitions"
-        print(f"sbbatch: warning: {text}", file=sys.stderr)
-
-
-def _check_device(device: str) -> None:
-    if device != "auto":
-        try:
-            th.device(device)
-        except RuntimeError:
-            raise InvalidValue(f"--device: got '{device}', expected auto, cpu, cuda or the like") from None
+        warn(f"learning_starts {start.value} < batch_size {size.value}: the first batches repeat the same transitions")
 
 
 def _check_learning_starts(request: Request) -> None:

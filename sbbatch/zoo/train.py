@@ -19,9 +19,9 @@ from stable_baselines3.common.logger import (
 )
 from stable_baselines3.common.vec_env import VecEnv
 
-from sbbatch.errors import InvalidValue, NumericalError, UserError
+from sbbatch.errors import InvalidValue, NumericalError, UnwritableFile, UserError
 from sbbatch.zoo.build import load_model, make_model, run_env, save_model
-from sbbatch.zoo.callbacks import Checkpoint, EpisodeLog, StopRequest, StopWhenAsked
+from sbbatch.zoo.callbacks import Checkpoint, EpisodeLog, LenientWriter, StopRequest, StopWhenAsked
 from sbbatch.zoo.cli import guarded
 from sbbatch.zoo.config import explicit_values, run_value
 from sbbatch.zoo.evaluate import Evaluation, describe_returns, games_side_by_side
@@ -53,9 +53,10 @@ def run(request: Request) -> tuple[int, RunFolder]:
         warn_of_short_start(request)
         with StopRequest() as stop:
             evaluation = learn(request, model, eval_env, folder, stop)
+            early = stop.requested
             save(request, model, folder)
+            report(request, folder, evaluation, early)
         _draw(folder)
-        report(request, folder, evaluation, stop)
         return stop.exit_code, folder
     finally:
         env.close()
@@ -132,7 +133,8 @@ def make_logger(request: Request, folder: RunFolder) -> Logger:
     :param request: the run
     :param folder: its folder
     """
-    formats: list[KVWriter] = [CSVOutputFormat(str(folder.path / "progress.csv"))]
+    table = folder.path / "progress.csv"
+    formats: list[KVWriter] = [LenientWriter(CSVOutputFormat(str(table)), table)]
     if request.args.verbose > 1 or (request.args.verbose == 1 and not request.shows_progress):
         formats.append(HumanOutputFormat(sys.stdout))
     if request.args.tensorboard_log is not None:
@@ -143,7 +145,7 @@ def make_logger(request: Request, folder: RunFolder) -> Logger:
         except OSError as error:
             raise InvalidValue(unwritable(parent, error, "-tb")) from None
         try:
-            formats.append(TensorBoardOutputFormat(str(target)))
+            formats.append(LenientWriter(TensorBoardOutputFormat(str(target)), target))
         except AssertionError:
             raise InvalidValue("-tb needs tensorboard; run pip install 'sbbatch[plots]'") from None
     return Logger(str(folder.path), formats)
@@ -193,14 +195,20 @@ def learn(
         say(f"run folder: {folder.path}")
     interval = {"log_interval": args.log_interval} if args.log_interval > 0 else {}
     callbacks = make_callbacks(request, folder, stop, evaluation)
+    again = args.trained_agent is not None
     try:
-        model.learn(request.n_timesteps, callback=callbacks, reset_num_timesteps=args.trained_agent is None, **interval)
+        with stop.interruptible():
+            model.learn(request.n_timesteps, callback=callbacks, reset_num_timesteps=not again, **interval)
     except KeyboardInterrupt:  # a second Ctrl-C; the model is saved all the same
         pass
     except NumericalError as error:
-        kept = sorted(folder.path.glob("*.zip"), key=lambda path: path.stat().st_mtime)
-        raise NumericalError(f"{error}; {f'last good model: {kept[-1]}' if kept else 'no model was saved'}") from error
+        raise NumericalError(f"{error}; {_what_is_left(folder)}") from error
     return evaluation
+
+
+def _what_is_left(folder: RunFolder) -> str:
+    kept = sorted(folder.path.glob("*.zip"), key=lambda path: path.stat().st_mtime)
+    return f"last good model: {kept[-1]}" if kept else "no model was saved"
 
 
 def save(request: Request, model: BaseAlgorithm, folder: RunFolder) -> None:
@@ -211,21 +219,24 @@ def save(request: Request, model: BaseAlgorithm, folder: RunFolder) -> None:
     :param model: what learned
     :param folder: the run's folder
     """
-    save_model(model, folder.last_model)
-    if request.args.save_replay_buffer:
-        model.save_replay_buffer(folder.replay_buffer)  # type: ignore[attr-defined]
+    try:
+        save_model(model, folder.last_model)
+        if request.args.save_replay_buffer:
+            model.save_replay_buffer(folder.replay_buffer)  # type: ignore[attr-defined]
+    except UnwritableFile as error:
+        raise UnwritableFile(f"{error}; {_what_is_left(folder)}") from error
 
 
-def report(request: Request, folder: RunFolder, evaluation: Evaluation | None, stop: StopRequest) -> None:
+def report(request: Request, folder: RunFolder, evaluation: Evaluation | None, early: bool) -> None:
     """
-    Say how it went and where everything is.
+    Say how it went and where everything is but the learning curve, which may still take a while.
 
     :param request: the run
     :param folder: its folder
     :param evaluation: the evaluations, if any
-    :param stop: whether it was stopped early
+    :param early: whether it was stopped
     """
-    if stop.requested:
+    if early:
         say("stopped early; the model is saved")
     if evaluation is not None and evaluation.evaluations_results:
         results, steps = evaluation.evaluations_results, evaluation.evaluations_timesteps
@@ -236,7 +247,6 @@ def report(request: Request, folder: RunFolder, evaluation: Evaluation | None, s
         "last model": folder.last_model,
         "best model": folder.best_model,
         "evaluations": folder.evaluations,
-        "learning curve": folder.curve,
         "replay buffer": find_replay_buffer(folder.last_model) if request.args.save_replay_buffer else None,
     }
     for name, path in files.items():
@@ -247,7 +257,7 @@ def report(request: Request, folder: RunFolder, evaluation: Evaluation | None, s
 def _draw(folder: RunFolder) -> None:
     """A run that learned something is worth more than its picture: without one, say why and go on."""
     try:
-        plot_run(folder.path, folder.curve)
+        say(f"learning curve: {plot_run(folder.path, folder.curve)}")
     except UserError as error:
         say(f"no learning curve: {error}")
 

@@ -184,6 +184,7 @@ def test_a_section_counts_for_every_spelling_of_its_game(tmp_path):
         ("normalize: {norm_ops: true}", "did you mean 'norm_obs'?"),
         ("replay_buffer_class: MyBuffer", "replay_buffer_class: got str 'MyBuffer'"),
         ("seed: 3", "unknown key 'seed'"),
+        ("zzzz: 3", "unknown key 'zzzz'; the nearest of "),
     ],
 )
 def test_wrong_settings_name_file_section_key_and_remedy(tmp_path, line, message):

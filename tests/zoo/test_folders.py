@@ -7,7 +7,8 @@ import pytest
 
 from sbbatch.errors import UserError
 from sbbatch.zoo import folders
-from sbbatch.zoo.folders import create_run_folder, describe_run, find_run, folder_name, probe_folder
+from sbbatch.zoo.folders import create_run_folder, describe_run, find_run, folder_name, probe_folder, run_of
+from sbbatch.zoo.plot import plot_run
 from sbbatch.zoo.reader import read_yaml
 
 
@@ -61,6 +62,24 @@ def test_a_missing_run_names_those_that_exist(tmp_path):
         find_run(tmp_path, "dqn", "CartPole-v1", 5)
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda run: find_run(run.path.parents[1], "dqn", "CartPole-v1"),
+        lambda run: run_of(run.last_model, "CartPole-v1"),
+        lambda run: plot_run(run.path),
+    ],
+)
+def test_what_a_killed_run_left_unfinished_is_removed_when_its_folder_is_used(tmp_path, use):
+    run = create_run_folder(tmp_path, "dqn", "CartPole-v1")
+    describe_run(run, {}, {}, [])
+    left = run.path / ".rl_model_100_steps.zip.k3x9.sbbatch-tmp"
+    left.touch()
+    run.episodes.write_text("#{}\nr,l,t,steps\n1,1,1,1\n")
+    use(run)
+    assert not left.exists()
+
+
 def test_trying_a_folder_leaves_nothing_behind(tmp_path):
     probe_folder(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
@@ -70,6 +89,11 @@ def test_a_file_on_the_way_is_named(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match="taken is a file, not a folder"):
         create_run_folder(tmp_path / "taken" / "logs", "dqn", "CartPole-v1")
+
+
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write to .*x: the name is too long; give another folder with -f"):
+        probe_folder(tmp_path / ("x" * 300) / "dqn" / "x")
 
 
 @pytest.mark.parametrize(

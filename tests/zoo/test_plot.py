@@ -44,6 +44,16 @@ def test_a_picture_is_written(folder):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("name", "start"), [("a.pdf", b"%PDF"), ("a.SVG", b"<?xml"), ("a", b"\x89PNG")])
+def test_a_picture_is_what_its_name_says(folder, tmp_path, name, start):
+    assert plot_run(folder, tmp_path / name).read_bytes().startswith(start)
+
+
+def test_a_picture_of_an_unknown_kind_is_refused(folder, tmp_path, capsys):
+    assert main([str(folder), "-o", str(tmp_path / "x.foo")]) == 2
+    assert "x.foo: got the suffix '.foo', expected .png or .pdf or .svg" in capsys.readouterr().err
+
+
 def test_monitor_files_of_sb3_are_read_too(folder):
     (folder / "0.monitor.csv").write_text('#{"t_start": 1}\nr,l,t\n1.0,10,0.1\n2.0,20,0.3\n')
     (folder / "1.monitor.csv").write_text('#{"t_start": 1}\nr,l,t\n9.0,5,0.2\n')

@@ -1,15 +1,19 @@
 """A recorded game shows the agent what it was trained on."""
 
+import shutil
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
 
+from sbbatch import DQN
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import get_protocol
 from sbbatch.errors import UserError
-from sbbatch.zoo import record
+from sbbatch.zoo import record, train
+from sbbatch.zoo.build import statistics_of
 from sbbatch.zoo.evaluate import RandomPlayer
 from sbbatch.zoo.record import RecordedGame, ThinningFrames, write_gif
 
@@ -76,6 +80,11 @@ def test_a_gif_that_would_be_too_large_is_thinned(tmp_path, monkeypatch):
     assert (tmp_path / "a.gif").stat().st_size <= 20_000
 
 
+def test_a_gif_has_the_name_of_one(tmp_path):
+    with pytest.raises(UserError, match=r"a\.mp4: got the suffix '.mp4', expected \.gif"):
+        record.record(None, "Pong", tmp_path / "a.mp4")
+
+
 def test_a_model_of_another_game_is_refused(tmp_path):
     class Model(RandomPlayer):
         observation_space = make_ale_vec_env("Pong").observation_space
@@ -85,3 +94,25 @@ def test_a_model_of_another_game_is_refused(tmp_path):
 
     with pytest.raises(UserError, match="the model has the actions"):
         record.record(Model(), "Breakout", tmp_path / "a.gif")
+
+
+def test_a_normalized_run_is_recorded_as_it_was_trained(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(RecordedGame, "frame", lambda self: np.zeros((4, 4, 3), np.uint8))  # it would need pygame
+    params = ["-params", "learning_starts:100", "normalize:True", "policy_kwargs:dict(net_arch=[16])"]
+    seen = []
+    predict = DQN.predict
+    monkeypatch.setattr(DQN, "predict", lambda self, seeing, **kwargs: seen.append(seeing) or predict(self, seeing))
+    common = ["--algo", "dqn", "--env", "CartPole-v1", "--seed", "3"]
+    limits = ["-n", "300", "--eval-freq", "-1", "--num-threads", "1", "-f", str(tmp_path)]
+    assert train.main([*common, *limits, *params]) == 0
+    model = tmp_path / "dqn/CartPole-v1_1/CartPole-v1.zip"
+    seen.clear()
+    assert record.main([*common, "-i", str(model), "-o", str(tmp_path / "a.gif")]) == 0
+    first, _ = gym.make("CartPole-v1").reset(seed=3)
+    with np.load(statistics_of(model)) as arrays:
+        expected = (first - arrays["obs..mean"]) / np.sqrt(arrays["obs..var"] + 1e-8)
+    np.testing.assert_allclose(seen[0], expected, rtol=1e-5)
+    for path in (model, statistics_of(model)):
+        shutil.copy(path, tmp_path / path.name)
+    assert record.main([*common, "-i", str(tmp_path / model.name)]) == 2
+    assert "leave it in its run folder" in capsys.readouterr().err

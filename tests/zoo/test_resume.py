@@ -10,7 +10,7 @@ import pytest
 
 from sbbatch import DQN
 from sbbatch.zoo import benchmark, enjoy, quickstart, record, train
-from sbbatch.zoo.build import make_env, statistics_of
+from sbbatch.zoo.build import check_trained_in, make_env, statistics_of
 from sbbatch.zoo.evaluate import games_side_by_side
 from sbbatch.zoo.reader import read_yaml
 from sbbatch.zoo.request import read_request
@@ -94,7 +94,32 @@ def test_a_recording_shows_the_runs_own_protocol_unless_told_otherwise(pong, mon
     words = ["--algo", "dqn", "--env", "Pong", "-i", str(pong)]
     stray = shutil.copy(pong, tmp_path / "stray.zip")
     assert [record.main([*words, *more]) for more in ([], ["--protocol", "btr"], ["-i", str(stray)])] == [0] * 3
-    assert seen == ["atari100k", "btr", "dopamine"]
+    assert seen == ["atari100k", "btr", "atari100k"]
+
+
+def test_a_model_without_its_run_goes_on_under_the_protocol_it_was_trained_with(pong, capsys, tmp_path):
+    stray = shutil.copy(pong, tmp_path / "stray.zip")
+    words = [*SHORT, "--env", "Pong", "-i", str(stray)]
+    assert read_request(words).settings["atari_protocol"].value == "atari100k"
+    message = "--protocol: got 'sb3', but the agent was trained with 'atari100k'"
+    assert message in refusal(capsys, *words, "--protocol", "sb3")
+    assert DQN.load(stray, env="Pong").get_env().unwrapped.protocol.name == "atari100k"
+
+
+def test_a_model_is_played_in_its_own_environment_only(pong, capsys, tmp_path):
+    common = ["--algo", "dqn", "--env", "Amidar"]
+    run = shutil.copytree(pong.parent, tmp_path / "dqn/ALE-Amidar-v5_1")
+    shutil.move(run / "ALE-Pong-v5", run / "ALE-Amidar-v5")
+    shutil.move(run / "ALE-Pong-v5.zip", run / "ALE-Amidar-v5.zip")
+    model = str(run / "ALE-Amidar-v5.zip")
+    for main, more in (
+        (enjoy.main, ["-f", str(tmp_path)]),
+        (record.main, ["-i", model, "-o", str(tmp_path / "a.gif")]),
+        (train.main, ["-n", "200", "-f", str(tmp_path / "new"), "-i", model]),
+    ):
+        assert main([*common, *more]) == 2
+        assert "was trained in ALE/Pong-v5, not in ALE/Amidar-v5; give --env ALE/Pong-v5" in capsys.readouterr().err
+    check_trained_in("PongNoFrameskip-v4", "ALE/Pong-v5", "a name of another time")
 
 
 def test_every_model_has_the_statistics_it_was_saved_with(normalized):

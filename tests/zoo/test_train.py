@@ -14,7 +14,7 @@ import pytest
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import UserError
 from sbbatch.zoo import cli, enjoy, train
-from sbbatch.zoo.build import load_normalization, make_env, save_normalization
+from sbbatch.zoo.build import load_normalization, make_env, save_model, save_normalization
 from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.evaluate import evaluate_random
 from sbbatch.zoo.progress import Speed, progress_text
@@ -166,6 +166,7 @@ def test_a_random_player_is_repeatable():
         (["--env", "CartPol-v1"], "did you mean 'CartPole-v1'?"),
         (["--env", "ALE/Breakuot-v5"], "did you mean 'ALE/Breakout-v5'?"),
         (["--env", "pongg"], "did you mean 'pong'?"),
+        (["--env", "Pongg"], "did you mean 'ALE/Pong-v5'?"),
         (["--env", "nothing-like-it"], "expected an id such as"),
         (["--batchsize", "3"], "unknown option '--batchsize'; did you mean '--batch-size'?"),
         (["--batch-size", "0"], "batch_size: got 0, expected an int >= 1"),
@@ -188,7 +189,10 @@ def test_a_random_player_is_repeatable():
         (["-i", "none.zip"], "no such model file: none.zip"),
         (["-params", "gradient_steps:0"], "command line gradient_steps: got 0, so that no update would happen"),
         (["-params", "tau:0"], "command line tau: got 0, so that the target network would never change"),
-        (["--device", "gpu!"], "--device: got 'gpu!'"),
+        (["--device", "gpu!"], "--device: got 'gpu!', on which PyTorch cannot compute here; expected auto, cpu"),
+        (["--device", "meta"], "--device: got 'meta', on which PyTorch cannot"),
+        (["--device", "cuda:99"], "--device: got 'cuda:99', on which PyTorch cannot"),
+        (["--seed", "4294967295"], "--seed: got 4294967295, expected an int between 0 and 2147483647 or -1"),
         (["--protocol", "sb3"], "CartPole-v1 is no Atari game"),
         (["--env", "ALE/Pong-v5", "--protocol", "sb4"], "did you mean 'sb3'?"),
         (["--env", "ALE/Pong-v5", "-params", "frame_stack:3"], "frame_stack: got 3"),
@@ -256,14 +260,34 @@ def test_ctrl_c_saves_says_where_and_exits_with_130(logs, capsys):
     assert (logs / "dqn/CartPole-v1_1/CartPole-v1.zip").exists()
 
 
-def test_a_second_ctrl_c_interrupts_at_once():
+def test_a_second_ctrl_c_interrupts_at_once_but_only_where_nothing_is_saved():
     before = signal.getsignal(signal.SIGINT)
     with StopRequest() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop.exit_code == 130
-        with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), stop.interruptible():
             signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_no_ctrl_c_takes_the_last_model_or_its_path(logs, capsys, monkeypatch):
+    def save(model, path):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        save_model(model, path)
+
+    def draw(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "save_model", save)
+    monkeypatch.setattr(train, "plot_run", draw)
+    assert cartpole(logs, "--eval-freq", "-1") == 130
+    captured = capsys.readouterr()
+    assert f"last model: {logs / 'dqn/CartPole-v1_1/CartPole-v1.zip'}" in captured.out
+    assert "stopped early" not in captured.out
+    assert captured.err == "\ninterrupted\n"
 
 
 def run_script(*words):
@@ -276,6 +300,15 @@ def test_the_script_exits_with_2_and_without_a_traceback():
     done = run_script("--algo", "qrdnq")
     assert done.returncode == 2
     assert done.stderr == "sbbatch: error: unknown algorithm 'qrdnq'; did you mean 'qrdqn'?\n"
+
+
+def test_ctrl_c_while_pytorch_is_imported_has_no_traceback(tmp_path):
+    (tmp_path / "sbbatch").mkdir()
+    (tmp_path / "sbbatch" / "__init__.py").write_text("raise KeyboardInterrupt")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
+    script = [sys.executable, str(REPOSITORY / "scripts" / "train.py")]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stderr == "\ninterrupted\n"
 
 
 def test_sigterm_saves_as_well(tmp_path):
