@@ -1,4 +1,4 @@
-from sbbatch_main import main
+from sbbatch.zoo.benchmark import main
 
 if __name__ == "__main__":
-    raise SystemExit(main("benchmark"))
+    raise SystemExit(main())

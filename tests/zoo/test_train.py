@@ -302,15 +302,6 @@ def test_the_script_exits_with_2_and_without_a_traceback():
     assert done.stderr == "sbbatch: error: unknown algorithm 'qrdnq'; did you mean 'qrdqn'?\n"
 
 
-def test_ctrl_c_while_pytorch_is_imported_has_no_traceback(tmp_path):
-    (tmp_path / "sbbatch").mkdir()
-    (tmp_path / "sbbatch" / "__init__.py").write_text("raise KeyboardInterrupt")
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
-    script = [sys.executable, str(REPOSITORY / "scripts" / "train.py")]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.stderr == "\ninterrupted\n"
-
-
 def test_sigterm_saves_as_well(tmp_path):
     logs = tmp_path / "logs"
     words = ["--algo", "dqn", "-f", str(logs), "-n", "1000000", "--eval-freq", "-1", *PARAMS]
