@@ -60,6 +60,8 @@ def guarded(main: Main) -> Main:
             # A full disk in the middle of a run is nobody's bug.
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 return _complain(f"cannot write {error.filename or 'a file'}: {error.strerror}")
+            if error.errno in (errno.ENAMETOOLONG, errno.EACCES):
+                return _complain(f"cannot open {error.filename}: {error.strerror}")
             raise
 
     return run

@@ -233,6 +233,11 @@ def test_a_full_disk_is_one_sentence(capsys):
     assert "cannot write model.zip: No space left on device" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["-i", "-f", "-tb", "-conf"])
+def test_a_name_that_is_too_long_is_one_sentence(capsys, option):
+    assert "name" in refusal(capsys, train.main, "--algo", "dqn", option, "x" * 300)
+
+
 def test_the_command_knows_its_sub_commands(capsys):
     assert cli.main([]) == 0
     assert "train" in capsys.readouterr().out
