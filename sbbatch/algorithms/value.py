@@ -20,7 +20,14 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from sbbatch.algorithms.checks import check_agent, check_arguments, check_batch_size
+from sbbatch.algorithms.checks import (
+    as_train_freq,
+    check_agent,
+    check_arguments,
+    check_batch_size,
+    check_learn,
+    check_policy,
+)
 from sbbatch.algorithms.memory import make_replay_buffer
 from sbbatch.algorithms.network_defaults import NetworkDefaults
 from sbbatch.algorithms.numerics import require_finite
@@ -30,7 +37,7 @@ from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.exploration import EpsilonGreedy
 from sbbatch.components.target_network import sync_target
 from sbbatch.envs.make import frame_stack_of, id_of, make_env
-from sbbatch.errors import InvalidValue, NumericalError, did_you_mean
+from sbbatch.errors import NumericalError
 from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, linear_epsilon
 from sbbatch.networks.heads import ExpectedHead, ReturnEstimate
 from sbbatch.networks.layers import stochastic
@@ -168,10 +175,8 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         random_warmup: bool = True,
     ) -> None:
         check_arguments(locals())
-        if isinstance(policy, str) and policy not in self.policy_aliases:
-            raise InvalidValue(f"policy: got {policy!r}{did_you_mean(policy, self.policy_aliases)}")
         super().__init__(
-            policy,
+            check_policy(policy, self.policy_aliases),
             env if not isinstance(env, str) else make_env(env, self.atari_protocol, seed, self.atari_envs),  # type: ignore[arg-type]
             learning_rate,
             buffer_size,
@@ -218,8 +223,6 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self._generator_states: dict[str, Any] | None = None  # of a loaded model
         self.frame_stack = 1
         self.env_id: str | None = None  # saved with the model, so that a run is not resumed in another game
-        if self.env is not None:
-            check_agent(self)
         if _init_setup_model:
             self._setup_model()
 
@@ -227,6 +230,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         check_arguments(vars(self))  # again: `load` may have changed some
+        check_agent(self)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         if self.env is not None:
@@ -236,14 +240,14 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         if self._generator_states is not None:
             self.exploration.set_state(self._generator_states["exploration"])
             self.noise_rng.bit_generator.state = self._generator_states["noise"]
-        if self.replay_buffer is None:
-            self.replay_buffer = self._make_replay_buffer()
         own_head = inspect.signature(type(self)).parameters["head"].default
         kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head, own_head)
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **kwargs
         ).to(self.device)
-        self._convert_train_freq()
+        if self.replay_buffer is None:  # last, as it is the largest
+            self.replay_buffer = self._make_replay_buffer()
+        self.train_freq = as_train_freq(self.train_freq)  # type: ignore[assignment]
 
     def _seed_of(self, stream: int) -> tuple[int, int] | None:
         """Seeds of independent streams, so that exploration and replay do not draw the same numbers."""
@@ -298,6 +302,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         :return: the agent itself
         """
         name = tb_log_name or type(self).__name__
+        total_timesteps = check_learn(self, total_timesteps, callback, log_interval)
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     def set_batch_size(self, batch_size: int) -> int:

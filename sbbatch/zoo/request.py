@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch as th
-
+from sbbatch.algorithms.checks import check_device
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
@@ -147,7 +146,7 @@ def read_request(argv: list[str] | None) -> Request:
     else:
         args.trained_agent = model_file(args.trained_agent)
         settings = _resumed_settings(args, cls, env_id, overrides)
-    _check_device(args.device)
+    check_device("--device", args.device)
     _check_learns(settings)
     seed = args.seed if args.seed != -1 else secrets.randbelow(2**31)
     request = Request(args, cls, env_id, settings, seed, words)
@@ -200,14 +199,6 @@ def warn_of_short_start(request: Request) -> None:
     if request.args.trained_agent is None and start and size and start.value < size.value:
         text = f"learning_starts {start.value} < batch_size {size.value}: the first batches repeat the same transitions"
         print(f"sbbatch: warning: {text}", file=sys.stderr)
-
-
-def _check_device(device: str) -> None:
-    if device != "auto":
-        try:
-            th.device(device)
-        except RuntimeError:
-            raise InvalidValue(f"--device: got '{device}', expected auto, cpu, cuda or the like") from None
 
 
 def _check_learning_starts(request: Request) -> None:
