@@ -455,7 +455,7 @@ def test_an_archive_of_something_else_is_refused(algorithm, tmp_path):
     path = tmp_path / "m.zip"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("holiday.jpg", b"sea")
-    assert "not a model" in refusal(InvalidValue, algorithm.load, path)
+    assert "it has no member 'data'" in refusal(InvalidValue, algorithm.load, path)
 
 
 def test_a_model_of_another_algorithm_is_refused_and_named(name, algorithm, tmp_path):
@@ -482,7 +482,7 @@ def test_a_model_with_another_number_of_actions_is_refused(algorithm, tmp_path):
     make_agent(algorithm, "image").save(tmp_path / "m")
     env = FakeImageEnv(action_dim=3, screen_height=36, screen_width=36)
     told = refusal(InvalidValue, algorithm.load, tmp_path / "m", env=env, device="cpu")
-    assert "actions of 6, the environment has 3" in told
+    assert "actions Discrete(6), the environment has Discrete(3)" in told
 
 
 @pytest.mark.parametrize("kind", KINDS)
