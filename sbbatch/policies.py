@@ -130,6 +130,8 @@ class ValuePolicy(BasePolicy):
         hidden_in_head = dueling == "streams" or bool(noisy_sigma0) or issubclass(head_class, ImplicitQuantileHead)
         if hidden_in_head and net_arch is None and issubclass(features_extractor_class, ConvTorso):
             features_extractor_kwargs.setdefault("features_dim", None)
+        if not normalize_images and issubclass(features_extractor_class, ConvTorso):  # SB3 does so for its own
+            features_extractor_kwargs["normalized_image"] = True
         super().__init__(
             observation_space,
             action_space,

@@ -138,7 +138,7 @@ def _check_surroundings(arguments: Mapping[str, Any]) -> None:
     """What has nothing to do with learning."""
     window = "_stats_window_size" if "_stats_window_size" in arguments else "stats_window_size"  # SB3's attribute
     check_int("stats_window_size", arguments[window], 1)
-    check_int("verbose", arguments["verbose"], 0, 2)
+    check_int("verbose", arguments["verbose"], 0)
     if arguments["seed"] is not None:
         check_int("seed", arguments["seed"], 0, 2**32 - 1)
     folder = arguments["tensorboard_log"]

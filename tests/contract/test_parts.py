@@ -258,7 +258,6 @@ def test_the_target_network_takes_over_the_singular_vectors():
     agent = small_btr()
     agent.learn(40)
     agent._n_calls = 9
-    agent._stop = type("Stop", (), {"step_stored": lambda self: None})()
     agent._on_step()
     images = th.rand(2, 4, 36, 36)
     agent.policy.set_training_mode(False)

@@ -12,6 +12,7 @@ from torch import nn
 
 from sbbatch.errors import InvalidType, InvalidValue
 from sbbatch.networks.heads import ExpectedHead, QuantileHead
+from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
@@ -161,6 +162,15 @@ def test_a_dictionary_that_sb3s_torso_cannot_take_is_told_in_one_line():
     space = spaces.Dict({"tiny": spaces.Box(0, 255, (1, 8, 8), np.uint8)})
     told = refusal(InvalidValue, policy=MultiInputPolicy, space=space)
     assert told.startswith("policy_kwargs: features_extractor_kwargs: CombinedExtractor cannot be made (")
+
+
+@pytest.mark.parametrize("torso", [None, ImpalaCNN])
+def test_float_images_are_taken_where_the_sentence_about_them_is_followed(torso):
+    space, kwargs = spaces.Box(0, 1, (1, 36, 36), np.float32), {"features_extractor_class": torso} if torso else {}
+    advice = refusal(InvalidValue, policy=CnnPolicy, space=space, **kwargs)
+    assert "for float images in [0, 1] pass policy_kwargs=dict(normalize_images=False)" in advice
+    policy = make_policy(CnnPolicy, space, normalize_images=False, **kwargs)
+    assert policy.q_net(th.zeros(3, 1, 36, 36)).shape == (3, 2)
 
 
 def test_a_subclass_may_choose_its_torso_and_keeps_the_torsos_arguments():
