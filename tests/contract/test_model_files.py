@@ -47,6 +47,7 @@ def with_data(members, **changes):
     return {**members, "data": json.dumps({key: item for key, item in data.items() if item is not DELETED}).encode()}
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("member", MEMBERS)
 @pytest.mark.parametrize("content", [DELETED, b"", b"\x80garbage\xff", b"half"])
 def test_a_member_that_is_missing_or_garbled_is_named(algorithm, members, tmp_path, member, content):
