@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from sbbatch.errors import InvalidValue, UnwritableFile
+from sbbatch.errors import InvalidType, InvalidValue, UnwritableFile, describe
 
 try:
     import fcntl
@@ -175,7 +175,10 @@ def find_file(path: str | os.PathLike[str], suffix: str, what: str) -> Path:
     :param suffix: e.g. ``".zip"``
     :param what: for the message, e.g. ``"model"``
     :raises FileNotFoundError: neither exists; the message names the path that was asked for
+    :raises InvalidType: no path
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidType(f"{what} file: got {describe(path)}, expected a path or an open binary file")
     for candidate in (Path(path), Path(f"{path}{suffix}")):
         if candidate.is_file():
             return candidate

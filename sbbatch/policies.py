@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch as th
@@ -17,8 +16,9 @@ from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sbbatch.errors import InvalidType, did_you_mean
+from sbbatch.errors import built
 from sbbatch.networks.action_layers import LayerSpec
+from sbbatch.networks.checks import check_policy_arguments
 from sbbatch.networks.heads import ExpectedHead, ImplicitQuantileHead, QuantileHead, ReturnEstimate
 from sbbatch.networks.initializers import Initializer
 from sbbatch.networks.torsos import ConvTorso, NatureCNN
@@ -99,7 +99,8 @@ class ValuePolicy(BasePolicy):
     :param noisy_sigma0: initial scale of the noise of the head's layers; 0 for plain layers
     :param initializer: sets the first weights, see :mod:`sbbatch.networks.initializers`; None for PyTorch's, as in SB3
     :param head_kwargs: the head's own arguments, e.g. ``n_quantiles=50``
-    :raises InvalidType: an argument that neither the policy nor the head knows
+    :raises InvalidValue: a value that is not allowed, or observations that the torso is not for
+    :raises InvalidType: a value of the wrong type, or an argument that neither the policy nor the head knows
     """
 
     q_net: ValueNetwork
@@ -124,10 +125,13 @@ class ValuePolicy(BasePolicy):
         initializer: Initializer | None = None,
         **head_kwargs: Any,
     ) -> None:
+        check_policy_arguments(locals())
         features_extractor_kwargs = dict(features_extractor_kwargs or {})
         hidden_in_head = dueling == "streams" or bool(noisy_sigma0) or issubclass(head_class, ImplicitQuantileHead)
         if hidden_in_head and net_arch is None and issubclass(features_extractor_class, ConvTorso):
             features_extractor_kwargs.setdefault("features_dim", None)
+        if not normalize_images and issubclass(features_extractor_class, ConvTorso):  # SB3 does so for its own
+            features_extractor_kwargs["normalized_image"] = True
         super().__init__(
             observation_space,
             action_space,
@@ -144,7 +148,6 @@ class ValuePolicy(BasePolicy):
         self.noisy_sigma0 = noisy_sigma0
         self.initializer = initializer
         self.head_kwargs = head_kwargs
-        _check_head_kwargs(head_class, head_kwargs)
         self._build(lr_schedule)
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -152,7 +155,9 @@ class ValuePolicy(BasePolicy):
         self.q_net_target = self.make_q_net()
         self.q_net_target.load_state_dict(self.q_net.state_dict())
         self.q_net_target.set_training_mode(False)
-        self.optimizer = self.optimizer_class(  # type: ignore[call-arg]
+        self.optimizer = built(
+            "policy_kwargs: optimizer_kwargs",
+            self.optimizer_class,
             [parameter for parameter in self.q_net.parameters() if parameter.requires_grad],
             lr=lr_schedule(1),
             **self._fused() | self.optimizer_kwargs,
@@ -173,6 +178,11 @@ class ValuePolicy(BasePolicy):
         if self.initializer is not None:
             self.initializer(network)
         return network.to(self.device)
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """A new torso."""
+        name = "policy_kwargs: features_extractor_kwargs"
+        return built(name, self.features_extractor_class, self.observation_space, **self.features_extractor_kwargs)
 
     def forward(self, obs: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         """
@@ -225,14 +235,6 @@ class ValuePolicy(BasePolicy):
         """
         self.q_net.set_training_mode(mode)
         self.training = mode
-
-
-def _check_head_kwargs(head_class: type[nn.Module], head_kwargs: dict[str, Any]) -> None:
-    own = [name for name in inspect.signature(ValuePolicy.__init__).parameters if name not in ("self", "head_kwargs")]
-    known = [name for name in inspect.signature(head_class.__init__).parameters if name not in ("self", "layers")]
-    for name in head_kwargs:
-        if name not in known:
-            raise InvalidType(f"policy_kwargs: unknown key '{name}'{did_you_mean(name, known + own[3:])}")
 
 
 def _default_net_arch(torso: BaseFeaturesExtractor) -> list[int]:

@@ -2,50 +2,79 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
+import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.type_aliases import TrainFreq
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number, describe_space, did_you_mean
+from sbbatch.errors import (
+    InvalidType,
+    InvalidValue,
+    check_bool,
+    check_int,
+    check_keywords,
+    check_number,
+    check_schedule,
+    describe,
+    describe_space,
+    did_you_mean,
+)
+from sbbatch.networks.checks import OF_POLICIES
 from sbbatch.policies import ValuePolicy
+from sbbatch.replay.buffer import FrameReplayBuffer
 
 if TYPE_CHECKING:
     from sbbatch.algorithms.value import ValueAlgorithm
 
 EXPLORATION_DECAYS = ("linear", "geometric")
 PRIORITIES_FROM = ("td_loss", "td_error")
+_SMALLEST = {  # allowed value of each count
+    "buffer_size": 1,
+    "batch_size": 1,
+    "n_steps": 1,
+    "target_update_interval": 1,
+    "learning_starts": 0,
+    "gradient_steps": -1,
+    "batch_divisor": 1,
+}
+_FRACTIONS = ("gamma", "tau", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
+_SIMPLE_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
-def check_arguments(arguments: dict[str, Any]) -> None:
+def check_arguments(arguments: Mapping[str, Any]) -> None:
     """
-    :param arguments: constructor arguments by name, agent steps unless their docstring says otherwise
+    :param arguments: constructor arguments by name, or the attributes of an agent they became
     :raises InvalidValue: a value that is not allowed
     :raises InvalidType: a value of the wrong type
     """
-    for name in ("buffer_size", "batch_size", "n_steps", "target_update_interval"):
-        check_int(name, arguments[name], 1)
-    check_int("learning_starts", arguments["learning_starts"], 0)
-    check_int("gradient_steps", arguments["gradient_steps"], -1)
-    check_number("gamma", arguments["gamma"], 0.0, 1.0)
-    check_number("tau", arguments["tau"], 0.0, 1.0)
-    if not callable(arguments["learning_rate"]):
-        check_number("learning_rate", arguments["learning_rate"], 0.0, 1.0, open_low=True)
+    for name, low in _SMALLEST.items():
+        check_int(name, arguments[name], low)
+    for name in _FRACTIONS:
+        check_number(name, arguments[name], 0.0, 1.0)
+    for name in ("prioritized", "random_warmup", "optimize_memory_usage"):
+        check_bool(name, arguments[name])
+    if not any(check_schedule("learning_rate", arguments["learning_rate"], 0.0, 1.0)):  # a warm-up or decay may touch 0
+        raise InvalidValue("learning_rate: got 0 from beginning to end, expected a number in (0, 1]")
     if arguments["max_grad_norm"] is not None:
         check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
-    if arguments["seed"] is not None:
-        check_int("seed", arguments["seed"], 0, 2**32 - 1)
-    check_train_freq(arguments["train_freq"])
+    as_train_freq(arguments["train_freq"])
     _check_exploration(arguments)
+    _check_priorities(arguments)
     _check_parts(arguments)
     check_batch_size(arguments["batch_size"], arguments["buffer_size"], arguments["batch_divisor"])
+    _check_surroundings(arguments)
 
 
-def _check_exploration(arguments: dict[str, Any]) -> None:
-    for name in ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
-        check_number(name, arguments[name], 0.0, 1.0)
+def _check_exploration(arguments: Mapping[str, Any]) -> None:
     decay, decay_steps = arguments["exploration_decay"], arguments["exploration_decay_steps"]
     if decay not in EXPLORATION_DECAYS:
         raise InvalidValue(f"exploration_decay: got {decay!r}{did_you_mean(str(decay), EXPLORATION_DECAYS)}")
@@ -61,50 +90,93 @@ def _check_exploration(arguments: dict[str, Any]) -> None:
         check_number("exploration_stop", arguments["exploration_stop"], 0.0, 1.0)
 
 
-def _check_parts(arguments: dict[str, Any]) -> None:
-    for name in ("prioritized", "random_warmup"):
-        if not isinstance(arguments[name], bool):
-            raise InvalidType(f"{name}: got {arguments[name]!r}, expected True or False")
+def _check_priorities(arguments: Mapping[str, Any]) -> None:
+    """Also where they are not used: what is nonsense now would be found when somebody switches them on."""
+    check_schedule("importance_exponent", arguments["importance_exponent"], 0.0, 1.0)
+    check_number("priority_exponent", arguments["priority_exponent"], 0.0, 10.0)
+    check_number("priority_epsilon", arguments["priority_epsilon"], 0.0, open_low=True)
     source = arguments["priority_from"]
     if source not in PRIORITIES_FROM:
         raise InvalidValue(f"priority_from: got {source!r}{did_you_mean(str(source), PRIORITIES_FROM)}")
-    check_number("priority_epsilon", arguments["priority_epsilon"], 0.0, open_low=True)
-    check_int("batch_divisor", arguments["batch_divisor"], 1)
+
+
+def _check_parts(arguments: Mapping[str, Any]) -> None:
     check_number("target_noise", arguments["target_noise"], 0.0)
-    head = arguments["head"]
+    head, bootstrap = arguments["head"], arguments["bootstrap"]
     if not (isinstance(head, type) and issubclass(head, nn.Module)):
-        raise InvalidType(f"head: got {head!r}, expected a class such as QuantileHead")
-    if isinstance(arguments["bootstrap"], type) or not callable(arguments["bootstrap"]):
-        raise InvalidType(f"bootstrap: got {arguments['bootstrap']!r}, expected an object such as Greedy()")
-
-
-def check_agent(agent: ValueAlgorithm) -> None:
-    """
-    What can only be judged once the environment is known.
-
-    :param agent: an agent with an environment
-    :raises InvalidValue: actions that are not discrete, or do not start at 0
-    :raises InvalidType: a policy of another library
-    """
-    space = agent.action_space
-    if not isinstance(space, spaces.Discrete):
-        raise InvalidValue(
-            f"{type(agent).__name__} needs a Discrete action space, but the environment has {describe_space(space)}; "
-            "discretise it, or use an agent for continuous actions such as PPO"
-        )
-    if space.start != 0:
-        raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
-    if not issubclass(agent.policy_class, ValuePolicy):
+        raise InvalidType(f"head: got {describe(head)}, expected a class such as QuantileHead")
+    if isinstance(bootstrap, type) or not callable(bootstrap):
+        raise InvalidType(f"bootstrap: got {describe(bootstrap)}, expected an object such as Greedy()")
+    policy_kwargs, replay_kwargs = arguments["policy_kwargs"], arguments["replay_buffer_kwargs"]
+    if policy_kwargs is not None:
+        # The policy knows which others there are.
+        check_keywords("policy_kwargs", policy_kwargs, None, {*OF_POLICIES, "head_class"})
+        for name in ("features_extractor_kwargs", "optimizer_kwargs"):
+            check_keywords(f"policy_kwargs: {name}", policy_kwargs.get(name) or {}, None)
+    buffer_class = arguments["replay_buffer_class"] or FrameReplayBuffer
+    if not (isinstance(buffer_class, type) and issubclass(buffer_class, ReplayBuffer)):
         raise InvalidType(
-            f"policy: got class {agent.policy_class.__name__}, expected 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy' "
-            "or a subclass of sbbatch.policies.ValuePolicy"
+            f"replay_buffer_class: got {describe(buffer_class)}, expected a subclass of SB3's ReplayBuffer"
         )
-    if agent.n_envs > agent.target_update_interval:
-        warnings.warn(
-            f"The number of environments used is greater than the target_update_interval ({agent.n_envs} > "
-            f"{agent.target_update_interval}): the target network is updated at every vector step",
-            stacklevel=4,
-        )
+    if replay_kwargs is not None:
+        check_keywords("replay_buffer_kwargs", replay_kwargs, buffer_class, _taken(buffer_class, replay_kwargs))
+
+
+def _taken(buffer_class: type[ReplayBuffer], given: Any) -> set[str]:
+    """What a replay buffer gets from its agent; SB3's know n-step returns only from their own arguments."""
+    taken = {"buffer_size", "observation_space", "action_space", "device", "n_envs", "optimize_memory_usage", "env"}
+    if issubclass(buffer_class, FrameReplayBuffer):
+        taken |= {"n_steps", "gamma"}
+        if (
+            isinstance(given, Mapping) and "sampler_class" not in given
+        ):  # those of our samplers are arguments of the agent
+            taken.add("sampler_kwargs")
+    return taken
+
+
+def _check_surroundings(arguments: Mapping[str, Any]) -> None:
+    """What has nothing to do with learning."""
+    window = "_stats_window_size" if "_stats_window_size" in arguments else "stats_window_size"  # SB3's attribute
+    check_int("stats_window_size", arguments[window], 1)
+    check_int("verbose", arguments["verbose"], 0)
+    if arguments["seed"] is not None:
+        check_int("seed", arguments["seed"], 0, 2**32 - 1)
+    folder = arguments["tensorboard_log"]
+    if not (folder is None or isinstance(folder, (str, os.PathLike))):
+        raise InvalidType(f"tensorboard_log: got {describe(folder)}, expected a folder")
+    check_device("device", arguments["device"])
+
+
+def check_device(name: str, device: object) -> None:
+    """
+    :param name: as the user writes it
+    :param device: what was given
+    :raises InvalidValue: PyTorch knows no such device
+    """
+    if device == "auto" or isinstance(device, th.device):
+        return
+    try:
+        th.device(device)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError):
+        raise InvalidValue(f"{name}: got {device!r}, expected auto, cpu, cuda or the like") from None
+
+
+def check_policy(policy: object, aliases: Mapping[str, type[Any]]) -> type[ValuePolicy]:
+    """
+    :param policy: a name, or a class
+    :param aliases: the names an agent knows
+    :return: the class
+    :raises InvalidValue: an unknown name
+    :raises InvalidType: something else than a policy of ours
+    """
+    if isinstance(policy, str) and policy not in aliases:
+        raise InvalidValue(f"policy: got {policy!r}{did_you_mean(policy, aliases)}")
+    policy_class = aliases[policy] if isinstance(policy, str) else policy
+    if isinstance(policy_class, type) and issubclass(policy_class, ValuePolicy):
+        return policy_class
+    got = f"class {policy_class.__name__}" if isinstance(policy_class, type) else describe(policy_class)
+    names = ", ".join(f"'{name}'" for name in aliases)
+    raise InvalidType(f"policy: got {got}, expected {names} or a subclass of sbbatch.policies.ValuePolicy")
 
 
 def check_batch_size(batch_size: object, buffer_size: int, batch_divisor: int = 1) -> int:
@@ -122,14 +194,123 @@ def check_batch_size(batch_size: object, buffer_size: int, batch_divisor: int = 
     return checked
 
 
-def check_train_freq(train_freq: object) -> None:
+def as_train_freq(train_freq: object) -> TrainFreq:
     """
     :param train_freq: vector steps between updates, or ``(n, "step")``, or ``(n, "episode")``
+    :return: in SB3's form
     :raises InvalidValue: the frequency is below 1, or the unit is unknown
     """
     if isinstance(train_freq, TrainFreq):
-        return
+        return train_freq
     frequency, unit = train_freq if isinstance(train_freq, tuple) and len(train_freq) == 2 else (train_freq, "step")
-    check_int("train_freq", frequency, 1)
+    hint = "" if isinstance(frequency, float) else " or a tuple such as (1, 'episode')"
+    checked = check_int("train_freq", frequency, 1, hint=hint)
     if unit not in ("step", "episode"):
         raise InvalidValue(f"train_freq: got unit {unit!r}, expected 'step' or 'episode'")
+    return TrainFreq(checked, TrainFrequencyUnit(unit))
+
+
+def check_agent(agent: ValueAlgorithm) -> None:
+    """
+    What can only be judged once the environment is known.
+
+    :param agent: with its arguments and, unless it has none, its environment
+    :raises InvalidType: no environment
+    :raises InvalidValue: actions that are not discrete or do not start at 0, or episodes counted in several games
+    """
+    name = type(agent).__name__
+    if not hasattr(agent, "observation_space"):
+        raise InvalidType(f"env: got None, expected an environment or its id; {name}.load(path) loads a trained agent")
+    space: spaces.Space = agent.action_space
+    if not isinstance(space, spaces.Discrete):
+        raise InvalidValue(
+            f"{name} needs a Discrete action space, but the environment has {describe_space(space)}; discretise it, or "
+            "use an agent for continuous actions such as PPO"
+        )
+    if space.start != 0:
+        raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
+    if agent.n_envs > 1 and as_train_freq(agent.train_freq).unit is TrainFrequencyUnit.EPISODE:
+        raise InvalidValue(
+            f"train_freq: got episodes with {agent.n_envs} environments, whose episodes end at different times; count "
+            "vector steps, such as train_freq=4, or use one environment"
+        )
+    if agent.env is not None and agent.n_envs > agent.target_update_interval:
+        warnings.warn(
+            f"The number of environments used is greater than the target_update_interval ({agent.n_envs} > "
+            f"{agent.target_update_interval}): the target network is updated at every vector step",
+            stacklevel=5,
+        )
+
+
+def check_learn(agent: ValueAlgorithm, total_timesteps: Any, callback: Any, log_interval: Any) -> int:
+    """
+    :param agent: what shall learn
+    :param total_timesteps: for how long; a whole float such as 1e6 is a habit, not a mistake
+    :param callback: ``None``, a callback, a function, or a list of callbacks
+    :param log_interval: episodes between log entries, ``None`` for none
+    :return: the agent steps
+    :raises InvalidValue: a number below 1, or an agent without an environment
+    :raises InvalidType: something else
+    """
+    if agent.env is None:
+        raise InvalidValue("learn: the agent has no environment; call set_env(env), or load it by load(path, env=env)")
+    if log_interval is not None:
+        check_int("log_interval", log_interval, 1)
+    for one in callback if isinstance(callback, list) else [callback]:
+        is_function = callable(one) and not isinstance(one, type) and one is callback
+        if not (isinstance(one, BaseCallback) or is_function or callback is None):
+            raise InvalidType(f"callback: got {describe(one)}, expected a callback, a function or a list of callbacks")
+    whole = isinstance(total_timesteps, float) and total_timesteps.is_integer()
+    return check_int("total_timesteps", int(total_timesteps) if whole else total_timesteps, 1)
+
+
+def check_environment(env: object) -> None:
+    """
+    What an agent can observe: SB3's own complaints are of several kinds, and some come with the first step.
+
+    :param env: environment or vector environment
+    :raises InvalidType: something else
+    :raises InvalidValue: observations no policy can be built for
+    """
+    if isinstance(env, type) or not hasattr(env, "step"):
+        hint = "; call the class to make one" if isinstance(env, type) and issubclass(env, (gym.Env, VecEnv)) else ""
+        raise InvalidType(f"env: got {describe(env)}, expected an environment, a vector environment or an id{hint}")
+    if not isinstance(env, (gym.Env, VecEnv)):
+        return  # perhaps one of the old gym, which SB3 converts
+    space = getattr(env, "observation_space", None)
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    for key, part in parts.items():
+        _check_observations(f"observation space{f' {key}' if key else ''}", part)
+    if not parts:
+        raise InvalidValue("observation space: got an empty Dict, expected something to observe")
+
+
+def _check_observations(where: str, space: spaces.Space | None) -> None:
+    got = f"{where}: got {describe_space(space)}"
+    if not isinstance(space, _SIMPLE_SPACES):
+        raise InvalidValue(
+            f"{got}, expected Box, Discrete, MultiDiscrete or MultiBinary, or a Dict of them; change it with a wrapper "
+            "such as gymnasium.wrappers.FlattenObservation"
+        )
+    if isinstance(space, spaces.Box) and not (space.shape and all(space.shape)):
+        raise InvalidValue(f"{got}, expected at least one dimension and one number; reshape it with a wrapper")
+    if isinstance(space, spaces.Discrete) and space.start != 0:
+        raise InvalidValue(f"{got}, expected numbers that start at 0")
+
+
+def check_same_spaces(where: str, trained: Mapping[str, Any], env: VecEnv) -> None:
+    """
+    :param where: the method that got the environment
+    :param trained: the attributes of an agent
+    :param env: the environment it shall go on in
+    :raises InvalidValue: it is not the one it was trained in
+    """
+    for what in ("observation", "action"):
+        ours, theirs = trained[f"{what}_space"], getattr(env, f"{what}_space")
+        if ours != theirs:
+            texts = describe_space(ours), describe_space(theirs)
+            given = texts[1] if texts[0] != texts[1] else "the same with other bounds"
+            raise InvalidValue(
+                f"{where}: the agent was trained with {what}s {texts[0]}, the environment has {given}; give it the "
+                "environment it was trained in"
+            )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
+from sbbatch.errors import InvalidValue, built
 from sbbatch.replay.buffer import FrameReplayBuffer
 from sbbatch.replay.samplers import PrioritizedSampler, UniformSampler
 
@@ -19,8 +19,7 @@ def make_replay_buffer(agent: ValueAlgorithm, seed: tuple[int, int] | None) -> R
     """
     :param agent: whose buffer it is; its arguments decide
     :param seed: seed of the generator that draws batches
-    :raises InvalidType: an argument the buffer does not have
-    :raises InvalidValue: n-step returns or priorities asked of a buffer of SB3
+    :raises InvalidValue: n-step returns or priorities asked of a buffer of SB3, or arguments that it refuses
     """
     buffer_class = agent.replay_buffer_class or FrameReplayBuffer
     kwargs: dict[str, Any] = {"n_envs": agent.n_envs, "device": agent.device}
@@ -28,15 +27,12 @@ def make_replay_buffer(agent: ValueAlgorithm, seed: tuple[int, int] | None) -> R
         kwargs |= _frame_replay_kwargs(agent) | {"seed": seed}
     else:
         kwargs |= _sb3_replay_kwargs(agent, buffer_class)
-    kwargs |= agent.replay_buffer_kwargs
-    return buffer_class(agent.buffer_size, agent.observation_space, agent.action_space, **kwargs)
+    kwargs |= agent.replay_buffer_kwargs or {}
+    place = agent.buffer_size, agent.observation_space, agent.action_space
+    return built("replay_buffer_kwargs", buffer_class, *place, **kwargs)
 
 
 def _frame_replay_kwargs(agent: ValueAlgorithm) -> dict[str, Any]:
-    known = inspect.signature(FrameReplayBuffer).parameters
-    for key in agent.replay_buffer_kwargs if agent.replay_buffer_class in (None, FrameReplayBuffer) else ():
-        if key not in known:
-            raise InvalidType(f"replay_buffer_kwargs: unknown key '{key}'{did_you_mean(key, known)}")
     priorities = {
         "priority_exponent": agent.priority_exponent,
         "importance_exponent": agent.importance_exponent,
@@ -57,7 +53,7 @@ def _sb3_replay_kwargs(agent: ValueAlgorithm, buffer_class: type[ReplayBuffer]) 
     kwargs: dict[str, Any] = {"optimize_memory_usage": agent.optimize_memory_usage}
     if "env" in inspect.signature(buffer_class.__init__).parameters:  # hindsight replay asks it for rewards
         kwargs["env"] = agent.env
-    if agent.prioritized or (agent.n_steps > 1 and "n_steps" not in agent.replay_buffer_kwargs):
+    if agent.prioritized or (agent.n_steps > 1 and "n_steps" not in (agent.replay_buffer_kwargs or {})):
         raise InvalidValue(
             f"n_steps and prioritized need sbbatch's own replay buffer, but replay_buffer_class is "
             f"{buffer_class.__name__}; leave it out, or configure that class by replay_buffer_kwargs"

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import inspect
 import io
-import json
-import os
-import zipfile
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch as th
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import get_device, get_system_info
+from stable_baselines3.common.vec_env import VecEnv
 
+from sbbatch.algorithms.checks import check_environment, check_same_spaces
+from sbbatch.algorithms.model_file import ModelFile, check_states
 from sbbatch.envs.make import make_env, protocol_of
 from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
-from sbbatch.files import PathOrFile, atomic_write, check_zip, find_file, load_arrays, save_arrays, with_suffix
+from sbbatch.files import PathOrFile, atomic_write, load_arrays, save_arrays, with_suffix
 from sbbatch.replay.buffer import FrameReplayBuffer
 
 SelfSafeFiles = TypeVar("SelfSafeFiles", bound="SafeFiles")
@@ -81,19 +81,82 @@ class SafeFiles(OffPolicyAlgorithm):
         :raises InvalidValue: a damaged file, a model of another algorithm, or of other spaces than the environment's
         :raises InvalidType: an attribute that does not exist
         """
-        file = path if isinstance(path, io.BufferedIOBase) else find_file(path, ".zip", "model")
-        check_zip(file, "model")
-        saved = _read_attributes(file)
-        cls._check_fits(saved, str(path) if not isinstance(path, io.BufferedIOBase) else "the model file", kwargs)
-        if isinstance(env, str):
-            protocol = saved.get("trained_protocol") or cls.atari_protocol
-            env = make_env(env, protocol, atari_envs=cls.atari_envs)
+        model = ModelFile(path)
+        cls._check_holds_own(model)
+        attributes = model.attributes(custom_objects)
+        attributes |= _attributes_to_change(cls, attributes, kwargs)
+        if print_system_info:
+            print("== CURRENT SYSTEM INFO ==")
+            get_system_info()
+            print(f"== SAVED MODEL SYSTEM INFO ==\n{model.system_info()}")
+        kept_env = attributes.pop("env", None)  # if `save` was told to include it
+        env = kept_env if env is None else env
         if env is not None:
-            env = cls._wrap_env(env, 0)
-            _check_spaces(saved, env)
-        return BaseAlgorithm.load.__func__(  # type: ignore[attr-defined]
-            cls, file, env, device, custom_objects, print_system_info, force_reset, **kwargs
-        )
+            env = cls._wrap_env(cls._make_env(env, attributes.get("trained_protocol")))
+            check_same_spaces("load", attributes, env)
+            attributes["n_envs"] = env.num_envs
+            if force_reset:
+                attributes["_last_obs"] = None
+        # `load` is SB3's, step by step, except that each of them can say what is wrong with the file.
+        agent = cls(policy=attributes["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[arg-type, call-arg]
+        vars(agent).update(attributes)
+        agent._setup_model()
+        model.restore(agent)
+        return agent
+
+    def set_parameters(
+        self,
+        load_path_or_dict: PathOrFile | dict[str, Any],
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """
+        Take over the parameters of a model file, or of another agent's ``get_parameters()``.
+
+        :param load_path_or_dict: file, or dictionary of states by name; if it does not fit, nothing is changed
+        :param exact_match: whether it must hold all parameters
+        :param device: where they go
+        :raises FileNotFoundError: no such file
+        :raises InvalidValue: a damaged file, a model of another algorithm, or parameters that do not fit
+        """
+        if isinstance(load_path_or_dict, dict):
+            states, where, suffix = load_path_or_dict, "set_parameters: ", ""
+        else:
+            model = ModelFile(load_path_or_dict)
+            self._check_holds_own(model)
+            states, where, suffix = model.states(get_device(device)), f"{model.name}: ", ".pth"
+        check_states(where, suffix, self, states, exact_match)
+        super().set_parameters(states, exact_match, device)
+
+    def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
+        """
+        Go on in another environment with the same observations and actions.
+
+        :param env: environment, vector environment of as many as before, or id
+        :param force_reset: reset it before training goes on
+        :raises InvalidValue: other observations, actions or number of environments
+        """
+        env = self._wrap_env(self._make_env(env, self.trained_protocol), self.verbose)
+        check_same_spaces("set_env", vars(self), env)
+        if env.num_envs != self.n_envs:
+            raise InvalidValue(
+                f"set_env: got {env.num_envs} environments, the agent has {self.n_envs}; "
+                f"{type(self).__name__}.load(path, env=env) takes another number"
+            )
+        super().set_env(env, force_reset)
+
+    @classmethod
+    def _make_env(cls, env: GymEnv | str, trained_protocol: str | None = None) -> GymEnv:
+        """An environment, also by its id."""
+        if not isinstance(env, str):
+            return env
+        return make_env(env, trained_protocol or cls.atari_protocol, atari_envs=cls.atari_envs)
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        """Every environment comes through here, to the constructor as to :meth:`load` and :meth:`set_env`."""
+        check_environment(env)
+        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     @classmethod
     def _own_name(cls) -> str:
@@ -101,16 +164,14 @@ class SafeFiles(OffPolicyAlgorithm):
         return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("sbbatch."))
 
     @classmethod
-    def _check_fits(cls, saved: dict[str, Any], name: str, overrides: dict[str, Any]) -> None:
-        algorithm = saved.get("algorithm")
+    def _check_holds_own(cls, model: ModelFile) -> None:
+        algorithm = model.plain.get("algorithm")
         if algorithm is None:
-            raise InvalidValue(f"{name}: a model that was not written by sbbatch; load it with the class that saved it")
+            raise InvalidValue(
+                f"{model.name}: a model that was not written by sbbatch; load it with the class that saved it"
+            )
         if algorithm != cls._own_name():
-            raise InvalidValue(f"{name}: holds a {algorithm}, but {cls.__name__} was asked to load it")
-        known = set(saved) | set(inspect.signature(cls).parameters)
-        for override in overrides:
-            if override not in known:
-                raise InvalidType(f"load: unknown attribute '{override}'{did_you_mean(override, known)}")
+            raise InvalidValue(f"{model.name}: holds a {algorithm}, but {cls.__name__} was asked to load it")
 
     def save_replay_buffer(self, path: PathOrFile) -> None:
         """
@@ -147,15 +208,18 @@ class SafeFiles(OffPolicyAlgorithm):
         raise NotImplementedError  # the algorithm knows how
 
 
-def _read_attributes(file: Path | io.BufferedIOBase) -> dict[str, Any]:
-    """The JSON part of a model file: plain values as they are, others as dictionaries that describe them."""
-    with zipfile.ZipFile(file) as archive:
-        if "data" not in archive.namelist():
-            raise InvalidValue(f"{file}: an archive, but not a model (it has no member 'data')")
-        attributes = json.loads(archive.read("data"))
-    if not isinstance(file, os.PathLike):
-        file.seek(0)
-    return attributes
+def _attributes_to_change(cls: type, saved: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of `load`, under the names of the attributes they are meant for."""
+    known = (set(saved) | set(inspect.signature(cls).parameters)) - {"policy", "policy_class", "_init_setup_model"}
+    for name in given:
+        if name not in known:
+            raise InvalidType(f"load: unknown attribute '{name}'{did_you_mean(name, known)}")
+    if given.get("policy_kwargs", saved["policy_kwargs"]) != saved["policy_kwargs"]:
+        raise InvalidValue(
+            f"load: policy_kwargs {given['policy_kwargs']} are not those of the model, {saved['policy_kwargs']}; a "
+            "trained agent keeps its network, leave them out"
+        )
+    return {"_stats_window_size" if name == "stats_window_size" else name: value for name, value in given.items()}
 
 
 def trained_environment(path: Path) -> tuple[str | None, str | None]:
@@ -164,25 +228,5 @@ def trained_environment(path: Path) -> tuple[str | None, str | None]:
     :return: id of the environment it was trained in, and the Atari protocol; ``None`` for what the file does not tell
     :raises InvalidValue: a damaged file
     """
-    check_zip(path, "model")
-    saved = _read_attributes(path)
+    saved = ModelFile(path).plain
     return saved.get("env_id"), saved.get("trained_protocol")
-
-
-def _check_spaces(saved: dict[str, Any], env: Any) -> None:
-    """Compare what the file tells in plain text; SB3 compares the spaces themselves afterwards."""
-    facts = {
-        "observations of shape": ("observation_space", "_shape", "shape"),
-        "a number of actions of": ("action_space", "n", "n"),
-    }
-    for what, (space, key, attribute) in facts.items():
-        trained, given = saved[space].get(key), getattr(getattr(env, space), attribute, None)
-        if trained is not None and _plain(trained) != _plain(given):
-            raise InvalidValue(
-                f"load: the model was trained with {what} {_plain(trained)}, the environment has {_plain(given)}; "
-                "give it the environment it was trained in"
-            )
-
-
-def _plain(value: Any) -> str:
-    return str(tuple(value)) if isinstance(value, (list, tuple)) else str(value)

@@ -20,7 +20,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from sbbatch.algorithms.checks import check_agent, check_arguments, check_batch_size
+from sbbatch.algorithms import checks
 from sbbatch.algorithms.memory import make_replay_buffer
 from sbbatch.algorithms.network_defaults import NetworkDefaults
 from sbbatch.algorithms.numerics import require_finite
@@ -30,7 +30,7 @@ from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.exploration import EpsilonGreedy
 from sbbatch.components.target_network import sync_target
 from sbbatch.envs.make import frame_stack_of, id_of, make_env
-from sbbatch.errors import InvalidValue, NumericalError, did_you_mean
+from sbbatch.errors import NumericalError
 from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, linear_epsilon
 from sbbatch.networks.heads import ExpectedHead, ReturnEstimate
 from sbbatch.networks.layers import stochastic
@@ -115,6 +115,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
 
     policy: ValuePolicy
     action_space: spaces.Discrete
+    _stop: DeferredStop | None = None  # while steps are collected
 
     def __init_subclass__(cls, defaults: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """
@@ -167,11 +168,9 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         exploration_stop: float | None = None,
         random_warmup: bool = True,
     ) -> None:
-        check_arguments(locals())
-        if isinstance(policy, str) and policy not in self.policy_aliases:
-            raise InvalidValue(f"policy: got {policy!r}{did_you_mean(policy, self.policy_aliases)}")
+        checks.check_arguments(locals())
         super().__init__(
-            policy,
+            checks.check_policy(policy, self.policy_aliases),
             env if not isinstance(env, str) else make_env(env, self.atari_protocol, seed, self.atari_envs),  # type: ignore[arg-type]
             learning_rate,
             buffer_size,
@@ -218,15 +217,14 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self._generator_states: dict[str, Any] | None = None  # of a loaded model
         self.frame_stack = 1
         self.env_id: str | None = None  # saved with the model, so that a run is not resumed in another game
-        if self.env is not None:
-            check_agent(self)
         if _init_setup_model:
             self._setup_model()
 
     # ---------------------------------------------------------------------------------------------- building
 
     def _setup_model(self) -> None:
-        check_arguments(vars(self))  # again: `load` may have changed some
+        checks.check_arguments(vars(self))  # again: `load` may have changed some
+        checks.check_agent(self)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         if self.env is not None:
@@ -236,14 +234,14 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         if self._generator_states is not None:
             self.exploration.set_state(self._generator_states["exploration"])
             self.noise_rng.bit_generator.state = self._generator_states["noise"]
-        if self.replay_buffer is None:
-            self.replay_buffer = self._make_replay_buffer()
         own_head = inspect.signature(type(self)).parameters["head"].default
         kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head, own_head)
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **kwargs
         ).to(self.device)
-        self._convert_train_freq()
+        if self.replay_buffer is None:  # last, as it is the largest
+            self.replay_buffer = self._make_replay_buffer()
+        self.train_freq = checks.as_train_freq(self.train_freq)  # type: ignore[assignment]
 
     def _seed_of(self, stream: int) -> tuple[int, int] | None:
         """Seeds of independent streams, so that exploration and replay do not draw the same numbers."""
@@ -298,6 +296,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         :return: the agent itself
         """
         name = tb_log_name or type(self).__name__
+        total_timesteps = checks.check_learn(self, total_timesteps, callback, log_interval)
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     def set_batch_size(self, batch_size: int) -> int:
@@ -308,7 +307,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         :return: the size that will be used
         :raises InvalidValue: below 1, more than the replay buffer holds, or no multiple of ``batch_divisor``
         """
-        self.batch_size = check_batch_size(batch_size, self.buffer_size, self.batch_divisor)
+        self.batch_size = checks.check_batch_size(batch_size, self.buffer_size, self.batch_divisor)
         return self.batch_size
 
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
@@ -385,7 +384,8 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
             sync_target(self.q_net.buffers(), self.q_net_target.buffers(), tau=1.0)
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
-        self._stop.step_stored()
+        if self._stop is not None:
+            self._stop.step_stored()
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
         """SB3's loop, which a callback ends after a step has been stored, not before."""

@@ -13,11 +13,12 @@ from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sbbatch.errors import InvalidValue, check_int, check_number
+from sbbatch.errors import InvalidValue, check_bool, check_int, check_number
 from sbbatch.replay.batch import Observations, ReplayBatch
+from sbbatch.replay.frames import check_compression
 from sbbatch.replay.n_step import n_step_returns
 from sbbatch.replay.observations import ObservationMemory
-from sbbatch.replay.samplers import Sampler, UniformSampler
+from sbbatch.replay.samplers import Sampler, UniformSampler, make_sampler
 
 # Size of a compressed frame used to refuse a buffer up front; measured games need less (see docs/replay.md).
 COMPRESSED_SHARE = 1 / 7
@@ -100,10 +101,12 @@ class FrameReplayBuffer(ReplayBuffer):
             raise InvalidValue(f"n_steps: got {n_steps}, expected at most buffer_size / n_envs = {self.buffer_size}")
         self.gamma = check_number("gamma", gamma, 0.0, 1.0)
         self.optimize_memory_usage = True
+        check_bool("handle_timeout_termination", handle_timeout_termination)
         self.handle_timeout_termination = handle_timeout_termination
         self.frame_stack = check_int("frame_stack", frame_stack, 1, 255)  # ages saturate there
-        self.frame_compression = frame_compression
+        self.frame_compression = check_compression(frame_compression)
         self.rng = np.random.default_rng(seed)
+        check_bool("check_memory", check_memory)
         if check_memory:
             self._refuse_if_too_large()
 
@@ -116,7 +119,7 @@ class FrameReplayBuffer(ReplayBuffer):
         self._dones = np.zeros(shape, dtype=bool)  # terminated or truncated
         self._timeouts = np.zeros(shape, dtype=bool)  # truncated
         self._ages = np.zeros(shape, dtype=np.uint8)  # steps since the episode began, saturating
-        self.sampler = sampler_class(self._n_slots * n_envs, **(sampler_kwargs or {}))  # type: ignore[call-arg]
+        self.sampler = make_sampler(sampler_class, self._n_slots * n_envs, sampler_kwargs or {})
         self._n_added = 0  # rows, ever
         self._n_stored = 0  # rows
         self._expected: dict[str, np.ndarray] | None = None  # next observations of the newest row

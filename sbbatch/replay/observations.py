@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from sbbatch.errors import InvalidValue, did_you_mean
+from sbbatch.errors import InvalidValue
 from sbbatch.replay.frames import FRAME_MEMORIES, FrameMemory
 
 
@@ -28,7 +28,7 @@ class ObservationMemory:
     :param shape: shape of one observation as SB3 hands it over
     :param frame_stack: frames in an observation; must divide its first axis
     :param compression: ``"lz4"`` or ``None``
-    :raises InvalidValue: the stack does not divide the observation, or an unknown compression
+    :raises InvalidValue: the stack does not divide the observation
     """
 
     def __init__(
@@ -42,9 +42,6 @@ class ObservationMemory:
     ) -> None:
         if frame_stack > 1 and (len(shape) < 2 or shape[0] % frame_stack != 0):
             raise InvalidValue(f"frame_stack: got {frame_stack}, which does not divide observations of shape {shape}")
-        if compression not in FRAME_MEMORIES:
-            known = ["lz4", "None"]
-            raise InvalidValue(f"frame_compression: got {compression!r}{did_you_mean(str(compression), known)}")
         self.n_rows, self.n_envs, self.frame_stack = n_rows, n_envs, frame_stack
         self.shape = shape
         self.dtype = np.dtype(space.dtype)

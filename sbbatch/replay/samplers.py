@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sbbatch.errors import NumericalError, check_number
+from sbbatch.errors import InvalidType, NumericalError, check_keywords, check_number, check_schedule, describe
 from sbbatch.replay.sum_tree import SumTree
 
 Schedule = Callable[[float], float]
@@ -122,8 +122,7 @@ class PrioritizedSampler:
         epsilon: float = 1e-10,
     ) -> None:
         self.priority_exponent = check_number("priority_exponent", priority_exponent, 0.0, 10.0)
-        if not callable(importance_exponent):
-            check_number("importance_exponent", importance_exponent, 0.0, 1.0)
+        check_schedule("importance_exponent", importance_exponent, 0.0, 1.0)
         self.importance_exponent = importance_exponent
         self.epsilon = check_number("epsilon", epsilon, 0.0, open_low=True)
         self.progress_remaining = 1.0
@@ -156,7 +155,7 @@ class PrioritizedSampler:
         :return: float32 ``(n,)``, at most 1
         """
         beta = self.importance_exponent
-        exponent = beta(self.progress_remaining) if callable(beta) else beta
+        exponent = float(beta(self.progress_remaining) if callable(beta) else beta)
         weights = (self._n_stored * probabilities) ** -exponent
         return (weights / weights.max()).astype(np.float32)
 
@@ -183,3 +182,18 @@ class PrioritizedSampler:
         """See :class:`Sampler`."""
         self.tree.restore(np.asarray(state["priorities"]))
         self._largest, self._n_stored = float(state["largest"]), int(state["n_stored"])
+
+
+def make_sampler(sampler_class: type[Sampler], n_indices: int, kwargs: dict[str, Any]) -> Sampler:
+    """
+    A sampler for a replay buffer.
+
+    :param sampler_class: its class
+    :param n_indices: size of the ring
+    :param kwargs: its arguments, as the user gave them
+    :raises InvalidType: no class, or an argument that it does not have
+    """
+    if not callable(sampler_class):
+        raise InvalidType(f"sampler_class: got {describe(sampler_class)}, expected a class such as PrioritizedSampler")
+    check_keywords("sampler_kwargs", kwargs, sampler_class, {"n_indices"})
+    return sampler_class(n_indices, **kwargs)  # type: ignore[call-arg]

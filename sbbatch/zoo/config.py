@@ -8,6 +8,7 @@ the sections.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 
 import sbbatch
 from sbbatch.envs.atari import atari_game
-from sbbatch.errors import InvalidType, InvalidValue, check_int, did_you_mean
+from sbbatch.errors import InvalidType, InvalidValue, check_bool, check_int, check_names, check_number, did_you_mean
 from sbbatch.zoo.reader import read_command_line_value, read_literal, read_yaml
-from sbbatch.zoo.schema import Argument, check_names, convert, keyword_arguments
+from sbbatch.zoo.schema import Argument, convert, keyword_arguments
 
 COMMAND_LINE = "command line"
 CLASS_DEFAULT = "class default"
@@ -26,7 +27,8 @@ CLASS_DEFAULT = "class default"
 RUN_KEYS = {"n_timesteps", "policy", "n_envs", "env_wrapper", "frame_stack", "normalize", "atari_protocol", "callback"}
 # Set by flags or by the code, never by a section.
 _NOT_IN_FILES = {"env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
-_NORMALIZE_KEYS = {"norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon"}
+_NORMALIZE_FLAGS = {"norm_obs", "norm_reward"}
+_NORMALIZE_NUMBERS = {"clip_obs", "clip_reward", "gamma", "epsilon"}
 
 
 @dataclass(frozen=True)
@@ -228,10 +230,12 @@ def _normalize(where: str, value: Any) -> dict[str, Any] | None:
         return {} if value else None
     if not isinstance(value, dict):
         raise InvalidType(f"{where}: got {type(value).__name__} {value!r}, expected true, false or a mapping")
-    check_names(where, value, _NORMALIZE_KEYS)
+    check_names(where, value, _NORMALIZE_FLAGS | _NORMALIZE_NUMBERS)
     for key, item in value.items():
-        kinds = ("bool",) if key.startswith("norm_") else ("float",)
-        convert(f"{where} {key}", item, Argument(key, None, kinds))
+        if key in _NORMALIZE_FLAGS:
+            check_bool(f"{where} {key}", item)
+        else:
+            check_number(f"{where} {key}", item, 0.0, 1.0 if key == "gamma" else math.inf, open_low=key != "gamma")
     return value
 
 

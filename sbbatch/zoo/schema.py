@@ -12,7 +12,7 @@ from typing import Any
 from stable_baselines3.common.utils import LinearSchedule
 
 from sbbatch.components.bootstrap import BOOTSTRAPS
-from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
+from sbbatch.errors import InvalidType, InvalidValue, check_keywords, did_you_mean
 from sbbatch.networks.heads import HEADS
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.initializers import INITIALIZERS
@@ -111,19 +111,6 @@ def read_schedule(where: str, text: str) -> float | Callable[[float], float]:
     return LinearSchedule(start, 0.0, 1.0) if name == "lin" else start
 
 
-def check_names(where: str, given: dict[str, Any], known: set[str]) -> None:
-    """
-    Refuse the first unknown key, with the nearest valid one.
-
-    :param where: the beginning of the message
-    :param given: a mapping the user wrote
-    :param known: the valid keys
-    """
-    for key in given:
-        if key not in known:
-            raise InvalidType(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
-
-
 def _kinds(parameter: inspect.Parameter) -> tuple[str, ...]:
     """``int | tuple[int, str] | None`` -> ``("int", "tuple", "None")``; postponed, annotations are text."""
     return tuple(_kind_names(ast.parse(parameter.annotation, mode="eval").body))
@@ -143,7 +130,7 @@ def _read_bootstrap(where: str, text: str) -> Any:
     if name not in BOOTSTRAPS:
         raise InvalidValue(f"{where}: unknown bootstrap '{name}'{did_you_mean(name, BOOTSTRAPS)}")
     cls: Callable[..., Any] = BOOTSTRAPS[name]
-    check_names(where, arguments, set(inspect.signature(cls).parameters))
+    check_keywords(where, arguments, cls)
     return cls(**arguments)
 
 

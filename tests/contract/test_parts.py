@@ -119,8 +119,8 @@ def test_a_misspelt_part_is_named(word, message):
         ({"exploration_stop": 1.5}, "exploration_stop: got 1.5"),
         ({"priority_from": "td_lose"}, "did you mean 'td_loss'"),
         ({"priority_epsilon": 0.0}, "priority_epsilon: got 0.0"),
-        ({"random_warmup": 1}, "random_warmup: got 1"),
-        ({"head": "quantile"}, "head: got 'quantile', expected a class such as QuantileHead"),
+        ({"random_warmup": 1}, "random_warmup: got int 1"),
+        ({"head": "quantile"}, "head: got str 'quantile', expected a class such as QuantileHead"),
         ({"bootstrap": Double}, "expected an object such as Greedy()"),
         ({"policy_kwargs": {"dueling": "streams", "net_arch": []}}, "net_arch is empty"),
         ({"policy_kwargs": {"n_atoms": 51}}, "unknown key 'n_atoms'"),
@@ -258,7 +258,6 @@ def test_the_target_network_takes_over_the_singular_vectors():
     agent = small_btr()
     agent.learn(40)
     agent._n_calls = 9
-    agent._stop = type("Stop", (), {"step_stored": lambda self: None})()
     agent._on_step()
     images = th.rand(2, 4, 36, 36)
     agent.policy.set_training_mode(False)

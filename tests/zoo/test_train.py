@@ -330,3 +330,26 @@ def test_the_time_left_follows_the_last_minute_only():
 def test_the_progress_line_says_what_it_shows():
     assert progress_text(142.4, 12.34, 8, 61.9) == "142 steps/s, return 12.3, batch 8, 0:01:01 left"
     assert "return -" in progress_text(1.0, None, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ("learning_rate:lin_7", "command line learning_rate: at the progress remaining 1: got 7.0"),
+        ("importance_exponent:lin_7", "command line importance_exponent: at the progress remaining 1: got 7.0"),
+        ("stats_window_size:0", "command line stats_window_size: got 0, expected an int >= 1"),
+        ("priority_exponent:-1", "command line priority_exponent: got -1"),
+        ("normalize:dict(gamma=7)", "command line normalize gamma: got 7"),
+        ("policy:MultiInputPolicy", "MultiInputPolicy: got observations Box(4,) of float32, expected a Dict"),
+        ("policy_kwargs:dict(net_arch=[-5])", "command line policy_kwargs: net_arch[0]: got -5"),
+        (
+            "policy_kwargs:dict(optimizer_kwargs=dict(ep=1))",
+            "command line policy_kwargs: optimizer_kwargs: unknown key",
+        ),
+        ("replay_buffer_kwargs:dict(n_envs=3)", "command line replay_buffer_kwargs: 'n_envs' is set by the agent"),
+        ("replay_buffer_kwargs:dict(frame_compression='lz5')", "frame_compression: got 'lz5'; did you mean 'lz4'?"),
+    ],
+)
+def test_what_the_constructor_refuses_is_one_sentence_with_its_origin(logs, capsys, parameter, message):
+    words = ["--algo", "dqn", "--env", "CartPole-v1", "-n", "3000", "-f", str(logs), "-params", parameter]
+    assert message in refusal(capsys, train.main, *words)

@@ -1,0 +1,171 @@
+"""What is in a model file, and one sentence where something is missing or does not fit."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import json_to_data, recursive_getattr, recursive_setattr
+from torch import nn
+
+from sbbatch.errors import InvalidType, InvalidValue, describe
+from sbbatch.files import PathOrFile, check_zip, find_file
+
+_VARIABLES = "pytorch_variables.pth"
+# Without these no agent can be built; any other attribute may have been left out by `save(exclude=...)`.
+_REQUIRED = {
+    "policy_class": type,
+    "policy_kwargs": dict,
+    "observation_space": spaces.Space,
+    "action_space": spaces.Space,
+    "n_envs": int,
+}
+
+
+class ModelFile:
+    """
+    A model file: an archive with SB3's layout, whose checksums have been compared.
+
+    :param path: file, with or without ``.zip``, or open file
+    :raises FileNotFoundError: no such file
+    :raises InvalidValue: a damaged file, or one that holds no model
+    """
+
+    def __init__(self, path: PathOrFile) -> None:
+        self._file = path if isinstance(path, io.BufferedIOBase) else find_file(path, ".zip", "model")
+        self.name = "the model file" if isinstance(path, io.BufferedIOBase) else str(path)
+        check_zip(self._file, "model")
+        with zipfile.ZipFile(self._file) as archive:
+            self.members = archive.namelist()
+        self.plain = self._json("data")
+
+    def _incomplete(self, what: str) -> InvalidValue:
+        return InvalidValue(f"{self.name}: not a complete model file, {what}")
+
+    def _read(self, member: str) -> bytes:
+        if member not in self.members:
+            raise self._incomplete(f"it has no member '{member}'")
+        with zipfile.ZipFile(self._file) as archive:
+            return archive.read(member)
+
+    def _json(self, member: str) -> dict[str, Any]:
+        data = self._read(member)
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError):  # not UTF-8, or not JSON
+            content = None
+        if not isinstance(content, dict):
+            raise self._incomplete(f"its member '{member}' cannot be read")
+        return content
+
+    def system_info(self) -> str:
+        """The system the model was saved on, for people."""
+        present = "system_info.txt" in self.members
+        return self._read("system_info.txt").decode(errors="replace") if present else "unknown"
+
+    def attributes(self, custom_objects: dict[str, Any] | None) -> dict[str, Any]:
+        """
+        The attributes of the agent. Some were pickled: only for files you trust.
+
+        :param custom_objects: objects that replace the saved ones, by name
+        :raises InvalidValue: one cannot be read, or one that every agent needs is missing
+        """
+        if not (custom_objects is None or isinstance(custom_objects, dict)):
+            raise InvalidType(f"custom_objects: got {describe(custom_objects)}, expected a dictionary of objects")
+        attributes: dict[str, Any] = {}
+        for key, item in self.plain.items():
+            try:
+                attributes |= json_to_data(json.dumps({key: item}), custom_objects)
+            except Exception as error:  # a pickle may raise anything
+                raise self._incomplete(f"'{key}' in its member 'data' cannot be read; see custom_objects") from error
+        for key, kind in _REQUIRED.items():
+            if not isinstance(attributes.get(key), kind):
+                raise self._incomplete(f"its member 'data' has no usable '{key}'")
+        return attributes
+
+    def states(self, device: th.device) -> dict[str, Any]:
+        """
+        The parameters of networks and optimizer, as ``get_parameters`` gives them.
+
+        :param device: where they go
+        :raises InvalidValue: a member cannot be read
+        """
+        members = [member for member in self.members if member.endswith(".pth") and member != _VARIABLES]
+        return {member.removesuffix(".pth"): self._tensors(member, device) for member in members}
+
+    def _tensors(self, member: str, device: th.device) -> Any:
+        data = io.BytesIO(self._read(member))
+        try:
+            return th.load(data, map_location=device, weights_only=True)
+        except Exception as error:  # PyTorch has a dozen words for bytes it did not write
+            raise self._incomplete(f"its member '{member}' cannot be read") from error
+
+    def restore(self, agent: BaseAlgorithm) -> None:
+        """
+        Put everything that is no attribute into an agent.
+
+        :param agent: built from the attributes
+        :raises InvalidValue: a member is missing, cannot be read or does not fit
+        """
+        states, variables = self.states(agent.device), self._tensors(_VARIABLES, agent.device)
+        check_states(f"{self.name}: not a complete model file, ", ".pth", agent, states, exact_match=True)
+        agent.set_parameters(states, exact_match=True, device=agent.device)
+        for name, value in (variables or {}).items():
+            recursive_setattr(agent, f"{name}.data", value.data)  # the optimizer knows the object
+
+
+def check_states(where: str, suffix: str, agent: BaseAlgorithm, states: Mapping[str, Any], exact_match: bool) -> None:
+    """
+    Compare parameters with the agent's own before any of them is overwritten.
+
+    :param where: the beginning of the message
+    :param suffix: what the names end in where they come from
+    :param agent: the agent
+    :param states: name -> state
+    :param exact_match: whether nothing may be missing
+    :raises InvalidValue: names or shapes differ
+    """
+    for name, state in states.items():
+        try:
+            part = recursive_getattr(agent, name)
+        except (AttributeError, TypeError) as error:
+            raise InvalidValue(f"{where}'{name}{suffix}' is no part of a {type(agent).__name__}") from error
+        this = f"{where}'{name}{suffix}'"
+        if not isinstance(state, Mapping):
+            raise InvalidValue(f"{this} holds {describe(state)}, expected a dictionary of tensors")
+        if isinstance(part, th.optim.Optimizer):
+            _check_optimizer(this, state, part)
+        elif isinstance(part, nn.Module):
+            _check_module(this, state, getattr(part, "_orig_mod", part).state_dict(), exact_match)
+    missing = [name for name in agent._get_torch_save_params()[0] if name not in states]
+    if exact_match and missing:
+        raise InvalidValue(f"{where}'{missing[0]}{suffix}' is missing")
+
+
+def _check_module(this: str, state: Mapping[str, Any], own: Mapping[str, Any], exact_match: bool) -> None:
+    for key, value in state.items():
+        if key in own and isinstance(own[key], th.Tensor) and getattr(value, "shape", None) != own[key].shape:
+            got = f"of shape {tuple(value.shape)}" if isinstance(value, th.Tensor) else f"as {describe(value)}"
+            raise InvalidValue(f"{this} holds {key} {got}, the agent's has shape {tuple(own[key].shape)}")
+    lacking, strange = [key for key in own if key not in state], [key for key in state if key not in own]
+    if exact_match and lacking:
+        raise InvalidValue(f"{this} lacks {lacking[0]}")
+    if exact_match and strange:
+        raise InvalidValue(f"{this} holds {strange[0]}, which the agent does not have")
+
+
+def _check_optimizer(this: str, state: Mapping[str, Any], optimizer: th.optim.Optimizer) -> None:
+    own = [len(group["params"]) for group in optimizer.param_groups]
+    try:
+        saved = [len(group["params"]) for group in state["param_groups"]]
+        fits = saved == own and isinstance(state["state"], Mapping)
+    except (KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise InvalidValue(f"{this} is not the state of an optimizer of {sum(own)} tensors, as the agent's is")

@@ -1,0 +1,102 @@
+"""What the arguments of a policy may be: its layers, its torso, its head and its optimizer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
+from torch import nn
+
+from sbbatch.errors import (
+    InvalidType,
+    InvalidValue,
+    check_bool,
+    check_int,
+    check_keywords,
+    check_names,
+    describe,
+    describe_space,
+    did_you_mean,
+)
+from sbbatch.networks.initializers import INITIALIZERS
+
+# What every policy gets from its agent.
+OF_POLICIES = ("observation_space", "action_space", "lr_schedule")
+
+
+def check_policy_arguments(arguments: Mapping[str, Any]) -> None:
+    """
+    :param arguments: the arguments of a policy's constructor by name, with its ``head_kwargs`` under that name
+    :raises InvalidValue: a value that is not allowed
+    :raises InvalidType: a value of the wrong type, or a keyword argument that does not exist
+    """
+    check_bool("policy_kwargs: normalize_images", arguments["normalize_images"])
+    for name, base, example in (
+        ("features_extractor_class", BaseFeaturesExtractor, "sbbatch.networks.torsos.NatureCNN"),
+        ("optimizer_class", th.optim.Optimizer, "torch.optim.Adam"),
+        ("head_class", nn.Module, "sbbatch.networks.heads.QuantileHead"),
+    ):
+        _check_class(f"policy_kwargs: {name}", arguments[name], base, example)
+    _check_net_arch(arguments["net_arch"])
+    _check_activation(arguments["activation_fn"])
+    initializer = arguments["initializer"]
+    if not (initializer is None or callable(initializer)):
+        hint = did_you_mean(str(initializer), INITIALIZERS)
+        raise InvalidType(f"policy_kwargs: initializer: got {describe(initializer)}, expected a function{hint}")
+    _check_torso(arguments["features_extractor_class"], arguments["observation_space"])
+    for part, taken in (("features_extractor", {"observation_space"}), ("optimizer", {"params", "lr"})):
+        kwargs = arguments[f"{part}_kwargs"]
+        if kwargs is not None:
+            check_keywords(f"policy_kwargs: {part}_kwargs", kwargs, arguments[f"{part}_class"], taken)
+    _check_head_kwargs(arguments)
+
+
+def _check_head_kwargs(arguments: Mapping[str, Any]) -> None:
+    """What the policy does not know goes to the head; the nearest name may be one of the policy's own."""
+    own = set(arguments) - {"self", "__class__", "head_kwargs", *OF_POLICIES}
+    known = set(inspect.signature(arguments["head_class"]).parameters) - {"layers"}
+    check_names("policy_kwargs", arguments["head_kwargs"], known | own)
+
+
+def _check_class(name: str, value: object, base: type, example: str) -> None:
+    if isinstance(value, type) and issubclass(value, base):
+        return
+    got = f"class {value.__name__}" if isinstance(value, type) else describe(value)
+    near = isinstance(value, str) and hasattr(th.optim, value) and base is th.optim.Optimizer
+    hint = f"; did you mean torch.optim.{value}?" if near else f", such as {example}"
+    raise InvalidType(f"{name}: got {got}, expected a subclass of {base.__name__}{hint}")
+
+
+def _check_net_arch(net_arch: object) -> None:
+    if net_arch is None:
+        return
+    if not isinstance(net_arch, (list, tuple)):
+        raise InvalidType(f"policy_kwargs: net_arch: got {describe(net_arch)}, expected a list of ints, e.g. [64, 64]")
+    for layer, size in enumerate(net_arch):
+        check_int(f"policy_kwargs: net_arch[{layer}]", size, 1)
+
+
+def _check_activation(activation_fn: Any) -> None:
+    """A class, or anything else that makes a module when it is called, such as a partial."""
+    try:
+        module = activation_fn()
+    except Exception:  # whatever calling the wrong thing leads to
+        module = None
+    if not isinstance(module, nn.Module):
+        names = {f"nn.{name}" for name in nn.modules.activation.__all__}
+        hint = did_you_mean(f"nn.{activation_fn.removeprefix('nn.')}", names) if isinstance(activation_fn, str) else ""
+        expected = "a class without arguments such as torch.nn.ReLU" + (hint if "did you mean" in hint else "")
+        raise InvalidType(f"policy_kwargs: activation_fn: got {describe(activation_fn)}, expected {expected}")
+
+
+def _check_torso(torso: type[BaseFeaturesExtractor], space: spaces.Space) -> None:
+    """SB3's torsos for vectors and dictionaries do not look at what they get; the one for images says it itself."""
+    is_dict, got = isinstance(space, spaces.Dict), f"got observations {describe_space(space)}"
+    if is_dict and issubclass(torso, FlattenExtractor):
+        raise InvalidValue(f"MlpPolicy: {got}, expected no dictionary; use MultiInputPolicy")
+    if not is_dict and issubclass(torso, CombinedExtractor):
+        raise InvalidValue(f"MultiInputPolicy: {got}, expected a Dict; use CnnPolicy for images, MlpPolicy otherwise")

@@ -1,0 +1,128 @@
+"""Environments, small agents and comparisons for the tests of what every agent promises."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sbbatch.networks.heads import ExpectedHead
+
+SMALL = {
+    "learning_starts": 40,
+    "buffer_size": 500,
+    "batch_size": 8,
+    "train_freq": 4,
+    "target_update_interval": 1000,
+    "seed": 0,
+    "device": "cpu",
+}
+# Smaller networks than the papers', by agent or by agent and kind of observation. The one place for what an agent needs
+# to be tested in a moment; one that is not named here is tested with its own.
+FAST = {
+    "QRDQN": {"n_quantiles": 20},
+    "IQN": {"n_taus": 8, "n_target_taus": 8, "n_policy_taus": 8},
+    ("BTR", "image"): {"features_extractor_kwargs": {"features_dim": 16, "width": 1}},
+}
+# Arguments that undo what a recipe may choose, for tests of the plain form.
+PLAIN_REPLAY = {"n_steps": 1, "prioritized": False}
+PLAIN_EXPLORATION = {
+    "exploration_decay": "linear",
+    "exploration_decay_steps": None,
+    "exploration_stop": None,
+    "random_warmup": True,
+}
+PLAIN_NETWORK = {"head": ExpectedHead, "policy_kwargs": {"noisy_sigma0": 0.0}}  # the same at every look
+
+
+class DictEnv(gym.Env):
+    """A vector and a number to look at; episodes of seven steps."""
+
+    observation_space = spaces.Dict({"vector": spaces.Box(-1, 1, (3,), np.float32), "number": spaces.Discrete(4)})
+    action_space = spaces.Discrete(2)
+
+    def __init__(self):
+        self.step_count = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.step_count = 0
+        return self._observe(), {}
+
+    def step(self, action):
+        self.step_count += 1
+        return self._observe(), float(action), self.step_count == 7, False, {}
+
+    def _observe(self):
+        return {"vector": self.np_random.uniform(-1, 1, 3).astype(np.float32), "number": self.step_count % 4}
+
+
+class SpaceEnv(gym.Env):
+    """Only its spaces count."""
+
+    def __init__(self, observation_space, action_space=None):
+        self.observation_space, self.action_space = observation_space, action_space or spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return self.observation_space.sample(), {}
+
+
+def image_env():
+    env = FakeImageEnv(screen_height=36, screen_width=36)
+    env.observation_space.seed(0)
+    return env
+
+
+def cart_poles(n):
+    return DummyVecEnv([lambda: gym.make("CartPole-v1")] * n)
+
+
+KINDS = {
+    "vector": ("MlpPolicy", "CartPole-v1", {}),
+    # Hidden layers in torso and head, so that the image is small work and every kind of dueling has a place.
+    "image": ("CnnPolicy", image_env, {"features_extractor_kwargs": {"features_dim": 16}, "net_arch": [16]}),
+    "dict": ("MultiInputPolicy", DictEnv, {}),
+}
+
+
+def make_agent(algorithm, kind="vector", **kwargs):
+    policy, env, policy_kwargs = KINDS[kind]
+    env = kwargs.pop("env", env)
+    name = algorithm.__name__
+    policy_kwargs = FAST.get(name, {}) | policy_kwargs | FAST.get((name, kind), {})
+    settings = SMALL | {"policy_kwargs": policy_kwargs} | kwargs
+    return algorithm(policy, env() if callable(env) else env, **settings)
+
+
+def weights(agent):
+    return {key: value.clone() for key, value in agent.policy.state_dict().items()}
+
+
+def assert_same_weights(first, second):
+    assert first.keys() == second.keys()
+    for key in first:
+        assert th.equal(first[key], second[key]), key
+
+
+def differ(first, second):
+    return any(not th.equal(first[key], second[key]) for key in first)
+
+
+def observations_of(agent, n=16):
+    agent.observation_space.seed(1)
+    samples = [agent.observation_space.sample() for _ in range(n)]
+    if isinstance(samples[0], dict):
+        return {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
+    return np.stack([np.clip(sample, -10, 10) for sample in samples])
+
+
+def refusal(error, function, *args, **kwargs):
+    """The one line in which a function refuses its arguments."""
+    with pytest.raises(error) as caught:
+        function(*args, **kwargs)
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message

@@ -1,0 +1,125 @@
+"""A model that was saved is the same when it is loaded, or is refused."""
+
+import io
+import zipfile
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3
+import torch as th
+from contract_tools import KINDS, assert_same_weights, differ, make_agent, observations_of, refusal, weights
+
+from sbbatch.errors import InvalidType, InvalidValue
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loaded_agent_is_the_same_and_goes_on_learning(algorithm, kind, tmp_path):
+    agent = make_agent(algorithm, kind, n_steps=3, prioritized=True).learn(100)
+    agent.save(tmp_path / "m")
+    assert (tmp_path / "m.zip").is_file()
+    _, env, _ = KINDS[kind]
+    loaded = algorithm.load(tmp_path / "m", env=env() if callable(env) else gym.make(env), device="cpu")
+    assert_same_weights(weights(agent), weights(loaded))
+    observations = observations_of(agent)
+    for one, other in zip(*(a.predict(observations, deterministic=True) for a in (agent, loaded)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (loaded.num_timesteps, loaded._n_updates, loaded._n_samples) == (100, agent._n_updates, agent._n_samples)
+    assert (loaded.n_steps, loaded.prioritized, loaded.replay_buffer.n_steps) == (3, True, 3)
+    loaded.learn(100, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 200
+    assert differ(weights(agent), weights(loaded))
+
+
+def test_a_loaded_agent_can_play_without_an_environment(algorithm, tmp_path):
+    agent = make_agent(algorithm)
+    agent.save(tmp_path / "m.zip")
+    loaded = algorithm.load(tmp_path / "m.zip", device="cpu")
+    observations = observations_of(agent)
+    played, expected = (one.predict(observations, deterministic=True)[0] for one in (loaded, agent))
+    np.testing.assert_array_equal(played, expected)
+
+
+def test_an_open_file_can_be_saved_to_and_loaded_from(algorithm):
+    agent, file = make_agent(algorithm), io.BytesIO()
+    agent.save(file)
+    file.seek(0)
+    assert_same_weights(weights(agent), weights(algorithm.load(file, device="cpu")))
+
+
+def test_the_state_of_the_optimizer_survives(algorithm, tmp_path):
+    agent = make_agent(algorithm).learn(100)
+    agent.save(tmp_path / "m")
+    loaded = algorithm.load(tmp_path / "m", env=gym.make("CartPole-v1"), device="cpu")
+    saved, restored = (one.policy.optimizer.state_dict() for one in (agent, loaded))
+    assert saved["param_groups"] == restored["param_groups"]
+    assert saved["state"].keys() == restored["state"].keys() != set()
+    for parameter in saved["state"]:
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            assert th.equal(saved["state"][parameter][key], restored["state"][parameter][key])
+    # one more step on the same batch moves both in the same way
+    for one in (agent, loaded):
+        one._setup_learn(1)
+        one.replay_buffer = agent.replay_buffer
+    batch = agent.replay_buffer.sample(8)
+    for one in (agent, loaded):
+        one._train_step(batch)
+    assert_same_weights(weights(agent), weights(loaded))
+
+
+def test_attributes_can_be_changed_when_loading(algorithm, tmp_path):
+    make_agent(algorithm).save(tmp_path / "m")
+    loaded = algorithm.load(tmp_path / "m", env=gym.make("CartPole-v1"), device="cpu", batch_size=16, n_steps=2)
+    assert (loaded.batch_size, loaded.replay_buffer.n_steps) == (16, 2)
+    loaded.learn(60)
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "message"),
+    [
+        ({"bach_size": 64}, InvalidType, "unknown attribute 'bach_size'; did you mean 'batch_size'"),
+        ({"batch_size": 0}, InvalidValue, "batch_size: got 0"),
+        ({"batch_size": 501}, InvalidValue, "batch_size: got 501, expected at most buffer_size = 500"),
+        ({"gamma": 1.5}, InvalidValue, "gamma: got 1.5"),
+        ({"learning_rate": "fast"}, InvalidType, "learning_rate: got str 'fast'"),
+    ],
+)
+def test_a_wrong_override_is_named(algorithm, tmp_path, override, error, message):
+    make_agent(algorithm).save(tmp_path / "m")
+    assert message in refusal(error, algorithm.load, tmp_path / "m", device="cpu", **override)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda raw: b"", "empty"),
+        (lambda raw: b"<html>not found</html>", "starts with b'<html>"),
+        (lambda raw: raw[: len(raw) // 2], "truncated or damaged"),
+        (lambda raw: raw[:-1], "truncated or damaged"),
+        (lambda raw: raw[: len(raw) // 2] + bytes([raw[len(raw) // 2] ^ 1]) + raw[len(raw) // 2 + 1 :], "checksum"),
+    ],
+)
+def test_a_damaged_model_file_is_refused(algorithm, tmp_path, damage, message):
+    path = tmp_path / "m.zip"
+    make_agent(algorithm).save(path)
+    path.write_bytes(damage(path.read_bytes()))
+    told = refusal(InvalidValue, algorithm.load, path, device="cpu")
+    assert told.startswith(str(path))
+    assert message in told
+
+
+def test_a_missing_model_file_is_named_as_it_was_asked_for(algorithm, tmp_path):
+    assert refusal(FileNotFoundError, algorithm.load, tmp_path / "nope").endswith(f"{tmp_path / 'nope'}")
+
+
+def test_an_archive_of_something_else_is_refused(algorithm, tmp_path):
+    path = tmp_path / "m.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("holiday.jpg", b"sea")
+    assert "it has no member 'data'" in refusal(InvalidValue, algorithm.load, path)
+
+
+@pytest.mark.parametrize("peer", [stable_baselines3.DQN, stable_baselines3.PPO])
+def test_a_model_that_sbbatch_did_not_write_is_refused(algorithm, tmp_path, peer):
+    peer("MlpPolicy", "CartPole-v1", device="cpu").save(tmp_path / "m")
+    assert "was not written by sbbatch" in refusal(InvalidValue, algorithm.load, tmp_path / "m", device="cpu")
