@@ -17,16 +17,17 @@ pytestmark = pytest.mark.slow
 
 
 class StopWhenSolved(BaseCallback):
-    """Plays whole games now and then, greedily, and stops at the first mean return that reaches the threshold."""
+    """Plays a whole game in each environment now and then, greedily, and stops when their mean reaches the threshold."""
 
-    def __init__(self, env, threshold, every, n_games):
+    def __init__(self, env, threshold, every):
         super().__init__()
-        self.env, self.threshold, self.every, self.n_games = env, threshold, every, n_games
+        self.env, self.threshold, self.every = env, threshold, every
         self.solved_at = None
 
     def _on_step(self):
         if self.num_timesteps % self.every == 0:
-            mean_return, _ = evaluate_policy(self.model, self.env, n_eval_episodes=self.n_games, deterministic=True)
+            n_games = self.env.num_envs
+            mean_return, _ = evaluate_policy(self.model, self.env, n_eval_episodes=n_games, deterministic=True)
             if mean_return >= self.threshold:
                 self.solved_at = self.num_timesteps
         return self.solved_at is None
@@ -37,7 +38,8 @@ class StopWhenSolved(BaseCallback):
 def test_cartpole_is_solved_within_50_000_steps(algorithm, seed):
     settings = resolve(algorithm, "CartPole-v1")
     model = make_model(require_algorithm(algorithm), make_env("CartPole-v1", seed=seed), settings, seed, "cpu", 0)
-    stop = StopWhenSolved(make_env("CartPole-v1", seed=1_000 + seed, training=False), 475, every=1_000, n_games=20)
+    games = make_env("CartPole-v1", n_envs=20, seed=1_000 + seed, training=False)
+    stop = StopWhenSolved(games, 475, every=1_000)
     model.learn(50_000, callback=stop)
     assert stop.solved_at is not None
     print(f"{algorithm} seed {seed}: solved after {stop.solved_at} agent steps")
