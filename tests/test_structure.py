@@ -15,7 +15,7 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 LAYERS = [
     {"errors", "version", "files", "recipe"},
     {"functional"},
-    {"networks", "replay", "envs"},
+    {"networks", "replay", "envs", "batch"},
     {"components"},
     {"policies"},
     {"algorithms"},

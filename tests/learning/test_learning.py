@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 class StopWhenSolved(BaseCallback):
-    """Plays a whole game in each environment now and then, greedily, and stops when their mean reaches the threshold."""
+    """Plays a whole greedy game in each environment now and then; stops when their mean reaches the threshold."""
 
     def __init__(self, env, threshold, every):
         super().__init__()
