@@ -33,6 +33,8 @@ from sbbatch.zoo.cli import Parser, guarded, whole_number
 
 PEERS: dict[str, Any] = {"dqn": stable_baselines3.DQN, "qrdqn": sb3_contrib.QRDQN}
 BATCH_SIZES = (8, 32)
+# Gradient steps before measuring: with a peer enough for denormal numbers to appear (docs/speed.md), else a warm-up.
+UPDATES_WITH_PEER, UPDATES_ALONE = 1_500, 50
 GAME = "Pong"
 EXAMPLES = """examples:
   sbbatch benchmark                                     all speeds, about 20 minutes
@@ -124,21 +126,22 @@ def contest(contestants: list[Contestant], rounds: int) -> list[float]:
     return [float(np.median(values)) for values in figures]
 
 
-def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int) -> list[dict[str, Any]]:
+def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int | None) -> list[dict[str, Any]]:
     """
     Gradient steps or whole loops of our agents, at both batch sizes, and of their peers where they have one.
 
     :param work: ``"step"`` or ``"loop"``
     :param agents: names of algorithms
     :param rounds: rounds of the median
-    :param n_updates: gradient steps before the first measurement
+    :param n_updates: gradient steps before the first measurement; None for enough of them
     """
     rows = []
     unit = "gradient step, ms" if work == "step" else "agent steps per second"
     for agent in agents:
         names = ["sbbatch"] + ["sbbatch, raw frames"] * (work == "loop") + ["peer"] * (agent in PEERS)
+        updates = n_updates or (UPDATES_WITH_PEER if agent in PEERS else UPDATES_ALONE)
         contestants = [
-            Contestant(work, agent, who, batch_size, n_updates, th.get_num_threads())
+            Contestant(work, agent, who, batch_size, updates, th.get_num_threads())
             for batch_size in BATCH_SIZES
             for who in names
         ]
@@ -146,7 +149,7 @@ def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int) -> lis
         ours = {}
         for batch_size in BATCH_SIZES:
             own = {who: next(figures) for who in names}
-            row = {"what": unit, "agent": agent, "batch_size": batch_size, "after_updates": n_updates, **own}
+            row = {"what": unit, "agent": agent, "batch_size": batch_size, "after_updates": updates, **own}
             if agent in PEERS:
                 pair = (own["sbbatch"], own["peer"])
                 row["times_faster"] = pair[1] / pair[0] if work == "step" else pair[0] / pair[1]
@@ -305,7 +308,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", choices=parts, help="one part (default: all speeds, not memory)")
     parser.add_argument("--algo", choices=list(ALGORITHMS), help="one agent (default: all)")
     parser.add_argument("--rounds", type=whole_number(1), default=5, help="rounds of each median")
-    parser.add_argument("--updates", type=whole_number(1), default=1_500, help="gradient steps before measuring")
+    parser.add_argument("--updates", type=whole_number(1), help="gradient steps before measuring (default: enough)")
     parser.add_argument("--num-threads", type=whole_number(1), help="threads for PyTorch (default: its own)")
     parser.add_argument("--env", default=GAME, help="memory: game")
     parser.add_argument("--model", type=Path, help="memory: the model that plays (default: a random policy)")
@@ -335,7 +338,7 @@ def main(argv: list[str] | None = None) -> int:
     agents = [args.algo] if args.algo else list(ALGORITHMS)
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "step": lambda: speeds("step", agents, args.rounds, args.updates),
-        "loop": lambda: speeds("loop", agents, args.rounds, args.updates),
+        "loop": lambda: speeds("loop", [args.algo] if args.algo else PEERS, args.rounds, args.updates),
         "sample": lambda: sampling(args.rounds),
         "memory": lambda: [memory(args.env, args.model, args.transitions, None if args.raw else "lz4")],
     }
