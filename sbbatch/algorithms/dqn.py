@@ -13,8 +13,8 @@ class DQN(ValueAlgorithm, defaults={}):
     squared error instead of SB3's Huber loss. The small-batch paper's DQN (Dopamine's) is in ``hyperparams/dqn.yml``;
     a small batch helps it only with ``n_steps`` above 1 (Obando-Ceron et al. 2023, Fig. 7 and 10).
 
-    Deviation from the papers: weights start as PyTorch's defaults, as in SB3, not as Dopamine's (Glorot uniform, zero
-    biases); evaluation is greedy, Dopamine's epsilon there is 0.001.
+    Deviation from the papers: weights start as PyTorch's defaults, as in SB3 (that file has Dopamine's
+    ``initializer``); evaluation is greedy, so that it is deterministic, Dopamine's epsilon there is 0.001.
 
     Arguments: see :class:`~sbbatch.algorithms.value.ValueAlgorithm`.
     """

@@ -51,8 +51,11 @@ def _frame_replay_kwargs(agent: ValueAlgorithm) -> dict[str, Any]:
 
 def _sb3_replay_kwargs(agent: ValueAlgorithm, buffer_class: type[ReplayBuffer]) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"optimize_memory_usage": agent.optimize_memory_usage}
-    if "env" in inspect.signature(buffer_class.__init__).parameters:  # hindsight replay asks it for rewards
+    known = inspect.signature(buffer_class.__init__).parameters
+    if "env" in known:  # hindsight replay asks it for rewards
         kwargs["env"] = agent.env
+    if "gamma" in known:  # n-step replay sums rewards itself
+        kwargs["gamma"] = agent.gamma
     if agent.prioritized or (agent.n_steps > 1 and "n_steps" not in (agent.replay_buffer_kwargs or {})):
         raise InvalidValue(
             f"n_steps and prioritized need sbbatch's own replay buffer, but replay_buffer_class is "

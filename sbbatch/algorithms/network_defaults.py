@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
+from sbbatch.networks.torsos import NatureCNN
 from sbbatch.policies import CnnPolicy
 
 
@@ -42,9 +44,10 @@ class NetworkDefaults:
         merged: dict[str, Any] = {"head_class": head, **self.layers}
         if head is own_head:
             merged |= self.head
-        if issubclass(policy_class, CnnPolicy) and "features_extractor_class" not in given:
+        own_torso = self.torso.get("features_extractor_class", NatureCNN)
+        if issubclass(policy_class, CnnPolicy) and given.get("features_extractor_class", own_torso) is own_torso:
             merged |= self.torso
-        if self.optimizer and "optimizer_class" not in given:
+        if self.optimizer and given.get("optimizer_class", th.optim.Adam) is th.optim.Adam:
             merged["optimizer_kwargs"] = dict(self.optimizer)
         for key, value in given.items():
             inner = key in ("features_extractor_kwargs", "optimizer_kwargs") and key in merged

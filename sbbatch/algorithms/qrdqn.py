@@ -28,9 +28,9 @@ class QRDQN(
     Deviation from sb3-contrib: Adam's epsilon is 0.01 / 32 whatever the batch size. There it is 0.01 / ``batch_size``,
     so that a study over batch sizes varies the optimizer as well. At the default batch size of 32 both are equal.
 
-    Deviation from the paper and from Dopamine: weights start as PyTorch's defaults, as in SB3 and sb3-contrib, not from
-    Dopamine's variance scaling (uniform, limit 3^(1/4) / sqrt(fan_in), zero biases); evaluation is greedy, Dopamine's
-    epsilon there is 0.001.
+    Deviation from the paper and from Dopamine: weights start as PyTorch's defaults, as in SB3 and sb3-contrib (that
+    file has Dopamine's ``initializer``); evaluation is greedy, so that it is deterministic, Dopamine's epsilon there is
+    0.001.
 
     Arguments: see :class:`~sbbatch.algorithms.value.ValueAlgorithm`.
     """

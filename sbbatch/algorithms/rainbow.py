@@ -42,8 +42,10 @@ class Rainbow(
     Exploration is by noise alone, from the first step on; evaluation has neither noise nor epsilon.
 
     Every part can be taken away by its neutral value: ``bootstrap=Greedy()``, ``head=ExpectedHead``, ``n_steps=1``,
-    ``prioritized=False``, ``policy_kwargs=dict(dueling=None)``, ``policy_kwargs=dict(noisy_sigma0=0)`` (then give an
-    ``exploration_final_eps``). The compact form that the small-batch paper calls Rainbow is :class:`CompactRainbow`.
+    ``prioritized=False``, ``policy_kwargs=dict(dueling=None)``, ``policy_kwargs=dict(noisy_sigma0=0)``. Without noise
+    give it epsilon instead, e.g. ``exploration_initial_eps=1.0, exploration_decay_steps=250_000,
+    exploration_final_eps=0.01, random_warmup=True``: its own first epsilon is 0. The compact form that the small-batch
+    paper calls Rainbow is :class:`CompactRainbow`.
 
     Deviation from Dopamine: each noisy layer has noise of its own, Dopamine's layers share it; evaluation is greedy,
     Dopamine's epsilon there is 0.001; draws from the replay are stratified, as in the paper.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from contextlib import nullcontext
 from typing import Any, ClassVar, TypeVar
@@ -112,6 +111,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         "MultiInputPolicy": MultiInputPolicy,
     }
     network_defaults: ClassVar[NetworkDefaults] = NetworkDefaults()
+    own_head: ClassVar[type[nn.Module]] = ExpectedHead  # of the recipe
 
     policy: ValuePolicy
     action_space: spaces.Discrete
@@ -123,6 +123,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         """
         super().__init_subclass__(**kwargs)
         if defaults is not None:
+            cls.own_head = defaults.get("head", cls.own_head)
             cls.__init__ = with_defaults(cls.__init__, defaults)  # type: ignore[method-assign]
 
     def __init__(
@@ -234,8 +235,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         if self._generator_states is not None:
             self.exploration.set_state(self._generator_states["exploration"])
             self.noise_rng.bit_generator.state = self._generator_states["noise"]
-        own_head = inspect.signature(type(self)).parameters["head"].default
-        kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head, own_head)
+        kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head, self.own_head)
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **kwargs
         ).to(self.device)

@@ -40,10 +40,6 @@ class Bootstrap(Protocol):
         """
 
 
-def _one_hot_of_best(q_values: th.Tensor) -> th.Tensor:
-    return F.one_hot(q_values.argmax(dim=1), q_values.shape[1]).to(q_values.dtype)
-
-
 def _select(estimate: ReturnEstimate, selector: ReturnEstimate, batch: ReplayBatch) -> BootstrapTarget:
     """``estimate`` of the action that ``selector`` likes best."""
     q_values = selector.q_values

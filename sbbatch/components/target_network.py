@@ -17,7 +17,7 @@ def sync_target(online: Iterable[th.Tensor], target: Iterable[th.Tensor], tau: f
 
     :param online: parameters or buffers of the online network
     :param target: those of the target network, in the same order
-    :param tau: Polyak factor in (0, 1]
+    :param tau: Polyak factor in [0, 1]
     """
     sources, destinations = list(online), list(target)
     if not sources:

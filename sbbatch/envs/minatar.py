@@ -46,6 +46,7 @@ class MinAtarEnv(gym.Env[np.ndarray, np.integer]):
         super().reset(seed=seed)
         if seed is not None:
             self._game.seed(seed)
+            self._game.last_action = 0  # sticky actions would repeat the last game's, and the seed not its games
         self._game.reset()
         return self._image(), {}
 

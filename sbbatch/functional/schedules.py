@@ -1,4 +1,4 @@
-"""Exploration schedules and step counts, all in agent steps (one agent step = four ALE frames)."""
+"""Exploration schedules, all in agent steps (one agent step = four ALE frames)."""
 
 from __future__ import annotations
 
@@ -40,14 +40,3 @@ def linear_epsilon(progress: float, fraction: float, initial_eps: float, final_e
     if progress >= fraction:
         return final_eps
     return initial_eps + (final_eps - initial_eps) * progress / fraction
-
-
-def n_gradient_steps(agent_steps: int, learning_starts: int, update_period: int) -> int:
-    """
-    How many gradient steps a run makes.
-
-    :param agent_steps: length of the run
-    :param learning_starts: agent steps before the first update
-    :param update_period: agent steps per gradient step
-    """
-    return max(agent_steps - learning_starts, 0) // update_period

@@ -14,6 +14,7 @@ from sbbatch.components.target_network import sync_target
 from sbbatch.errors import InvalidValue
 from sbbatch.networks.heads import ExpectedReturns, QuantileReturns, huber
 from sbbatch.replay.batch import ReplayBatch
+from sbbatch.replay.samplers import PrioritizedSampler
 
 
 def batch_of(rewards):
@@ -148,7 +149,12 @@ def test_btr_loss_and_priority_worked_by_hand():
     estimate = QuantileReturns(th.tensor([[[0.5, 0.7]]]), th.tensor([[0.25, 0.75]]), 1.0)
     action, target = th.tensor([0]), th.tensor([[0.595828513, 0.665435625]])
     assert estimate.td_loss(action, target).item() == pytest.approx(0.003037403, abs=1e-8)
-    assert estimate.td_error(action, target).item() == pytest.approx(0.2, abs=1e-7)
+    error = estimate.td_error(action, target)
+    assert error.item() == pytest.approx(0.2, abs=1e-7)
+    sampler = PrioritizedSampler(1, priority_exponent=0.2, epsilon=1e-6)
+    sampler.add(np.array([0]))
+    sampler.update_priorities(np.array([0]), error.numpy())
+    assert sampler.tree.leaves[0] == pytest.approx(0.724780388, abs=1e-7)  # (0.2 + 1e-6)^0.2
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
-from sbbatch import ALGORITHMS, DQN
+from sbbatch import ALGORITHMS, DQN, IQN
 from sbbatch.functional.distributions import midpoint_taus, quantile_huber_loss
 
 SMALL = {"buffer_size": 200, "learning_starts": 20, "batch_size": 4, "seed": 0}
@@ -89,6 +89,18 @@ def test_a_subclass_is_loaded_by_its_base_and_with_its_own_policy_kwargs(tmp_pat
     kwargs = {"net_arch": [8]}
     Mine("MlpPolicy", "CartPole-v1", policy_kwargs=kwargs, **SMALL).save(tmp_path / "model")
     assert DQN.load(tmp_path / "model", policy_kwargs=kwargs).policy.net_arch == [8]
+
+
+def test_a_subclass_may_have_a_constructor_of_its_own(tmp_path):
+    class Mine(IQN):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+
+    network = {"net_arch": [8, 8], "n_taus": 4, "n_target_taus": 4, "n_policy_taus": 4}
+    model = Mine("MlpPolicy", "CartPole-v1", policy_kwargs=network, **SMALL).learn(40)
+    assert model.q_net.head.n_taus == 4
+    model.save(tmp_path / "model")
+    assert Mine.load(tmp_path / "model").num_timesteps == 40
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e5])

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from sbbatch import ALGORITHMS
 from sbbatch.components.bootstrap import Munchausen
 from sbbatch.networks.heads import QuantileHead
 from sbbatch.zoo import train
+from sbbatch.zoo.request import read_request
 
 PAGE = Path(__file__).parents[2] / "docs" / "new_agent.md"
 
@@ -35,6 +37,15 @@ def test_the_class_learns_and_is_saved_and_loaded(agent_class, tmp_path):
     observations = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     actions = [model.predict(observations, deterministic=True)[0].tolist() for model in (agent, loaded)]
     assert actions[0] == actions[1]
+
+
+def test_the_commands_of_the_page_are_understood():
+    commands = re.findall(r"^sbbatch train (.*)$", PAGE.read_text().replace("\\\n", ""), re.MULTILINE)
+    requests = [read_request(shlex.split(command)) for command in commands]
+    assert len(requests) == 3
+    quiet = requests[2]  # without noise; then epsilon must not be what Rainbow has, 0 from the first step on
+    assert quiet.settings["policy_kwargs"].value["noisy_sigma0"] == 0
+    assert quiet.settings["exploration_initial_eps"].value == 1.0
 
 
 def test_its_signature_shows_its_defaults(agent_class):

@@ -13,7 +13,8 @@ from sbbatch.components.bootstrap import Double, Greedy, Munchausen
 from sbbatch.errors import InvalidType, InvalidValue
 from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead, QuantileHead
 from sbbatch.networks.impala import ImpalaCNN
-from sbbatch.networks.layers import NoisyLinear
+from sbbatch.networks.layers import NoisyLinear, SameConv2d
+from sbbatch.networks.torsos import NatureCNN
 from sbbatch.zoo.build import make_env, make_model
 from sbbatch.zoo.config import require_algorithm
 from sbbatch.zoo.request import read_request
@@ -36,13 +37,19 @@ PARTS = {
     "divisor": {"batch_divisor": 2},
     "target noise": {"target_noise": 0.1},
 }
+EPSILON = {  # what explores where noise is taken away
+    "exploration_initial_eps": 1.0,
+    "exploration_decay_steps": 250_000,
+    "exploration_final_eps": 0.01,
+    "random_warmup": True,
+}
 REMOVED = {
     "double": {"bootstrap": Greedy()},
     "categorical": {"head": ExpectedHead},
     "n-step": {"n_steps": 1},
     "prioritized": {"prioritized": False},
     "dueling": {"policy_kwargs": {"dueling": None, "noisy_sigma0": 1.0}},
-    "noisy": {"policy_kwargs": {"noisy_sigma0": 0.0}, "exploration_final_eps": 0.05},
+    "noisy": {"policy_kwargs": {"noisy_sigma0": 0.0}, **EPSILON},
 }
 
 
@@ -268,3 +275,12 @@ def test_defaults_of_a_head_fall_away_with_the_head():
     agent = BTR("MlpPolicy", "CartPole-v1", seed=0, device="cpu", head=QuantileHead, buffer_size=1_000)
     assert isinstance(agent.q_net.head, QuantileHead)
     assert agent.q_net.head.layers.dueling == "streams"
+
+
+def test_naming_the_recipes_own_torso_and_optimizer_changes_nothing():
+    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=4, channel_first=True)
+    for torso, optimizer, padded in ((NatureCNN, th.optim.Adam, True), (ImpalaCNN, th.optim.AdamW, False)):
+        kwargs = {"features_extractor_class": torso, "optimizer_class": optimizer}
+        agent = IQN("CnnPolicy", env, policy_kwargs=kwargs, buffer_size=200, seed=0, device="cpu")
+        assert any(isinstance(module, SameConv2d) for module in agent.q_net.modules()) == padded
+        assert agent.policy.optimizer.param_groups[0]["eps"] == (0.01 / 32 if padded else 1e-8)

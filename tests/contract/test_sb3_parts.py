@@ -40,13 +40,15 @@ def test_the_replay_buffer_of_sb3_works(algorithm, tmp_path):
     assert agent.replay_buffer.size() == 120
 
 
-def test_the_n_step_buffer_of_sb3_works_when_it_is_configured(algorithm):
-    kwargs = {"n_steps": 3, "gamma": 0.9}
+@pytest.mark.parametrize("told", ["buffer", "agent"])
+def test_the_n_step_buffer_of_sb3_works_when_it_is_configured(algorithm, told):
+    discount = {"gamma": 0.9}
+    kwargs = {"n_steps": 3, **(discount if told == "buffer" else {})}
     theirs = {"replay_buffer_class": NStepReplayBuffer, "replay_buffer_kwargs": kwargs}
-    agent = make_agent(algorithm, **theirs, **PLAIN_REPLAY).learn(120)
+    agent = make_agent(algorithm, **theirs, **PLAIN_REPLAY, **(discount if told == "agent" else {})).learn(120)
     discounts = agent._sample_replay(200).discounts.unique()
     assert th.isclose(discounts, th.tensor(0.729)).any()  # three rewards
-    assert not th.isclose(discounts, th.tensor(0.99)).any()  # the algorithm's own gamma is not used
+    assert (discounts < 0.91).all()  # nothing else is used: neither the agent's default nor the buffer's
 
 
 @pytest.mark.parametrize("kwargs", [{"n_steps": 3}, {"prioritized": True}])

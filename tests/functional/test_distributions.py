@@ -43,12 +43,6 @@ def test_own_and_target_quantiles_are_not_interchangeable():
     )
 
 
-def test_loss_of_sampled_fractions_worked_by_hand():
-    # rho = [[0.002, 0.2], [0.05, 0.78], [0.0405, 0.81]], mean over the two targets, sum over the three samples
-    loss = quantile_huber_loss(th.tensor([[0.3, 1.0, 1.4]]), th.tensor([[0.5, 2.8]]), th.tensor([[0.1, 0.6, 0.9]]))
-    assert loss.item() == pytest.approx(0.94125, abs=1e-6)
-
-
 @pytest.mark.parametrize("kappa", [0.3, 1.0, 2.5])
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 7), (8, 8), (64, 32), (200, 200)])
 @pytest.mark.parametrize("offset", [0.0, 1000.0])

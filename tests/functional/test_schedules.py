@@ -2,7 +2,7 @@
 
 import pytest
 
-from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, linear_epsilon, n_gradient_steps
+from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, linear_epsilon
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,3 @@ def test_linear_epsilon_over_the_first_tenth_of_training_is_pqns(step, expected)
 
 def test_linear_epsilon_without_decay_time_is_the_final_value_at_once():
     assert linear_epsilon(0.0, 0.0, 1.0, 0.05) == 0.05
-
-
-def test_btr_makes_the_published_number_of_gradient_steps():
-    assert n_gradient_steps(50_000_000, 200_000, 64) == 778_125
-    assert n_gradient_steps(25_000_000, 20_000, 4) == 6_245_000
-    assert n_gradient_steps(100, 200, 4) == 0

@@ -26,7 +26,10 @@ def test_noisy_layer_worked_by_hand(sigma0, expected):
     assert layer(inputs).item() == pytest.approx(0.1 - 0.4 + 0.05, abs=1e-6)
 
 
-@pytest.mark.parametrize(("fan_in", "sigma0", "sigma"), [(7_744, 0.5, 0.005681818), (2_304, 0.5, 0.010416667)])
+@pytest.mark.parametrize(
+    ("fan_in", "sigma0", "sigma"),
+    [(7_744, 0.5, 0.005681818), (7_744, 0.1, 0.001136364), (3_136, 0.5, 0.008928571), (2_304, 0.5, 0.010416667)],
+)
 def test_noise_starts_at_sigma0_over_the_root_of_the_inputs(fan_in, sigma0, sigma):
     layer = NoisyLinear(fan_in, 3, sigma0)
     for sigmas in (layer.weight_sigma, layer.bias_sigma):

@@ -5,6 +5,8 @@ from torch import nn
 
 from sbbatch import ALGORITHMS
 from sbbatch.errors import UserError
+from sbbatch.networks import initializers
+from sbbatch.networks.torsos import MinAtarCNN
 from sbbatch.zoo import config
 from sbbatch.zoo.config import constructor_values, explicit_values, read_parameters, resolve, with_origin
 from sbbatch.zoo.reader import parse_yaml, read_command_line_value, read_literal, read_yaml
@@ -240,6 +242,20 @@ def test_every_packaged_file_resolves_and_holds_real_arguments_only(algo):
         known = keyword_arguments(config.require_algorithm(algo))
         assert set(constructor_values(settings)) <= set(known)
     assert resolve(algo, "ALE/Pong-v5", {"batch_size": 8})["batch_size"].value == 8
+
+
+@pytest.mark.parametrize(
+    ("algo", "initializer"), [("dqn", initializers.glorot_uniform), ("qrdqn", initializers.variance_scaling)]
+)
+def test_the_papers_protocol_starts_from_the_papers_weights(algo, initializer):
+    assert resolve(algo, "ALE/Pong-v5")["policy_kwargs"].value["initializer"] is initializer
+
+
+@pytest.mark.parametrize("algo", ["dqn", "qrdqn", "iqn", "rainbow", "compact_rainbow"])
+def test_minatar_has_a_network_that_its_small_images_fit(algo):
+    settings = resolve(algo, "MinAtar/Breakout-v1")
+    assert settings["policy_kwargs"].value["features_extractor_class"] is MinAtarCNN
+    assert settings["n_timesteps"].value == 1_000_000
 
 
 class _Agent:
