@@ -48,11 +48,13 @@ class BTR(
     As in the released code and unlike the paper's text: the exploration rate falls geometrically, the Munchausen bonus
     comes from the online network, the importance exponent is 0.2.
 
-    Deviations from the released code: a truncated n-step return is discounted by the steps it has (there: always three)
-    and time limits do not end the return; the learner draws noise of its own (there: the last acting step's); the power
-    iteration of the spectral norm runs in learning only (there: in every forward); evaluation is greedy, without noise
-    and at the midpoint fractions (there: epsilon 0.01 in the first half); a fraction draw is shared between the action
-    values and the loss of the same forward, as in the authors' single-file release.
+    Deviations from the released code: a truncated n-step return is discounted by the steps it has (there: always
+    three) and time limits do not end the return; the learner draws noise of its own (there: the last acting
+    step's); the power iteration of the spectral norm runs in learning only (there: in every forward); evaluation is
+    greedy, without noise and at the midpoint fractions (there: epsilon 0.01 in the first half); an update may draw
+    the newest step (there: it runs while the environments step); the layer norm that the authors added after
+    publication is not offered; a fraction draw is shared between the action values and the loss of the same
+    forward, as in the authors' single-file release.
 
     Arguments: see :class:`~sbbatch.algorithms.value.ValueAlgorithm`.
     """

@@ -219,7 +219,9 @@ def _attributes_to_change(cls: type, saved: dict[str, Any], given: dict[str, Any
             f"load: policy_kwargs {given['policy_kwargs']} are not those of the model, {saved['policy_kwargs']}; a "
             "trained agent keeps its network, leave them out"
         )
-    return {"_stats_window_size" if name == "stats_window_size" else name: value for name, value in given.items()}
+    changes = {"_stats_window_size" if name == "stats_window_size" else name: value for name, value in given.items()}
+    # A new seed means new random numbers, not those the saved agent would have drawn next.
+    return changes | ({"_generator_states": None} if given.get("seed") is not None else {})
 
 
 def trained_environment(path: Path) -> tuple[str | None, str | None]:

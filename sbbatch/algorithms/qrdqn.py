@@ -40,4 +40,4 @@ class QRDQN(
     @property
     def n_quantiles(self) -> int:
         """Number of quantiles."""
-        return int(self.policy.head_kwargs.get("n_quantiles", 200))
+        return self.q_net.head.n_quantiles  # type: ignore[return-value]

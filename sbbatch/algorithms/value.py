@@ -216,6 +216,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self._n_calls = 0  # vector steps
         self._n_samples = 0  # transitions trained on
         self._generator_states: dict[str, Any] | None = None  # of a loaded model
+        self._network_kwargs: dict[str, Any] | None = None  # saved: a later version may have other defaults
         self.frame_stack = 1
         self.env_id: str | None = None  # saved with the model, so that a run is not resumed in another game
         if _init_setup_model:
@@ -235,9 +236,11 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         if self._generator_states is not None:
             self.exploration.set_state(self._generator_states["exploration"])
             self.noise_rng.bit_generator.state = self._generator_states["noise"]
-        kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head, self.own_head)
+        if self._network_kwargs is None:
+            own = self.own_head
+            self._network_kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head, own)
         self.policy = self.policy_class(  # type: ignore[assignment]
-            self.observation_space, self.action_space, self.lr_schedule, **kwargs
+            self.observation_space, self.action_space, self.lr_schedule, **self._network_kwargs
         ).to(self.device)
         if self.replay_buffer is None:  # last, as it is the largest
             self.replay_buffer = self._make_replay_buffer()
@@ -345,7 +348,8 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
             estimate = self.q_net.returns(batch.observations)
             target = self._target(estimate, batch)
             td_loss = estimate.td_loss(batch.actions, target)  # (batch,)
-            measured = td_loss if self.priority_from == "td_loss" else estimate.td_error(batch.actions, target)
+            with th.no_grad():
+                measured = td_loss if self.priority_from == "td_loss" else estimate.td_error(batch.actions, target)
         loss = self._optimize((batch.weights * td_loss).mean())
         if self.prioritized:
             self.replay_buffer.update_priorities(batch.indices, measured.detach().cpu().numpy())  # type: ignore[union-attr]

@@ -100,7 +100,8 @@ def categorical_projection(atoms: th.Tensor, probabilities: th.Tensor, support: 
     v_min, v_max, n = support[0], support[-1], len(support)
     positions = (atoms.clamp(v_min, v_max) - v_min) * ((n - 1) / (v_max - v_min))
     # The last atom is its own lower neighbour's upper one, so that no position needs a special case.
-    lower = positions.floor().clamp(max=n - 2)
+    # A distribution of NaN (a diverged network) keeps valid indices and gives NaN, which the loss reports.
+    lower = positions.nan_to_num().floor().clamp(max=n - 2)
     share = positions - lower
     projected = th.zeros(len(atoms), n, dtype=atoms.dtype, device=atoms.device)
     projected.scatter_add_(1, lower.long(), probabilities * (1 - share))

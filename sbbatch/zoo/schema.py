@@ -94,21 +94,22 @@ def convert(where: str, value: Any, argument: Argument) -> Any:
 
 def read_schedule(where: str, text: str) -> float | Callable[[float], float]:
     """
-    Read ``lin_2.5e-4`` (falls linearly to 0 over training) or ``const_2.5e-4``.
+    Read ``lin_2.5e-4`` (falls linearly to 0 over training), ``lin_0.4_1.0`` (goes from one to the other) or
+    ``const_2.5e-4``.
 
     :param where: the beginning of the message
     :param text: what was given
     """
-    name, underscore, number = text.partition("_")
-    try:
-        start = float(number if underscore else text)
-    except ValueError:
-        start = math.nan
+    name, underscore, rest = text.partition("_")
     if underscore and name not in ("lin", "const"):
         raise InvalidValue(f"{where}: unknown schedule '{name}' in '{text}'; known: lin_, const_")
-    if not math.isfinite(start):
+    try:
+        numbers = [float(number) for number in (rest if underscore else text).split("_")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in ((1, 2) if name == "lin" else (1,)) or not all(map(math.isfinite, numbers)):
         raise InvalidType(f"{where}: got str '{text}', expected a number or a schedule such as lin_2.5e-4")
-    return LinearSchedule(start, 0.0, 1.0) if name == "lin" else start
+    return LinearSchedule(numbers[0], [*numbers, 0.0][1], 1.0) if name == "lin" else numbers[0]
 
 
 def _kinds(parameter: inspect.Parameter) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from stable_baselines3.common.envs import FakeImageEnv
 from torch.nn.utils import parametrize
 
 from sbbatch import BTR, DQN, IQN, QRDQN, CompactRainbow, Rainbow
+from sbbatch.algorithms.network_defaults import NetworkDefaults
 from sbbatch.components.bootstrap import Double, Greedy, Munchausen
-from sbbatch.errors import InvalidType, InvalidValue
+from sbbatch.errors import InvalidType, InvalidValue, NumericalError
 from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead, QuantileHead
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.layers import NoisyLinear, SameConv2d
@@ -284,3 +285,36 @@ def test_naming_the_recipes_own_torso_and_optimizer_changes_nothing():
         agent = IQN("CnnPolicy", env, policy_kwargs=kwargs, buffer_size=200, seed=0, device="cpu")
         assert any(isinstance(module, SameConv2d) for module in agent.q_net.modules()) == padded
         assert agent.policy.optimizer.param_groups[0]["eps"] == (0.01 / 32 if padded else 1e-8)
+
+
+# --------------------------------------------------------------------------------------------- saved and loaded
+
+
+def test_a_saved_network_is_built_again_whatever_the_recipe_prefers_later(tmp_path, monkeypatch):
+    agent = small_btr()
+    agent.save(tmp_path / "model")
+    monkeypatch.setattr(BTR, "network_defaults", NetworkDefaults())
+    loaded = BTR.load(tmp_path / "model", device="cpu")
+    assert isinstance(loaded.q_net.features_extractor, ImpalaCNN)
+    assert th.equal(weights(loaded), weights(agent))
+
+
+def test_a_loaded_agent_with_a_new_seed_draws_new_numbers(tmp_path):
+    DQN("MlpPolicy", "CartPole-v1", **SMALL).save(tmp_path / "model")
+    draws = []
+    for seed in (None, 0, 1, 1):
+        kwargs = {} if seed is None else {"seed": seed}
+        agent = DQN.load(tmp_path / "model", device="cpu", **kwargs)
+        draws.append((agent.exploration.random_actions(50).tolist(), agent.noise_rng.random()))
+    assert draws[0] == draws[1], "nothing had been drawn before"
+    assert draws[2] == draws[3] != draws[1]
+
+
+@pytest.mark.parametrize("head", [ExpectedHead, CategoricalHead, QuantileHead, ImplicitQuantileHead])
+@pytest.mark.parametrize("bootstrap", [Greedy(), Munchausen()])
+def test_a_network_that_became_nan_stops_the_run_by_name(head, bootstrap):
+    agent = DQN("MlpPolicy", "CartPole-v1", **SMALL | {"head": head, "bootstrap": bootstrap}, train_freq=100).learn(50)
+    for parameter in agent.q_net_target.parameters():
+        parameter.data.fill_(float("nan"))
+    with pytest.raises(NumericalError, match="the loss became nan"):
+        agent.train(1, 8)

@@ -10,7 +10,7 @@ from sbbatch.networks.torsos import MinAtarCNN
 from sbbatch.zoo import config
 from sbbatch.zoo.config import constructor_values, explicit_values, read_parameters, resolve, with_origin
 from sbbatch.zoo.reader import parse_yaml, read_command_line_value, read_literal, read_yaml
-from sbbatch.zoo.schema import keyword_arguments
+from sbbatch.zoo.schema import keyword_arguments, read_schedule
 
 
 def yaml_file(tmp_path, text, name="my.yml"):
@@ -270,3 +270,19 @@ def test_arguments_and_their_kinds_are_read_from_the_constructor():
         "b": ("dict", "None"),
         "c": ("bool",),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "at_start", "half_way", "at_end"),
+    [("lin_0.5", 0.5, 0.25, 0.0), ("lin_0.4_1.0", 0.4, 0.7, 1.0), ("const_0.3", 0.3, 0.3, 0.3)],
+)
+def test_schedules_run_from_the_first_number_to_the_second(text, at_start, half_way, at_end):
+    read = read_schedule("key", text)
+    values = [read(progress) if callable(read) else read for progress in (1.0, 0.5, 0.0)]
+    assert values == pytest.approx([at_start, half_way, at_end])
+
+
+@pytest.mark.parametrize("text", ["lin_", "lin_1_2_3", "const_1_2", "lin_nan", "lin_1_x"])
+def test_a_schedule_of_no_numbers_is_refused(text):
+    with pytest.raises(InvalidType, match="expected a number or a schedule"):
+        read_schedule("key", text)
