@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from sbbatch import ALGORITHMS
-from sbbatch.errors import UserError
+from sbbatch.errors import InvalidType, UserError
 from sbbatch.networks import initializers
 from sbbatch.networks.torsos import MinAtarCNN
 from sbbatch.zoo import config
