@@ -150,7 +150,10 @@ def with_suffix(path: str | os.PathLike[str], suffix: str) -> Path:
 
     :param path: as the user wrote it
     :param suffix: e.g. ``".zip"``
+    :raises InvalidType: no path
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidType(f"file: got {describe(path)}, expected a path or an open binary file")
     path = Path(path)
     return path if path.suffix else path.with_name(path.name + suffix)
 

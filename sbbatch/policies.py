@@ -16,7 +16,7 @@ from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sbbatch.errors import built
+from sbbatch.errors import InvalidValue, built
 from sbbatch.networks.action_layers import LayerSpec
 from sbbatch.networks.checks import check_policy_arguments
 from sbbatch.networks.heads import ExpectedHead, ImplicitQuantileHead, QuantileHead, ReturnEstimate
@@ -148,7 +148,12 @@ class ValuePolicy(BasePolicy):
         self.noisy_sigma0 = noisy_sigma0
         self.initializer = initializer
         self.head_kwargs = head_kwargs
-        self._build(lr_schedule)
+        try:
+            self._build(lr_schedule)
+        except RuntimeError as error:  # on a GPU OutOfMemoryError, which is one
+            if "memory" not in str(error):
+                raise
+            raise InvalidValue("policy_kwargs: the network does not fit in the memory; make it smaller") from error
 
     def _build(self, lr_schedule: Schedule) -> None:
         self.q_net = self.make_q_net()
@@ -173,7 +178,7 @@ class ValuePolicy(BasePolicy):
         net_arch = _default_net_arch(torso) if self.net_arch is None else self.net_arch
         n_actions = int(self.action_space.n)
         layers = LayerSpec(torso.features_dim, n_actions, net_arch, self.activation_fn, self.dueling, self.noisy_sigma0)
-        head = self.head_class(layers, **self.head_kwargs)
+        head = built("head", self.head_class, layers, **self.head_kwargs)
         network = ValueNetwork(self.observation_space, self.action_space, torso, head, self.normalize_images)
         if self.initializer is not None:
             self.initializer(network)

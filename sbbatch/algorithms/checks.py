@@ -153,12 +153,14 @@ def check_device(name: str, device: object) -> None:
     :param device: what was given
     :raises InvalidValue: PyTorch knows no such device
     """
-    if device == "auto" or isinstance(device, th.device):
+    if device == "auto":
         return
     try:
-        th.device(device)  # type: ignore[call-overload]
+        kind = th.device(device).type  # type: ignore[call-overload]
     except (RuntimeError, TypeError):
         raise InvalidValue(f"{name}: got {device!r}, expected auto, cpu, cuda or the like") from None
+    if kind == "cuda" and not th.cuda.is_available():  # SB3 would silently take the processor
+        raise InvalidValue(f"{name}: got {str(device)!r}, but PyTorch finds no such device here; expected auto or cpu")
 
 
 def check_policy(policy: object, aliases: Mapping[str, type[Any]]) -> type[ValuePolicy]:

@@ -15,10 +15,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.algorithms.checks import check_environment, check_same_spaces
 from sbbatch.algorithms.model_file import ModelFile, check_states
-from sbbatch.envs.make import make_env, protocol_of
+from sbbatch.envs.make import id_of, make_env, protocol_of
 from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
 from sbbatch.files import PathOrFile, atomic_write, load_arrays, save_arrays, with_suffix
 from sbbatch.replay.buffer import FrameReplayBuffer
+
+# What the file and the environment decide; another value would contradict the network or the replay buffer.
+_FIXED = {"policy", "policy_class", "_init_setup_model", "n_envs", "observation_space", "action_space"}
 
 SelfSafeFiles = TypeVar("SelfSafeFiles", bound="SafeFiles")
 
@@ -33,6 +36,7 @@ class SafeFiles(OffPolicyAlgorithm):
 
     atari_protocol: ClassVar[str] = "dopamine"  # of games given by their name
     atari_envs: ClassVar[int] = 1  # copies of them
+    env_id: str | None = None  # saved with the model, so that a run is not resumed in another game
     trained_protocol: str | None = None  # of an Atari game; saved, so that the model is played as it was trained
 
     def save(self, path: PathOrFile, exclude: Any = None, include: Any = None) -> None:
@@ -76,7 +80,7 @@ class SafeFiles(OffPolicyAlgorithm):
         :param custom_objects: objects that replace the saved ones, by name
         :param print_system_info: print the systems the model was saved and is loaded on
         :param force_reset: reset the environment before training goes on
-        :param kwargs: attributes to change, e.g. ``batch_size=8``
+        :param kwargs: attributes to change, e.g. ``batch_size=8``; a ``seed`` starts every generator anew
         :raises FileNotFoundError: no such file
         :raises InvalidValue: a damaged file, a model of another algorithm, or of other spaces than the environment's
         :raises InvalidType: an attribute that does not exist
@@ -85,6 +89,8 @@ class SafeFiles(OffPolicyAlgorithm):
         cls._check_holds_own(model)
         attributes = model.attributes(custom_objects)
         attributes |= _attributes_to_change(cls, attributes, kwargs)
+        if "seed" in kwargs:  # the states the generators were saved in belong to the old one
+            attributes["_generator_states"] = None
         if print_system_info:
             print("== CURRENT SYSTEM INFO ==")
             get_system_info()
@@ -144,6 +150,7 @@ class SafeFiles(OffPolicyAlgorithm):
                 f"{type(self).__name__}.load(path, env=env) takes another number"
             )
         super().set_env(env, force_reset)
+        self.env_id = id_of(env)
 
     @classmethod
     def _make_env(cls, env: GymEnv | str, trained_protocol: str | None = None) -> GymEnv:
@@ -210,18 +217,18 @@ class SafeFiles(OffPolicyAlgorithm):
 
 def _attributes_to_change(cls: type, saved: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of `load`, under the names of the attributes they are meant for."""
-    known = (set(saved) | set(inspect.signature(cls).parameters)) - {"policy", "policy_class", "_init_setup_model"}
+    known = (set(saved) | set(inspect.signature(cls).parameters)) - _FIXED
     for name in given:
         if name not in known:
             raise InvalidType(f"load: unknown attribute '{name}'{did_you_mean(name, known)}")
+    if given.get("head", saved.get("head")) != saved.get("head"):
+        raise InvalidValue("load: head: a trained agent keeps its network; leave it out, or train a new agent")
     if given.get("policy_kwargs", saved["policy_kwargs"]) != saved["policy_kwargs"]:
         raise InvalidValue(
             f"load: policy_kwargs {given['policy_kwargs']} are not those of the model, {saved['policy_kwargs']}; a "
             "trained agent keeps its network, leave them out"
         )
-    changes = {"_stats_window_size" if name == "stats_window_size" else name: value for name, value in given.items()}
-    # A new seed means new random numbers, not those the saved agent would have drawn next.
-    return changes | ({"_generator_states": None} if given.get("seed") is not None else {})
+    return {"_stats_window_size" if name == "stats_window_size" else name: value for name, value in given.items()}
 
 
 def trained_environment(path: Path) -> tuple[str | None, str | None]:

@@ -28,6 +28,9 @@ class DeferredStop:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._callback, name)
 
+    def __deepcopy__(self, _: dict[int, Any]) -> None:
+        """The copy of an agent that is collecting steps is not collecting any."""
+
     def on_step(self) -> bool:
         """Ask the callbacks, and remember."""
         self._stop = not self._callback.on_step()

@@ -218,7 +218,6 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self._generator_states: dict[str, Any] | None = None  # of a loaded model
         self._network_kwargs: dict[str, Any] | None = None  # saved: a later version may have other defaults
         self.frame_stack = 1
-        self.env_id: str | None = None  # saved with the model, so that a run is not resumed in another game
         if _init_setup_model:
             self._setup_model()
 

@@ -75,12 +75,16 @@ def make_gym_env(env_id: str, **kwargs: Any) -> gym.Env:
 
     :param env_id: a registered id
     :param kwargs: passed on
-    :raises InvalidValue: a package it needs is missing
+    :raises InvalidValue: a package it needs is missing, or it shall be drawn and cannot be
     """
     try:
         return gym.make(env_id, **kwargs)
-    except gym.error.DependencyNotInstalled as error:
+    except (gym.error.DependencyNotInstalled, ImportError) as error:
         raise InvalidValue(f"{env_id} needs a package that is not installed: {' '.join(str(error).split())}") from None
+    except TypeError as error:
+        if "'render_mode'" not in str(error):
+            raise
+        raise InvalidValue(f"{env_id} cannot be drawn: it knows no render_mode") from None
 
 
 def id_of(env: VecEnv) -> str | None:

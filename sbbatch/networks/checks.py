@@ -18,6 +18,7 @@ from sbbatch.errors import (
     check_int,
     check_keywords,
     check_names,
+    check_number,
     describe,
     describe_space,
     did_you_mean,
@@ -41,11 +42,13 @@ def check_policy_arguments(arguments: Mapping[str, Any]) -> None:
         ("head_class", nn.Module, "sbbatch.networks.heads.QuantileHead"),
     ):
         _check_class(f"policy_kwargs: {name}", arguments[name], base, example)
+    check_number("noisy_sigma0", arguments["noisy_sigma0"], 0.0)  # before anybody asks whether it is 0
     _check_net_arch(arguments["net_arch"])
     _check_activation(arguments["activation_fn"])
     initializer = arguments["initializer"]
     if not (initializer is None or callable(initializer)):
-        hint = did_you_mean(str(initializer), INITIALIZERS)
+        known = {f"sbbatch.networks.initializers.{name}" for name in INITIALIZERS}
+        hint = did_you_mean(f"sbbatch.networks.initializers.{initializer}", known)
         raise InvalidType(f"policy_kwargs: initializer: got {describe(initializer)}, expected a function{hint}")
     _check_torso(arguments["features_extractor_class"], arguments["observation_space"])
     for part, taken in (("features_extractor", {"observation_space"}), ("optimizer", {"params", "lr"})):

@@ -238,7 +238,7 @@ class ExpectedHead(nn.Module):
 
     def __init__(self, layers: LayerSpec, loss: str = "huber") -> None:
         super().__init__()
-        if loss not in LOSSES:
+        if not isinstance(loss, str) or loss not in LOSSES:
             raise InvalidValue(f"loss: got {loss!r}{did_you_mean(str(loss), LOSSES)}")
         self.elementwise_loss = LOSSES[loss]
         self.layers = layers.build(1)

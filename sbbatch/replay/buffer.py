@@ -22,6 +22,7 @@ from sbbatch.replay.samplers import Sampler, UniformSampler, make_sampler
 
 # Size of a compressed frame used to refuse a buffer up front; measured games need less (see docs/replay.md).
 COMPRESSED_SHARE = 1 / 7
+_ROW_HINT = ", one transition of each environment"
 ARRAYS = ("actions", "rewards", "dones", "timeouts", "ages")  # what is kept beside the observations
 NumpyObservations = np.ndarray | dict[str, np.ndarray]
 
@@ -93,9 +94,9 @@ class FrameReplayBuffer(ReplayBuffer):
         seed: int | tuple[int, ...] | None = None,
         check_memory: bool = True,
     ) -> None:
-        n_rows = check_int("buffer_size", buffer_size, 1) // n_envs
+        n_rows = check_int("buffer_size", buffer_size, n_envs, hint=_ROW_HINT if n_envs > 1 else "") // n_envs
         # Only the base class: ReplayBuffer would allocate SB3's arrays.
-        BaseBuffer.__init__(self, max(n_rows, 1), observation_space, action_space, device, n_envs=n_envs)
+        BaseBuffer.__init__(self, n_rows, observation_space, action_space, device, n_envs=n_envs)
         self.n_steps = check_int("n_steps", n_steps, 1)
         if self.n_steps > self.buffer_size:
             raise InvalidValue(f"n_steps: got {n_steps}, expected at most buffer_size / n_envs = {self.buffer_size}")
@@ -105,6 +106,8 @@ class FrameReplayBuffer(ReplayBuffer):
         self.handle_timeout_termination = handle_timeout_termination
         self.frame_stack = check_int("frame_stack", frame_stack, 1, 255)  # ages saturate there
         self.frame_compression = check_compression(frame_compression)
+        if not isinstance(seed, tuple) and seed is not None:
+            check_int("seed", seed, 0)
         self.rng = np.random.default_rng(seed)
         check_bool("check_memory", check_memory)
         if check_memory:

@@ -27,9 +27,12 @@ from stable_baselines3.common.logger import Logger
 
 from sbbatch import ALGORITHMS
 from sbbatch.envs.ale import make_ale_vec_env
+from sbbatch.envs.make import canonical_id
 from sbbatch.files import atomic_write
 from sbbatch.replay import FrameReplayBuffer
-from sbbatch.zoo.cli import Parser, guarded, whole_number
+from sbbatch.zoo.build import check_trained_in, model_file
+from sbbatch.zoo.cli import MAX_THREADS, Parser, guarded, whole_number
+from sbbatch.zoo.folders import probe_folder
 
 PEERS: dict[str, Any] = {"dqn": stable_baselines3.DQN, "qrdqn": sb3_contrib.QRDQN}
 BATCH_SIZES = (8, 32)
@@ -257,8 +260,9 @@ def memory(game: str, model_path: Path | None, n_transitions: int, compression: 
     """
     cls = ALGORITHMS["qrdqn"]
     env = make_ale_vec_env(game, 8, seed=0)
-    player = None if model_path is None else cls.load(model_path, device="cpu")
+    player = None if model_path is None else cls.load(model_file(model_path), device="cpu")
     if player is not None:
+        check_trained_in(player.env_id, canonical_id(game), str(model_path))
         player.exploration_rate = 0.05
     choose = _at_random(env) if player is None else lambda observations: player.predict(observations)[0]
     gc.collect()
@@ -309,7 +313,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--algo", choices=list(ALGORITHMS), help="one agent (default: all)")
     parser.add_argument("--rounds", type=whole_number(1), default=5, help="rounds of each median")
     parser.add_argument("--updates", type=whole_number(1), help="gradient steps before measuring (default: enough)")
-    parser.add_argument("--num-threads", type=whole_number(1), help="threads for PyTorch (default: its own)")
+    parser.add_argument("--num-threads", type=whole_number(1, high=MAX_THREADS), help="threads for PyTorch")
     parser.add_argument("--env", default=GAME, help="memory: game")
     parser.add_argument("--model", type=Path, help="memory: the model that plays (default: a random policy)")
     parser.add_argument("--transitions", type=whole_number(1_000), default=200_000, help="memory: how many to store")
@@ -329,6 +333,8 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     if args.num_threads is not None:
         th.set_num_threads(args.num_threads)
+    if args.json is not None:
+        probe_folder(args.json.parent, "--json")  # before the work, not after it
     versions = {"torch": th.__version__, "stable_baselines3": stable_baselines3.__version__}
     rows: list[dict[str, Any]] = [
         {"what": "machine", "cpus": psutil.cpu_count(), "threads": th.get_num_threads(), **versions}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from sbbatch.zoo.progress import warn
 
 # An evaluation must end; the longest limit of Gymnasium's own environments without ALE is 2,000.
 UNLIMITED_STEPS = 10_000
+_MOMENTS = ("mean", "var", "count")  # of running statistics
 
 
 def make_env(
@@ -255,14 +258,22 @@ def load_normalization(path: Path, env: VecEnv) -> None:
     if not statistics:
         return
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for name, running in statistics.items():
-                running.mean, running.var = arrays[f"{name}.mean"], arrays[f"{name}.var"]
-                running.count = float(arrays[f"{name}.count"])
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            saved = {name: {what: arrays[f"{name}.{what}"] for what in _MOMENTS} for name in statistics}
     except FileNotFoundError:
         raise InvalidValue(f"no such file: {path}, which holds the statistics of this normalized environment") from None
-    except (OSError, ValueError, KeyError, EOFError):
-        raise InvalidValue(f"{path}: not the statistics of this normalized environment") from None
+    except (AttributeError, TypeError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        saved = {}
+    fits = [
+        np.shape(getattr(running, what)) == saved[name][what].shape and np.isfinite(saved[name][what]).all()
+        for name, running in statistics.items()
+        if name in saved
+        for what in _MOMENTS
+    ]
+    if not (fits and all(fits)):
+        raise InvalidValue(f"{path}: damaged, or not the statistics of this normalized environment")
+    for name, running in statistics.items():
+        running.mean, running.var, running.count = saved[name]["mean"], saved[name]["var"], float(saved[name]["count"])
 
 
 def _statistics(env: VecEnv) -> dict[str, RunningMeanStd]:

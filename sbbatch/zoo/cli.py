@@ -19,6 +19,8 @@ INTERRUPTED = 130
 
 MAX_SEED = 2**31 - 1  # NumPy takes 32 bits, and the seeds of the other environments are sums of this one
 
+MAX_THREADS = 1024  # far more make the OpenMP runtime end the process
+
 # name -> what it does; each is the module sbbatch.zoo.<name>, imported only when it is asked for.
 COMMANDS = {
     "train": "train an agent",

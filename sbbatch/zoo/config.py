@@ -27,6 +27,7 @@ CLASS_DEFAULT = "class default"
 RUN_KEYS = {"n_timesteps", "policy", "n_envs", "env_wrapper", "frame_stack", "normalize", "atari_protocol", "callback"}
 # Set by flags or by the code, never by a section.
 _NOT_IN_FILES = {"env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+_FLAGS = {"env": "--env", "seed": "--seed", "device": "--device", "verbose": "--verbose", "tensorboard_log": "-tb"}
 _NORMALIZE_FLAGS = {"norm_obs", "norm_reward"}
 _NORMALIZE_NUMBERS = {"clip_obs", "clip_reward", "gamma", "epsilon"}
 
@@ -136,6 +137,9 @@ def resolve(
         if argument.default is not inspect.Parameter.empty
     }
     for origin, layer in [*layers, (COMMAND_LINE, dict(overrides or {}))]:
+        for key in layer:
+            if key in _FLAGS:
+                raise InvalidType(f"{origin}: '{key}' is no hyperparameter; give it as {_FLAGS[key]}")
         check_names(origin, layer, set(known) | RUN_KEYS)
         settings.update({key: _setting(key, value, origin, known) for key, value in layer.items()})
     if "n_timesteps" not in settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     figure, axes = _new_figure()
     draw_curve(axes, curve)
     path = folder.resolve()
-    axes.set_title(title or f"{path.parent.name} on {_environment(path)} ({path.name})")
+    # A dollar sign is a dollar sign.
+    axes.set_title(title or f"{path.parent.name} on {_environment(path)} ({path.name})", parse_math=False)
     with atomic_write(out) as file:
         figure.savefig(file, dpi=120, format=out.suffix[1:].lower())
     return out
@@ -148,10 +150,10 @@ def _read_evaluations(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return np.empty(0), np.empty((0, 1))
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            steps, returns = arrays["timesteps"], arrays["results"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            steps, returns = np.asarray(arrays["timesteps"], float), np.asarray(arrays["results"], float)
+    except (AttributeError, TypeError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         raise InvalidValue(f"{path}: damaged, or not written by an evaluation") from None
-    if returns.ndim != 2 or len(steps) != len(returns):
+    if returns.ndim != 2 or steps.shape != returns.shape[:1]:
         raise InvalidValue(f"{path}: got results of shape {returns.shape}, expected (evaluations, games)")
     return steps, returns
 

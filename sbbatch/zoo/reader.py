@@ -110,6 +110,10 @@ def parse_yaml(text: str, shown: str) -> Any:
         raise InvalidValue(f"{shown}: not readable as YAML ({' '.join(str(error).split())})") from None
     except RecursionError:
         raise InvalidValue(f"{shown}: values are nested too deeply") from None
+    except (KeyError, IndexError):  # PyYAML's answer to `!!bool maybe` and `!!int ""`
+        raise InvalidValue(
+            f"{shown}: a value does not fit its tag (!!bool, !!int, !!float); write plain values"
+        ) from None
     except (ValueError, OverflowError) as error:  # e.g. a number of more than 4300 digits
         raise InvalidValue(f"{shown}: a value cannot be read ({error})") from None
 

@@ -80,7 +80,10 @@ class RecordedGame:
     def frame(self) -> np.ndarray:
         """The picture, ``(height, width, 3)`` uint8."""
         try:
-            return np.asarray(self.env.render(), dtype=np.uint8)
+            picture = self.env.render()
+            if picture is None:
+                raise InvalidValue("this environment cannot be drawn: it gives no picture")
+            return np.asarray(picture, dtype=np.uint8)
         except gym.error.DependencyNotInstalled as error:
             raise InvalidValue(f"this environment cannot be drawn: {' '.join(str(error).split())}") from None
 

@@ -15,7 +15,7 @@ from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.build import check_trained_in, model_file, run_protocol
-from sbbatch.zoo.cli import MAX_SEED, Parser, torch_device, whole_number
+from sbbatch.zoo.cli import MAX_SEED, MAX_THREADS, Parser, torch_device, whole_number
 from sbbatch.zoo.config import (
     COMMAND_LINE,
     RUN_KEYS,
@@ -86,11 +86,24 @@ def make_parser() -> argparse.ArgumentParser:
     add("--n-steps", type=int_or_text, help="n of the n-step return")
     add("--n-envs", type=int_or_text, help="environments side by side")
     add("--protocol", help=f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)")
-    add("-params", "--hyperparams", nargs="+", default=[], metavar="KEY:VALUE", help="override hyperparameters")
+    add(
+        "-params",
+        "--hyperparams",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY:VALUE",
+        help="override hyperparameters",
+    )
     add("-conf", "--conf-file", type=Path, help="a YAML file instead of the packaged hyperparameters")
     add("--seed", type=whole_number(0, -1, high=MAX_SEED), default=-1, help="seed of everything (-1: a random one)")
     add("--device", type=torch_device, default="auto", help="torch device")
-    add("--num-threads", type=whole_number(1, -1), default=-1, help="threads for PyTorch (-1: its default)")
+    add(
+        "--num-threads",
+        type=whole_number(1, -1, high=MAX_THREADS),
+        default=-1,
+        help="threads for PyTorch (-1: its default)",
+    )
     add("-i", "--trained-agent", type=Path, help="a model to go on with, and its replay buffer if it lies beside it")
     add("--eval-freq", type=whole_number(1, -1), default=25_000, help="agent steps between evaluations (-1: none)")
     add("--eval-episodes", type=whole_number(1), default=5, help="whole games per evaluation")

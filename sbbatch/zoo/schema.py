@@ -12,7 +12,7 @@ from typing import Any
 from stable_baselines3.common.utils import LinearSchedule
 
 from sbbatch.components.bootstrap import BOOTSTRAPS
-from sbbatch.errors import InvalidType, InvalidValue, check_keywords, did_you_mean
+from sbbatch.errors import InvalidType, InvalidValue, UserError, check_keywords, describe, did_you_mean
 from sbbatch.networks.heads import HEADS
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.initializers import INITIALIZERS
@@ -75,6 +75,7 @@ def convert(where: str, value: Any, argument: Argument) -> Any:
     :raises InvalidValue: an unknown schedule or part, or a number that is not finite
     """
     kinds = argument.kinds
+    names: dict[str, dict[str, Any]] = {"head": _PARTS["head"], "bootstrap": dict(BOOTSTRAPS)}
     if isinstance(value, str) and "str" not in kinds:
         if argument.name == "bootstrap":
             value = _read_bootstrap(where, value)
@@ -88,6 +89,8 @@ def convert(where: str, value: Any, argument: Argument) -> Any:
         value = tuple(value)
     if isinstance(value, dict):
         value = _with_parts(where, value)
+    if argument.name in names and isinstance(value, _PLAIN):
+        raise InvalidType(f"{where}: got {describe(value)}, expected a name; known: {', '.join(names[argument.name])}")
     _check_kind(where, value, kinds)
     return value
 
@@ -132,7 +135,10 @@ def _read_bootstrap(where: str, text: str) -> Any:
         raise InvalidValue(f"{where}: unknown bootstrap '{name}'{did_you_mean(name, BOOTSTRAPS)}")
     cls: Callable[..., Any] = BOOTSTRAPS[name]
     check_keywords(where, arguments, cls)
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except UserError as error:
+        raise type(error)(f"{where}: {error}") from None
 
 
 def _named_part(where: str, key: str, name: str) -> Any:

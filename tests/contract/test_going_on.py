@@ -118,3 +118,21 @@ def test_prioritized_replay_bears_losses_of_zero():
     model.replay_buffer._rewards[:] = 0
     model.train(5, 4)
     assert np.isfinite(model.replay_buffer.sampler.tree.leaves).all()
+
+
+class CopyOnce(BaseCallback):
+    """Keeps a copy of the agent, and a module, which cannot be copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.copied, self.module = None, copy
+
+    def _on_step(self):
+        self.copied = self.copied or copy.deepcopy(self.model)
+        return True
+
+
+def test_an_agent_can_be_copied_while_it_collects_steps():
+    callback = CopyOnce()
+    DQN("MlpPolicy", "CartPole-v1", **SMALL).learn(10, callback=callback)
+    assert callback.copied.learn(10).num_timesteps >= 10

@@ -5,10 +5,13 @@ import math
 
 import gymnasium as gym
 import pytest
-from contract_tools import make_agent, refusal
+import torch as th
+from contract_tools import cart_poles, make_agent, refusal
 from gymnasium import spaces
 from stable_baselines3.common.envs import FakeImageEnv
+from torch import nn
 
+from sbbatch import DQN
 from sbbatch.errors import InvalidType, InvalidValue, UserError
 from sbbatch.networks.heads import HEADS
 
@@ -127,3 +130,30 @@ def test_nothing_is_built_before_the_arguments_are_checked(algorithm):
         refusal(InvalidValue, algorithm, "MlpPolicy", "NeverMade-v0", batch_size=0)
     finally:
         del gym.registry["NeverMade-v0"]
+
+
+def test_a_module_that_is_no_head_is_refused(algorithm):
+    assert refusal(InvalidValue, make_agent, algorithm, head=nn.Linear, policy_kwargs={}).startswith(
+        "head: Linear cannot be made"
+    )
+
+
+def test_a_loss_is_a_name():
+    told = refusal(InvalidValue, make_agent, DQN, policy_kwargs={"loss": ["mse"]})
+    assert told == "loss: got ['mse']; did you mean 'mse'?"
+
+
+@pytest.mark.skipif(th.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_not_replaced_by_the_processor(algorithm):
+    assert "device: got 'cuda:0'" in refusal(InvalidValue, make_agent, algorithm, device="cuda:0")
+
+
+def test_a_buffer_has_room_for_each_environment(algorithm):
+    told = refusal(InvalidValue, make_agent, algorithm, env=cart_poles(9), buffer_size=8, n_steps=1)
+    assert told == "buffer_size: got 8, expected an int >= 9, one transition of each environment"
+
+
+@pytest.mark.parametrize("seed", [-1, "x", 0.5])
+def test_the_seed_of_the_replay_buffer_is_checked(algorithm, seed):
+    kwargs = {"replay_buffer_kwargs": {"seed": seed}}
+    assert refusal((InvalidType, InvalidValue), make_agent, algorithm, **kwargs).startswith("seed: got ")

@@ -9,6 +9,7 @@ import pytest
 import stable_baselines3
 import torch as th
 from contract_tools import KINDS, assert_same_weights, differ, make_agent, observations_of, refusal, weights
+from torch import nn
 
 from sbbatch.errors import InvalidType, InvalidValue
 
@@ -123,3 +124,36 @@ def test_an_archive_of_something_else_is_refused(algorithm, tmp_path):
 def test_a_model_that_sbbatch_did_not_write_is_refused(algorithm, tmp_path, peer):
     peer("MlpPolicy", "CartPole-v1", device="cpu").save(tmp_path / "m")
     assert "was not written by sbbatch" in refusal(InvalidValue, algorithm.load, tmp_path / "m", device="cpu")
+
+
+def test_a_new_seed_starts_every_generator_anew(algorithm, tmp_path):
+    make_agent(algorithm).save(tmp_path / "m")
+    agents = [algorithm.load(tmp_path / "m", device="cpu", seed=seed) for seed in (5, 5, 6)]
+    for draw in (lambda a: a.exploration.rng, lambda a: a.noise_rng, lambda a: a.replay_buffer.rng):
+        one, same, other = (draw(agent).random() for agent in agents)
+        assert one == same != other
+
+
+@pytest.mark.parametrize("attribute", ["n_envs", "observation_space", "action_space"])
+def test_what_the_environment_decides_cannot_be_changed_by_load(algorithm, tmp_path, attribute):
+    make_agent(algorithm).save(tmp_path / "m")
+    assert attribute in refusal(InvalidType, algorithm.load, tmp_path / "m", **{attribute: 3})
+
+
+def test_a_model_knows_the_environment_it_was_set_to(algorithm, tmp_path):
+    agent = make_agent(algorithm)
+    agent.set_env(gym.make("CartPole-v0"))
+    assert agent.env_id == "CartPole-v0"
+
+
+def test_a_model_is_not_saved_to_a_number(algorithm):
+    assert "got int 5, expected a path" in refusal(InvalidType, make_agent(algorithm).save, 5)
+
+
+def test_a_trained_agent_keeps_its_head(algorithm, tmp_path):
+    class Other(nn.Module):
+        pass
+
+    make_agent(algorithm).save(tmp_path / "m")
+    assert "a trained agent keeps its network" in refusal(InvalidValue, algorithm.load, tmp_path / "m", head=Other)
+    assert algorithm.load(tmp_path / "m", head=make_agent(algorithm).head)

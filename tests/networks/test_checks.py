@@ -98,7 +98,7 @@ BAD = [
     (
         {"initializer": "orthogonl"},
         InvalidType,
-        "initializer: got str 'orthogonl', expected a function; did you mean 'or",
+        "initializer: got str 'orthogonl', expected a function; did you mean 'sbbatch.networks.initializers.or",
     ),
     ({"net_ach": [64]}, InvalidType, "unknown key 'net_ach'; did you mean 'net_arch'?"),
     (

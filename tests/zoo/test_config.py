@@ -189,7 +189,7 @@ def test_a_section_counts_for_every_spelling_of_its_game(tmp_path):
         ("normalize: {epsilon: 0}", "normalize epsilon: got 0"),
         ("normalize: {norm_obs: 3}", "normalize norm_obs: got int 3, expected True or False"),
         ("replay_buffer_class: MyBuffer", "replay_buffer_class: got str 'MyBuffer'"),
-        ("seed: 3", "unknown key 'seed'"),
+        ("seed: 3", "'seed' is no hyperparameter; give it as --seed"),
         ("zzzz: 3", "unknown key 'zzzz'; the nearest of "),
     ],
 )
@@ -286,3 +286,21 @@ def test_schedules_run_from_the_first_number_to_the_second(text, at_start, half_
 def test_a_schedule_of_no_numbers_is_refused(text):
     with pytest.raises(InvalidType, match="expected a number or a schedule"):
         read_schedule("key", text)
+
+
+@pytest.mark.parametrize("text", ["!!bool maybe", '!!int ""', '!!float ""', "{!!bool x: 1}"])
+def test_a_value_that_does_not_fit_its_tag_is_one_sentence(text):
+    assert "does not fit its tag" in sentence(parse_yaml, f"a: {text}", "my.yml")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("head:5", "head: got int 5, expected a name; known: expected, categorical, quantile, implicit"),
+        ("bootstrap:null", "bootstrap: got NoneType None, expected a name; known: greedy, double, munchausen"),
+        ("bootstrap:munchausen(alpha=2)", "command line bootstrap: alpha: got 2, expected"),
+        ("seed:3", "command line: 'seed' is no hyperparameter; give it as --seed"),
+    ],
+)
+def test_parts_and_flags_are_told_apart(word, message):
+    assert message in sentence(resolve, "dqn", "CartPole-v1", read_parameters([word]))

@@ -92,3 +92,15 @@ def test_a_missing_matplotlib_names_the_extra(folder, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
     with pytest.raises(UserError, match=r"pip install 'sbbatch\[plots\]'"):
         plot_run(folder)
+
+
+def test_a_title_is_not_a_formula(folder, tmp_path):
+    assert main([str(folder), "-o", str(tmp_path / "c.png"), "--title", r"$\nosuch$"]) == 0
+
+
+@pytest.mark.parametrize("array", [np.zeros(3), np.array("text")])
+def test_an_array_in_place_of_evaluations_is_refused(folder, array):
+    with (folder / "evaluations.npz").open("wb") as file:
+        np.save(file, array)
+    with pytest.raises(UserError, match="not written by an evaluation"):
+        plot_run(folder)

@@ -116,3 +116,9 @@ def test_a_normalized_run_is_recorded_as_it_was_trained(tmp_path, capsys, monkey
         shutil.copy(path, tmp_path / path.name)
     assert record.main([*common, "-i", str(tmp_path / model.name)]) == 2
     assert "leave it in its run folder" in capsys.readouterr().err
+
+
+def test_an_environment_without_pictures_is_refused(tmp_path):
+    pytest.importorskip("minatar")
+    with pytest.raises(UserError, match="MinAtar/Breakout-v1 cannot be drawn"):
+        record.record(None, "MinAtar/Breakout-v1", tmp_path / "g.gif")

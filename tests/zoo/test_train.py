@@ -8,12 +8,13 @@ import threading
 import time
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import UserError
-from sbbatch.zoo import cli, enjoy, train
+from sbbatch.zoo import benchmark, cli, enjoy, train
 from sbbatch.zoo.build import load_normalization, make_env, save_model, save_normalization
 from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.evaluate import evaluate_random
@@ -353,3 +354,50 @@ def test_the_progress_line_says_what_it_shows():
 def test_what_the_constructor_refuses_is_one_sentence_with_its_origin(logs, capsys, parameter, message):
     words = ["--algo", "dqn", "--env", "CartPole-v1", "-n", "3000", "-f", str(logs), "-params", parameter]
     assert message in refusal(capsys, train.main, *words)
+
+
+def test_parameters_given_in_several_places_all_count(logs, capsys):
+    cartpole(logs, "-params", "n_steps:3", "learning_starts:100", "-params", "gamma:0.9", *PARAMS[2:])
+    config = read_yaml(logs / "dqn" / "CartPole-v1_1" / "CartPole-v1" / "config.yml")
+    assert (config["n_steps"], config["gamma"]) == (3, 0.9)
+
+
+@pytest.mark.parametrize("damage", ["cut", "array", "shape", "nan"])
+def test_damaged_statistics_are_refused_and_change_nothing(tmp_path, damage):
+    env = make_env("CartPole-v1", normalize={})
+    env.obs_rms.update(np.ones((5, 4)))
+    save_normalization(tmp_path / "v.npz", env)
+    arrays = dict(np.load(tmp_path / "v.npz"))
+    key = next(name for name in arrays if name.startswith("obs") and name.endswith("mean"))
+    arrays[key] = np.zeros(7) if damage == "shape" else np.full(4, np.nan)
+    if damage == "cut":
+        (tmp_path / "v.npz").write_bytes((tmp_path / "v.npz").read_bytes()[:300])
+    elif damage == "array":
+        with (tmp_path / "v.npz").open("wb") as file:
+            np.save(file, np.zeros(4))
+    else:
+        np.savez(tmp_path / "v.npz", **arrays)
+    fresh = make_env("CartPole-v1", normalize={})
+    with pytest.raises(UserError, match="not the statistics of this normalized environment"):
+        load_normalization(tmp_path / "v.npz", fresh)
+    assert fresh.ret_rms.count == make_env("CartPole-v1", normalize={}).ret_rms.count
+
+
+@pytest.mark.parametrize("env_id", ["phys2d/CartPole-v1", "GymV26Environment-v0"])
+def test_a_missing_package_is_named_however_it_shows(logs, capsys, env_id):
+    try:
+        gym.make(env_id)
+    except ImportError:
+        told = refusal(capsys, train.main, "--algo", "dqn", "--env", env_id, "-n", "300", "-f", str(logs))
+        assert f"{env_id} needs a package that is not installed" in told
+
+
+def test_too_many_threads_are_refused(logs, capsys):
+    told = refusal(capsys, train.main, "--env", "CartPole-v1", "-f", str(logs), "--num-threads", "1" + 20 * "0")
+    assert "expected an int between 1 and 1024 or -1" in told
+
+
+@pytest.mark.parametrize("words", [["--model", "nosuch"], ["--json", "/dev/null/x.json"]])
+def test_a_benchmark_refuses_its_files_before_it_works(capsys, words):
+    told = refusal(capsys, benchmark.main, "--only", "memory", "--transitions", "1000", *words)
+    assert "nosuch" in told or "give another folder with --json" in told
