@@ -70,7 +70,7 @@ class Contestant:
     def make(self) -> BaseAlgorithm:
         """An agent that has learned for a while on one Atari game; the peer plays in the same environment."""
         cls = PEERS[self.agent] if self.who == "peer" else ALGORITHMS[self.agent]
-        kwargs: dict[str, Any] = {"buffer_size": 20_000, "learning_starts": 500, "seed": 0, "device": "cpu"}
+        kwargs: dict[str, Any] = {"buffer_size": 20_000, "learning_starts": 1_000, "seed": 0, "device": "cpu"}
         if self.who == "sbbatch, raw frames":
             kwargs["replay_buffer_kwargs"] = {"frame_compression": None}
         env = make_ale_vec_env(GAME, 1, seed=0)
