@@ -40,7 +40,7 @@ BATCH_SIZES = (8, 32)
 UPDATES_WITH_PEER, UPDATES_ALONE = 1_500, 50
 GAME = "Pong"
 EXAMPLES = """examples:
-  sbbatch benchmark                                     all speeds, about 20 minutes
+  sbbatch benchmark                                     all speeds of all agents; --algo takes one
   sbbatch benchmark --only step                         one gradient step of each agent
   sbbatch benchmark --only memory --env Pong --model logs/qrdqn/ALE-Pong-v5_1/best_model.zip
 
