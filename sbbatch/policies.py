@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
@@ -23,6 +25,13 @@ from sbbatch.networks.heads import ExpectedHead, ImplicitQuantileHead, QuantileH
 from sbbatch.networks.initializers import Initializer
 from sbbatch.networks.torsos import ConvTorso, NatureCNN
 from sbbatch.recipe import with_defaults
+
+# The implementation of an optimizer that is fastest on CPUs, and not PyTorch's choice there; the result is the same.
+FASTEST: dict[type[th.optim.Optimizer], dict[str, Any]] = {
+    th.optim.Adam: {"fused": True},
+    th.optim.AdamW: {"fused": True},
+    th.optim.RAdam: {"foreach": True},
+}
 
 
 class ValueNetwork(BasePolicy):
@@ -92,12 +101,14 @@ class ValuePolicy(BasePolicy):
     :param features_extractor_class: torso
     :param features_extractor_kwargs: its arguments, e.g. ``dict(padding="same")``
     :param normalize_images: divide uint8 images by 255
-    :param optimizer_class: optimizer; Adam runs fused unless told otherwise (same result, several times faster)
+    :param optimizer_class: optimizer; Adam runs fused and RAdam foreach unless told otherwise (same result, faster)
     :param optimizer_kwargs: its arguments other than the learning rate
     :param head_class: head; the algorithm chooses it
     :param dueling: None, ``"output"`` or ``"streams"``, see :class:`~sbbatch.networks.action_layers.LayerSpec`
     :param noisy_sigma0: initial scale of the noise of the head's layers; 0 for plain layers
     :param initializer: sets the first weights, see :mod:`sbbatch.networks.initializers`; None for PyTorch's, as in SB3
+    :param layer_norm: a layer norm between each of the hidden layers in ``net_arch`` and its activation; the torso's
+        layers have an argument of their own, see :class:`~sbbatch.networks.torsos.NatureCNN`
     :param head_kwargs: the head's own arguments, e.g. ``n_quantiles=50``
     :raises InvalidValue: a value that is not allowed, or observations that the torso is not for
     :raises InvalidType: a value of the wrong type, or an argument that neither the policy nor the head knows
@@ -106,6 +117,9 @@ class ValuePolicy(BasePolicy):
     q_net: ValueNetwork
     q_net_target: ValueNetwork
     action_space: spaces.Discrete
+    # Defaults of a subclass for its torso and its head, under what is given, where their class has such an argument.
+    torso_defaults: ClassVar[Mapping[str, Any]] = {}
+    head_defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,
@@ -123,15 +137,21 @@ class ValuePolicy(BasePolicy):
         dueling: str | None = None,
         noisy_sigma0: float = 0.0,
         initializer: Initializer | None = None,
+        layer_norm: bool = False,
         **head_kwargs: Any,
     ) -> None:
         check_policy_arguments(locals())
-        features_extractor_kwargs = dict(features_extractor_kwargs or {})
+        head_kwargs = _known(self.head_defaults, head_class) | head_kwargs
+        features_extractor_kwargs = {
+            **_known(self.torso_defaults, features_extractor_class),
+            **(features_extractor_kwargs or {}),
+        }
         hidden_in_head = dueling == "streams" or bool(noisy_sigma0) or issubclass(head_class, ImplicitQuantileHead)
-        if hidden_in_head and net_arch is None and issubclass(features_extractor_class, ConvTorso):
-            features_extractor_kwargs.setdefault("features_dim", None)
-        if not normalize_images and issubclass(features_extractor_class, ConvTorso):  # SB3 does so for its own
-            features_extractor_kwargs["normalized_image"] = True
+        if issubclass(features_extractor_class, ConvTorso):
+            if hidden_in_head and net_arch is None and features_extractor_class.hidden_size is not None:
+                features_extractor_kwargs.setdefault("features_dim", None)
+            if not normalize_images:  # SB3 does so for its own
+                features_extractor_kwargs["normalized_image"] = True
         super().__init__(
             observation_space,
             action_space,
@@ -147,6 +167,7 @@ class ValuePolicy(BasePolicy):
         self.dueling = dueling
         self.noisy_sigma0 = noisy_sigma0
         self.initializer = initializer
+        self.layer_norm = layer_norm
         self.head_kwargs = head_kwargs
         try:
             self._build(lr_schedule)
@@ -156,28 +177,39 @@ class ValuePolicy(BasePolicy):
             raise InvalidValue("policy_kwargs: the network does not fit in the memory; make it smaller") from error
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.q_net = self.make_q_net()
-        self.q_net_target = self.make_q_net()
-        self.q_net_target.load_state_dict(self.q_net.state_dict())
-        self.q_net_target.set_training_mode(False)
+        self._build_networks()
         self.optimizer = built(
             "policy_kwargs: optimizer_kwargs",
             self.optimizer_class,
             [parameter for parameter in self.q_net.parameters() if parameter.requires_grad],
             lr=lr_schedule(1),
-            **self._fused() | self.optimizer_kwargs,
+            **self._fastest() | self.optimizer_kwargs,
         )
 
-    def _fused(self) -> dict[str, Any]:
+    def _build_networks(self) -> None:
+        self.q_net = self.make_q_net()
+        self.q_net_target = self.make_q_net()
+        self.q_net_target.load_state_dict(self.q_net.state_dict())
+        self.q_net_target.set_training_mode(False)
+
+    def _fastest(self) -> dict[str, Any]:
         exclusive = {"foreach", "differentiable", "fused"} & set(self.optimizer_kwargs)
-        return {} if exclusive or self.optimizer_class not in (th.optim.Adam, th.optim.AdamW) else {"fused": True}
+        return {} if exclusive else FASTEST.get(self.optimizer_class, {})
 
     def make_q_net(self) -> ValueNetwork:
         """A new network with its own torso; the online and the target network share nothing."""
         torso = self.make_features_extractor()
         net_arch = _default_net_arch(torso) if self.net_arch is None else self.net_arch
         n_actions = int(self.action_space.n)
-        layers = LayerSpec(torso.features_dim, n_actions, net_arch, self.activation_fn, self.dueling, self.noisy_sigma0)
+        layers = LayerSpec(
+            torso.features_dim,
+            n_actions,
+            net_arch,
+            self.activation_fn,
+            self.dueling,
+            self.noisy_sigma0,
+            self.layer_norm,
+        )
         head = built("head", self.head_class, layers, **self.head_kwargs)
         network = ValueNetwork(self.observation_space, self.action_space, torso, head, self.normalize_images)
         if self.initializer is not None:
@@ -228,6 +260,7 @@ class ValuePolicy(BasePolicy):
             dueling=self.dueling,
             noisy_sigma0=self.noisy_sigma0,
             initializer=self.initializer,
+            layer_norm=self.layer_norm,
             **self.head_kwargs,
         )
         return data
@@ -242,9 +275,15 @@ class ValuePolicy(BasePolicy):
         self.training = mode
 
 
+def _known(defaults: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters if defaults else {}
+    return {name: value for name, value in defaults.items() if name in parameters}
+
+
 def _default_net_arch(torso: BaseFeaturesExtractor) -> list[int]:
     if isinstance(torso, ConvTorso):
-        return [torso.hidden_size] if isinstance(torso.linear, nn.Identity) else []
+        without_hidden = isinstance(torso.linear, nn.Identity)
+        return [torso.hidden_size] if without_hidden and torso.hidden_size is not None else []
     return [] if isinstance(torso, SB3NatureCNN) else [64, 64]
 
 

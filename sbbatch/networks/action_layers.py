@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch as th
 from torch import nn
 
-from sbbatch.errors import InvalidValue, check_number, did_you_mean
+from sbbatch.errors import InvalidValue, check_bool, check_number, did_you_mean
 from sbbatch.networks.layers import linear, mlp
 
 DUELING = ("output", "streams")
@@ -25,7 +25,9 @@ class LayerSpec:
     :param dueling: None; ``"output"``: values and advantages share the hidden layers and part at the last one
         (Dopamine); ``"streams"``: each has hidden layers of its own (Wang et al. 2016; BTR)
     :param noisy_sigma0: scale of the noise of :class:`~sbbatch.networks.layers.NoisyLinear`; 0 for plain layers
+    :param layer_norm: a layer norm between each hidden layer and its activation
     :raises InvalidValue: unknown kind of dueling, streams without hidden layers, negative scale
+    :raises InvalidType: ``layer_norm`` neither True nor False
     """
 
     features_dim: int
@@ -34,13 +36,22 @@ class LayerSpec:
     activation_fn: type[nn.Module] = nn.ReLU
     dueling: str | None = None
     noisy_sigma0: float = 0.0
+    layer_norm: bool = False
 
     def __post_init__(self) -> None:
         check_number("noisy_sigma0", self.noisy_sigma0, 0.0)
+        check_bool("layer_norm", self.layer_norm)
         if self.dueling is not None and self.dueling not in DUELING:
             raise InvalidValue(f"dueling: got {self.dueling!r}{did_you_mean(str(self.dueling), DUELING)}")
         if self.dueling == "streams" and not self.net_arch:
             raise InvalidValue("dueling: 'streams' need hidden layers, but net_arch is empty; use 'output'")
+
+    def hidden_layers(self, sizes: list[int]) -> nn.Sequential:
+        """
+        :param sizes: input size, then the size of each layer
+        :return: layers of the kind that is specified
+        """
+        return mlp(sizes, self.activation_fn, self.noisy_sigma0, self.layer_norm)
 
     def build(self, n_atoms: int) -> ActionLayers:
         """
@@ -72,7 +83,7 @@ class ActionLayers(nn.Module):
         sizes = [spec.features_dim, *spec.net_arch]
 
         def hidden() -> nn.Sequential:
-            return mlp(sizes, spec.activation_fn, spec.noisy_sigma0)
+            return spec.hidden_layers(sizes)
 
         def output(n: int) -> nn.Module:
             return linear(sizes[-1], n, spec.noisy_sigma0)

@@ -43,6 +43,7 @@ def check_policy_arguments(arguments: Mapping[str, Any]) -> None:
     ):
         _check_class(f"policy_kwargs: {name}", arguments[name], base, example)
     check_number("noisy_sigma0", arguments["noisy_sigma0"], 0.0)  # before anybody asks whether it is 0
+    check_bool("policy_kwargs: layer_norm", arguments["layer_norm"])
     _check_net_arch(arguments["net_arch"])
     _check_activation(arguments["activation_fn"])
     initializer = arguments["initializer"]

@@ -19,7 +19,7 @@ import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sbbatch.errors import InvalidValue, check_int, check_number, did_you_mean
+from sbbatch.errors import InvalidValue, check_bool, check_int, check_number, did_you_mean
 from sbbatch.functional.distributions import (
     absolute_td_error,
     categorical_projection,
@@ -28,7 +28,7 @@ from sbbatch.functional.distributions import (
     quantile_huber_loss,
 )
 from sbbatch.networks.action_layers import LayerSpec
-from sbbatch.networks.layers import Stochastic, mlp
+from sbbatch.networks.layers import Stochastic
 
 ElementwiseLoss = Callable[[th.Tensor, th.Tensor], th.Tensor]
 
@@ -233,21 +233,27 @@ class ExpectedHead(nn.Module):
 
     :param layers: hidden and output layers
     :param loss: ``"huber"`` (SB3, default) or ``"mse"`` (Dopamine)
+    :param output_layernorm: a layer norm over the action values of a state, with a weight and a bias for each action:
+        PQN-L and PQN-XL as their authors published them. It binds the values: before weight and bias, those of every
+        state have mean 0 and variance 1
     :raises InvalidValue: unknown loss
+    :raises InvalidType: ``output_layernorm`` neither True nor False
     """
 
-    def __init__(self, layers: LayerSpec, loss: str = "huber") -> None:
+    def __init__(self, layers: LayerSpec, loss: str = "huber", output_layernorm: bool = False) -> None:
         super().__init__()
         if not isinstance(loss, str) or loss not in LOSSES:
             raise InvalidValue(f"loss: got {loss!r}{did_you_mean(str(loss), LOSSES)}")
+        check_bool("output_layernorm", output_layernorm)
         self.elementwise_loss = LOSSES[loss]
         self.layers = layers.build(1)
+        self.norm = nn.LayerNorm(layers.n_actions) if output_layernorm else nn.Identity()
 
     def forward(self, features: th.Tensor) -> ExpectedReturns:
         """
         :param features: ``(batch, features_dim)``
         """
-        return ExpectedReturns(self.layers(features).squeeze(2), self.elementwise_loss)
+        return ExpectedReturns(self.norm(self.layers(features).squeeze(2)), self.elementwise_loss)
 
 
 class QuantileHead(nn.Module):
@@ -344,7 +350,7 @@ class ImplicitQuantileHead(Stochastic, nn.Module):
         self.first_cosine = check_int("first_cosine", first_cosine, 0, 1)
         self.kappa = check_number("kappa", kappa, 0.0, open_low=True)
         before, rest = layers.split()
-        self.hidden = mlp(before, layers.activation_fn, layers.noisy_sigma0)
+        self.hidden = layers.hidden_layers(before)
         self.embedding = nn.Sequential(nn.Linear(check_int("n_cosines", n_cosines, 1), rest.features_dim), nn.ReLU())
         self.layers = rest.build(1)
         self._rng: np.random.Generator | None = None

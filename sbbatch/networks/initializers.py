@@ -45,7 +45,14 @@ def orthogonal(network: nn.Module) -> None:
 
     :param network: changed in place
     """
-    _initialize(network, lambda weight: nn.init.orthogonal_(weight, gain=2**0.5))
+
+    def fill(weight: th.Tensor) -> th.Tensor:
+        # PyTorch's function needs contiguous memory, and convolutions are kept channels-last.
+        contiguous = th.empty_like(weight, memory_format=th.contiguous_format)
+        with th.no_grad():
+            return weight.copy_(nn.init.orthogonal_(contiguous, gain=2**0.5))
+
+    _initialize(network, fill)
 
 
 def impala(network: nn.Module) -> None:

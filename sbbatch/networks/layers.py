@@ -136,15 +136,19 @@ def linear(in_features: int, out_features: int, noisy_sigma0: float = 0.0) -> nn
     return nn.Linear(in_features, out_features)
 
 
-def mlp(sizes: list[int], activation_fn: type[nn.Module], noisy_sigma0: float = 0.0) -> nn.Sequential:
+def mlp(
+    sizes: list[int], activation_fn: type[nn.Module], noisy_sigma0: float = 0.0, layer_norm: bool = False
+) -> nn.Sequential:
     """
-    Linear layers with an activation after each of them.
+    Linear layers with an activation after each of them, and a layer norm between the two if asked for.
 
     :param sizes: input size, then the size of each layer
     :param activation_fn: activation class
     :param noisy_sigma0: scale of the noise of the layers, 0 for plain ones
+    :param layer_norm: normalise the output of each linear layer over its features, with eps 1e-5
     """
     modules: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
-        modules += [linear(n_in, n_out, noisy_sigma0), activation_fn()]
+        norm = [nn.LayerNorm(n_out)] if layer_norm else []
+        modules += [linear(n_in, n_out, noisy_sigma0), *norm, activation_fn()]
     return nn.Sequential(*modules)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
@@ -9,6 +11,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sbbatch.errors import InvalidValue, check_int, describe_space, did_you_mean
+from sbbatch.networks.layer_norm import LAYER_NORMS, check_layer_norm, normalized_convolutions
 from sbbatch.networks.layers import SameConv2d
 
 PADDINGS = ("valid", "same")
@@ -25,14 +28,28 @@ class ConvTorso(BaseFeaturesExtractor):
     :param observation_space: images ``(channels, height, width)``, uint8
     :param cnn: the convolutions, flattened at the end
     :param features_dim: size of the linear layer, None for none
+    :param layer_norm: mode of the :class:`~sbbatch.networks.layer_norm.ImageLayerNorm` after each convolution, and
+        whether the linear layer has a layer norm; None for none
+    :param dense: from the size of the flattened maps to other layers in place of the linear one
+    :raises InvalidValue: images too small for the convolutions, or an unknown mode
     """
 
-    hidden_size = 512  # of the linear layer, wherever it is
+    hidden_size: int | None = 512  # of the linear layer, wherever it is; None if it cannot move into the head
 
-    def __init__(self, observation_space: spaces.Box, cnn: nn.Module, features_dim: int | None) -> None:
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        cnn: nn.Sequential,
+        features_dim: int | None,
+        layer_norm: str | None = None,
+        dense: Callable[[int], nn.Module] | None = None,
+    ) -> None:
+        check_layer_norm(layer_norm)
+        image = th.zeros(1, *observation_space.shape)
         with th.no_grad():
             try:
-                n_flatten = cnn(th.zeros(1, *observation_space.shape)).shape[1]
+                cnn = cnn if layer_norm is None else normalized_convolutions(cnn, image, layer_norm)
+                n_flatten = cnn(image).shape[1]
             except RuntimeError:
                 raise InvalidValue(
                     f"{type(self).__name__}: images of {describe_space(observation_space)} are too small for its "
@@ -40,9 +57,7 @@ class ConvTorso(BaseFeaturesExtractor):
                 ) from None
         super().__init__(observation_space, n_flatten if features_dim is None else features_dim)
         self.cnn = cnn.to(memory_format=th.channels_last)  # type: ignore[call-overload]
-        self.linear = (
-            nn.Identity() if features_dim is None else nn.Sequential(nn.Linear(n_flatten, features_dim), nn.ReLU())
-        )
+        self.linear = _dense(n_flatten, features_dim, layer_norm) if dense is None else dense(n_flatten)
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         """
@@ -50,6 +65,13 @@ class ConvTorso(BaseFeaturesExtractor):
         :return: features ``(batch, features_dim)``
         """
         return self.linear(self.cnn(observations.contiguous(memory_format=th.channels_last)))
+
+
+def _dense(n_flatten: int, features_dim: int | None, layer_norm: str | None) -> nn.Module:
+    if features_dim is None:
+        return nn.Identity()
+    norm = [] if layer_norm is None else [nn.LayerNorm(features_dim, eps=LAYER_NORMS[layer_norm])]
+    return nn.Sequential(nn.Linear(n_flatten, features_dim), *norm, nn.ReLU())
 
 
 def check_images(observation_space: spaces.Space, normalized_image: bool, features_dim: int | None) -> int:
@@ -86,7 +108,10 @@ class NatureCNN(ConvTorso):
     :param normalized_image: skip the check of dtype and bounds; set by ``normalize_images=False``
     :param padding: ``"valid"`` or ``"same"``
     :param width: factor of the channels 32, 64, 64
-    :raises InvalidValue: not an image space, an unknown padding, or a size below 1
+    :param layer_norm: None; ``"chw"`` or ``"channel"`` for a layer norm between every linear map and its ReLU, see
+        :class:`~sbbatch.networks.layer_norm.ImageLayerNorm`: the networks of PQN. Where ``features_dim`` is None, the
+        hidden layer has one if the policy says so (``layer_norm=True``)
+    :raises InvalidValue: not an image space, an unknown padding or layer norm, or a size below 1
     """
 
     def __init__(
@@ -96,6 +121,7 @@ class NatureCNN(ConvTorso):
         normalized_image: bool = False,
         padding: str = "valid",
         width: int = 1,
+        layer_norm: str | None = None,
     ) -> None:
         n_channels = check_images(observation_space, normalized_image, features_dim)
         if padding not in PADDINGS:
@@ -111,7 +137,7 @@ class NatureCNN(ConvTorso):
             nn.ReLU(),
             nn.Flatten(),
         )
-        super().__init__(observation_space, cnn, features_dim)
+        super().__init__(observation_space, cnn, features_dim, layer_norm)
 
 
 class MinAtarCNN(ConvTorso):
@@ -122,14 +148,19 @@ class MinAtarCNN(ConvTorso):
     :param observation_space: images ``(channels, height, width)``, uint8
     :param features_dim: size of the linear layer; None for none, see :class:`ConvTorso`
     :param normalized_image: skip the check of dtype and bounds; set by ``normalize_images=False``
-    :raises InvalidValue: not an image space
+    :param layer_norm: see :class:`NatureCNN`
+    :raises InvalidValue: not an image space, or an unknown layer norm
     """
 
     hidden_size = 128
 
     def __init__(
-        self, observation_space: spaces.Box, features_dim: int | None = 128, normalized_image: bool = False
+        self,
+        observation_space: spaces.Box,
+        features_dim: int | None = 128,
+        normalized_image: bool = False,
+        layer_norm: str | None = None,
     ) -> None:
         n_channels = check_images(observation_space, normalized_image, features_dim)
         cnn = nn.Sequential(nn.Conv2d(n_channels, 16, 3, 1), nn.ReLU(), nn.Flatten())
-        super().__init__(observation_space, cnn, features_dim)
+        super().__init__(observation_space, cnn, features_dim, layer_norm)

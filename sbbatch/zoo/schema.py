@@ -16,6 +16,7 @@ from sbbatch.errors import InvalidType, InvalidValue, UserError, check_keywords,
 from sbbatch.networks.heads import HEADS
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.initializers import INITIALIZERS
+from sbbatch.networks.multi_skip import MultiSkipCNN
 from sbbatch.networks.torsos import MinAtarCNN, NatureCNN
 from sbbatch.zoo.reader import ACTIVATIONS, read_call, read_literal
 
@@ -34,7 +35,7 @@ _PLAIN = (type(None), bool, int, float, str, list, tuple, dict)
 _PARTS: dict[str, dict[str, Any]] = {
     "head": dict(HEADS),
     "initializer": dict(INITIALIZERS),
-    "features_extractor_class": {torso.__name__: torso for torso in (NatureCNN, ImpalaCNN, MinAtarCNN)},
+    "features_extractor_class": {torso.__name__: torso for torso in (NatureCNN, ImpalaCNN, MinAtarCNN, MultiSkipCNN)},
     "activation_fn": dict(ACTIVATIONS),
 }
 
