@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from sbbatch.errors import InvalidType, did_you_mean
 
 
-def with_defaults(init: Callable[..., None], defaults: dict[str, Any]) -> Callable[..., None]:
+def with_defaults(
+    init: Callable[..., None], defaults: dict[str, Any], ignored: Collection[str] = ()
+) -> Callable[..., None]:
     """
     A constructor of the same arguments in the same order, with other default values.
 
@@ -19,6 +21,7 @@ def with_defaults(init: Callable[..., None], defaults: dict[str, Any]) -> Callab
 
     :param init: constructor of the base class
     :param defaults: name -> default
+    :param ignored: keyword arguments that are dropped: what a caller gives to every class and this one has no use for
     :return: the new constructor
     :raises InvalidType: when called with an argument that does not exist; the message offers the nearest name
     """
@@ -34,6 +37,7 @@ def with_defaults(init: Callable[..., None], defaults: dict[str, Any]) -> Callab
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes the class's __init__
+        kwargs = {name: value for name, value in kwargs.items() if name not in ignored}
         for name in kwargs:
             if not takes_any and name not in signature.parameters:
                 hint = did_you_mean(name, list(signature.parameters)[1:])

@@ -17,7 +17,7 @@ LAYERS = [
     {"functional"},
     {"networks", "replay", "envs", "batch"},
     {"components"},
-    {"policies"},
+    {"policies", "rollout_policies"},
     {"algorithms"},
     {"zoo"},
 ]
