@@ -7,6 +7,7 @@ from sbbatch.algorithms.numerics import flush_denormals
 from sbbatch.algorithms.qrdqn import QRDQN
 from sbbatch.algorithms.rainbow import CompactRainbow, Rainbow
 from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.batch import ABS, BatchSizeCallback, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.envs import make_ale_vec_env
 from sbbatch.version import __version__
 
@@ -22,4 +23,18 @@ ALGORITHMS: dict[str, type[ValueAlgorithm]] = {
     "btr": BTR,
 }
 
-__all__ = ["ALGORITHMS", "BTR", "DQN", "IQN", "QRDQN", "CompactRainbow", "Rainbow", "__version__", "make_ale_vec_env"]
+__all__ = [
+    "ABS",
+    "ALGORITHMS",
+    "BTR",
+    "DQN",
+    "IQN",
+    "QRDQN",
+    "BatchSizeCallback",
+    "BatchSizeSchedule",
+    "CompactRainbow",
+    "GradientNoiseScale",
+    "Rainbow",
+    "__version__",
+    "make_ale_vec_env",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sbbatch.algorithms.network_defaults import NetworkDefaults
 from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.batch.protocol import BatchScaling
 from sbbatch.components.bootstrap import Munchausen
 from sbbatch.networks.heads import ImplicitQuantileHead
 from sbbatch.networks.impala import ImpalaCNN
@@ -59,6 +60,7 @@ class BTR(
     Arguments: see :class:`~sbbatch.algorithms.value.ValueAlgorithm`.
     """
 
+    scaling_defaults = BatchScaling("batch_size", 128, 512, check_every=102_400, updates=8, quantum=16)
     atari_protocol = "btr"
     atari_envs = 64
     network_defaults = NetworkDefaults(

@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
+from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.errors import (
     InvalidType,
     InvalidValue,
@@ -102,6 +103,11 @@ def _check_priorities(arguments: Mapping[str, Any]) -> None:
 
 def _check_parts(arguments: Mapping[str, Any]) -> None:
     check_number("target_noise", arguments["target_noise"], 0.0)
+    check_batch_size_callback(arguments["batch_size_callback"])
+    if arguments["samples_per_step"] is not None:
+        check_number("samples_per_step", arguments["samples_per_step"], 0.0, open_low=True)
+        if as_train_freq(arguments["train_freq"]).unit is TrainFrequencyUnit.EPISODE:
+            raise InvalidValue("samples_per_step: needs train_freq in vector steps, not in episodes")
     head, bootstrap = arguments["head"], arguments["bootstrap"]
     if not (isinstance(head, type) and issubclass(head, nn.Module)):
         raise InvalidType(f"head: got {describe(head)}, expected a class such as QuantileHead")
@@ -181,19 +187,29 @@ def check_policy(policy: object, aliases: Mapping[str, type[Any]]) -> type[Value
     raise InvalidType(f"policy: got {got}, expected {names} or a subclass of sbbatch.policies.ValuePolicy")
 
 
-def check_batch_size(batch_size: object, buffer_size: int, batch_divisor: int = 1) -> int:
+def check_batch_size(batch_size: object, buffer_size: int, batch_divisor: int = 1, name: str = "batch_size") -> int:
     """
     :param batch_size: samples per gradient step
     :param buffer_size: transitions the replay buffer holds
     :param batch_divisor: parts that a batch is split into
+    :param name: what the user calls it
     :raises InvalidValue: below 1, more than the buffer holds, or not divisible
     """
-    checked = check_int("batch_size", batch_size, 1)
+    checked = check_int(name, batch_size, 1)
     if checked > buffer_size:
-        raise InvalidValue(f"batch_size: got {checked}, expected at most buffer_size = {buffer_size}")
+        raise InvalidValue(f"{name}: got {checked}, expected at most buffer_size = {buffer_size}")
     if checked % batch_divisor:
-        raise InvalidValue(f"batch_size: got {checked}, expected a multiple of batch_divisor = {batch_divisor}")
+        raise InvalidValue(f"{name}: got {checked}, expected a multiple of batch_divisor = {batch_divisor}")
     return checked
+
+
+def check_batch_size_callback(callback: object) -> None:
+    """
+    :param callback: what was given as ``batch_size_callback``
+    :raises InvalidType: something else than a callback that changes the batch size
+    """
+    if not (callback is None or isinstance(callback, BatchSizeCallback)):
+        raise InvalidType(f"batch_size_callback: got {describe(callback)}, expected an object such as ABS(8, 64)")
 
 
 def as_train_freq(train_freq: object) -> TrainFreq:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch as th
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import get_device, get_system_info
 from stable_baselines3.common.vec_env import VecEnv
@@ -17,8 +17,7 @@ from sbbatch.algorithms.checks import check_environment, check_same_spaces
 from sbbatch.algorithms.model_file import ModelFile, check_states
 from sbbatch.envs.make import id_of, make_env, protocol_of
 from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
-from sbbatch.files import PathOrFile, atomic_write, load_arrays, save_arrays, with_suffix
-from sbbatch.replay.buffer import FrameReplayBuffer
+from sbbatch.files import PathOrFile, atomic_write, with_suffix
 
 # What the file and the environment decide; another value would contradict the network or the replay buffer.
 _FIXED = {"policy", "policy_class", "_init_setup_model", "n_envs", "observation_space", "action_space"}
@@ -26,12 +25,12 @@ _FIXED = {"policy", "policy_class", "_init_setup_model", "n_envs", "observation_
 SelfSafeFiles = TypeVar("SelfSafeFiles", bound="SafeFiles")
 
 
-class SafeFiles(OffPolicyAlgorithm):
+class SafeFiles(BaseAlgorithm):
     """
-    SB3's model files, written atomically and checked before they are read; replay memory as plain arrays.
+    SB3's model files, written atomically and checked before they are read.
 
     A model file keeps SB3's layout, with the name of the algorithm added. It contains pickled objects, as SB3's do:
-    load only files you trust. A replay buffer of ours contains none.
+    load only files you trust.
     """
 
     atari_protocol: ClassVar[str] = "dopamine"  # of games given by their name
@@ -50,15 +49,15 @@ class SafeFiles(OffPolicyAlgorithm):
         self.algorithm = self._own_name()
         if self.env is not None:
             self.trained_protocol = protocol_of(self.env)
-        self._note_generators()
+        self._note_state()
         if isinstance(path, io.BufferedIOBase):
             super().save(path, exclude, include)
             return
         with atomic_write(with_suffix(path, ".zip")) as file:
             super().save(file, exclude, include)  # type: ignore[arg-type]
 
-    def _note_generators(self) -> None:
-        """Put the states of the agent's own generators where :meth:`save` finds them."""
+    def _note_state(self) -> None:
+        """Put the states of the agent's parts, which are not saved themselves, where :meth:`save` finds them."""
 
     @classmethod
     def load(
@@ -104,7 +103,7 @@ class SafeFiles(OffPolicyAlgorithm):
             if force_reset:
                 attributes["_last_obs"] = None
         # `load` is SB3's, step by step, except that each of them can say what is wrong with the file.
-        agent = cls(policy=attributes["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[arg-type, call-arg]
+        agent = cls(policy=attributes["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
         vars(agent).update(attributes)
         agent._setup_model()
         model.restore(agent)
@@ -163,7 +162,7 @@ class SafeFiles(OffPolicyAlgorithm):
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         """Every environment comes through here, to the constructor as to :meth:`load` and :meth:`set_env`."""
         check_environment(env)
-        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     @classmethod
     def _own_name(cls) -> str:
@@ -179,40 +178,6 @@ class SafeFiles(OffPolicyAlgorithm):
             )
         if algorithm != cls._own_name():
             raise InvalidValue(f"{model.name}: holds a {algorithm}, but {cls.__name__} was asked to load it")
-
-    def save_replay_buffer(self, path: PathOrFile) -> None:
-        """
-        Save the replay buffer; ours as an archive of plain arrays, SB3's as SB3 does.
-
-        :param path: file (``.npz`` is added if it has no suffix) or open file
-        """
-        if isinstance(self.replay_buffer, FrameReplayBuffer):
-            save_arrays(path, self.replay_buffer.get_state())
-        else:
-            super().save_replay_buffer(path)  # type: ignore[arg-type]
-
-    def load_replay_buffer(self, path: PathOrFile, truncate_last_traj: bool = True) -> None:
-        """
-        Load a replay buffer. If the file is damaged or does not fit, the present buffer stays.
-
-        :param path: file or open file
-        :param truncate_last_traj: for SB3's hindsight replay only
-        :raises FileNotFoundError: no such file
-        :raises InvalidValue: damaged, or of another size or other observations
-        """
-        buffer_class = self.replay_buffer_class or FrameReplayBuffer
-        if not issubclass(buffer_class, FrameReplayBuffer):
-            super().load_replay_buffer(path, truncate_last_traj)  # type: ignore[arg-type]
-            return
-        state = load_arrays(path, "replay buffer")
-        buffer = self._make_replay_buffer()
-        assert isinstance(buffer, FrameReplayBuffer)
-        buffer.set_state(state)
-        buffer.device = self.device
-        self.replay_buffer = buffer
-
-    def _make_replay_buffer(self) -> Any:
-        raise NotImplementedError  # the algorithm knows how
 
 
 def _attributes_to_change(cls: type, saved: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

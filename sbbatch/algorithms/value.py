@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
-from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from sbbatch.algorithms import checks
+from sbbatch.algorithms.acting import EpsilonGreedyAgent
 from sbbatch.algorithms.memory import make_replay_buffer
 from sbbatch.algorithms.network_defaults import NetworkDefaults
 from sbbatch.algorithms.numerics import require_finite
-from sbbatch.algorithms.persistence import SafeFiles
+from sbbatch.algorithms.replay_files import SafeReplayFiles
+from sbbatch.algorithms.scaling import ReplayBatchScaling
 from sbbatch.algorithms.stopping import DeferredStop, Stopped
+from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.components.bootstrap import Bootstrap, Greedy
-from sbbatch.components.exploration import EpsilonGreedy
 from sbbatch.components.target_network import sync_target
 from sbbatch.envs.make import frame_stack_of, id_of, make_env
 from sbbatch.errors import NumericalError
@@ -41,7 +40,7 @@ from sbbatch.replay.buffer import FrameReplayBuffer
 SelfValueAlgorithm = TypeVar("SelfValueAlgorithm", bound="ValueAlgorithm")
 
 
-class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
+class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, OffPolicyAlgorithm):
     """
     Base of all agents that learn action values from replay.
 
@@ -101,6 +100,12 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
     :param exploration_stop: part of the training after which epsilon is 0; None for never
     :param random_warmup: act at random until ``learning_starts``, whatever epsilon is (SB3); else epsilon and noise
         decide from the first step
+    :param samples_per_step: samples trained on per agent step, whatever the batch size: updates become rarer as the
+        batch grows (``gradient_steps`` is then unused). None: ``gradient_steps`` per ``train_freq``, so that a larger
+        batch means more samples
+    :param batch_size_callback: changes the batch size during training: :class:`~sbbatch.batch.abs.ABS`,
+        :class:`~sbbatch.batch.noise_scale.GradientNoiseScale` or :class:`~sbbatch.batch.schedule.BatchSizeSchedule`;
+        saved with the model, with its state
     :raises InvalidValue: an argument that is not allowed; checked before anything is built
     :raises InvalidType: an argument of the wrong type, or one that does not exist
     """
@@ -113,8 +118,6 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
     network_defaults: ClassVar[NetworkDefaults] = NetworkDefaults()
     own_head: ClassVar[type[nn.Module]] = ExpectedHead  # of the recipe
 
-    policy: ValuePolicy
-    action_space: spaces.Discrete
     _stop: DeferredStop | None = None  # while steps are collected
 
     def __init_subclass__(cls, defaults: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -168,6 +171,8 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         exploration_decay: str = "linear",
         exploration_stop: float | None = None,
         random_warmup: bool = True,
+        samples_per_step: float | None = None,
+        batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
         checks.check_arguments(locals())
         super().__init__(
@@ -212,10 +217,11 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self.priority_from = priority_from
         self.batch_divisor = batch_divisor
         self.target_noise = target_noise
+        self.samples_per_step = samples_per_step
+        self.batch_size_callback = batch_size_callback
         self.exploration_rate = 0.0
         self._n_calls = 0  # vector steps
         self._n_samples = 0  # transitions trained on
-        self._generator_states: dict[str, Any] | None = None  # of a loaded model
         self._network_kwargs: dict[str, Any] | None = None  # saved: a later version may have other defaults
         self.frame_stack = 1
         if _init_setup_model:
@@ -230,11 +236,7 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self.set_random_seed(self.seed)
         if self.env is not None:
             self.frame_stack, self.env_id = frame_stack_of(self.env), id_of(self.env)
-        self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self._seed_of(0))
-        self.noise_rng = np.random.default_rng(self._seed_of(2))  # noisy layers, sampled quantiles, target noise
-        if self._generator_states is not None:
-            self.exploration.set_state(self._generator_states["exploration"])
-            self.noise_rng.bit_generator.state = self._generator_states["noise"]
+        self._make_generators()
         if self._network_kwargs is None:
             own = self.own_head
             self._network_kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head, own)
@@ -245,17 +247,8 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
             self.replay_buffer = self._make_replay_buffer()
         self.train_freq = checks.as_train_freq(self.train_freq)  # type: ignore[assignment]
 
-    def _seed_of(self, stream: int) -> tuple[int, int] | None:
-        """Seeds of independent streams, so that exploration and replay do not draw the same numbers."""
-        return None if self.seed is None else (self.seed, stream)
-
     def _make_replay_buffer(self) -> ReplayBuffer:
         return make_replay_buffer(self, seed=self._seed_of(1))
-
-    @property
-    def q_net(self) -> ValueNetwork:
-        """The online network: observations ``(batch, *shape)`` -> action values ``(batch, actions)``."""
-        return self.policy.q_net
 
     @property
     def q_net_target(self) -> ValueNetwork:
@@ -301,17 +294,6 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         total_timesteps = checks.check_learn(self, total_timesteps, callback, log_interval)
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
-    def set_batch_size(self, batch_size: int) -> int:
-        """
-        Change the batch size; the next gradient step uses it.
-
-        :param batch_size: samples per gradient step
-        :return: the size that will be used
-        :raises InvalidValue: below 1, more than the replay buffer holds, or no multiple of ``batch_divisor``
-        """
-        self.batch_size = checks.check_batch_size(batch_size, self.buffer_size, self.batch_divisor)
-        return self.batch_size
-
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
         """
         :param gradient_steps: how many
@@ -320,10 +302,14 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         losses, mean_weights = [], []
+        gradient_steps = self._updates_due(gradient_steps, batch_size)
         for _ in range(gradient_steps):
-            batch = self._sample_replay(batch_size)
-            losses += [self._train_step(part) for part in batch.split(self.batch_divisor)]
+            with self.updating():
+                batch = self._sample_replay(batch_size)
+                losses += [self._train_step(part) for part in batch.split(self.batch_divisor)]
             mean_weights.append(float(batch.weights.mean()))
+        if gradient_steps == 0:
+            return
         self._n_updates += gradient_steps * self.batch_divisor
         self._n_samples += gradient_steps * batch_size
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -343,16 +329,21 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
 
     def _train_step(self, batch: ReplayBatch) -> float:
         """One gradient step on one batch; returns the loss."""
-        with stochastic(self.q_net, self.noise_rng), stochastic(self.q_net_target, self.noise_rng):
-            estimate = self.q_net.returns(batch.observations)
-            target = self._target(estimate, batch)
-            td_loss = estimate.td_loss(batch.actions, target)  # (batch,)
-            with th.no_grad():
-                measured = td_loss if self.priority_from == "td_loss" else estimate.td_error(batch.actions, target)
+        td_loss, measured = self._losses(batch)
         loss = self._optimize((batch.weights * td_loss).mean())
         if self.prioritized:
             self.replay_buffer.update_priorities(batch.indices, measured.detach().cpu().numpy())  # type: ignore[union-attr]
         return loss
+
+    def _losses(self, batch: ReplayBatch) -> tuple[th.Tensor, th.Tensor]:
+        """The loss of each sample ``(batch,)``, and what its priority is made from."""
+        with stochastic(self.q_net, self.noise_rng), stochastic(self.q_net_target, self.noise_rng):
+            estimate = self.q_net.returns(batch.observations)
+            target = self._target(estimate, batch)
+            td_loss = estimate.td_loss(batch.actions, target)
+            with th.no_grad():
+                measured = td_loss if self.priority_from == "td_loss" else estimate.td_error(batch.actions, target)
+        return td_loss, measured
 
     @th.no_grad()
     def _target(self, current: ReturnEstimate, batch: ReplayBatch) -> th.Tensor:
@@ -431,44 +422,6 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
             actions, _ = self.predict(self._last_obs)
         return actions, actions
 
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """
-        Actions for observations; epsilon-greedy and with noise (noisy layers, sampled quantiles) unless deterministic.
-
-        :param observation: one observation, or a batch of them
-        :param state: unused, the agents have no memory
-        :param episode_start: unused
-        :param deterministic: greedy actions only
-        :return: action, or actions ``(batch,)``, and the state
-        """
-        if deterministic or not self.policy.is_vectorized_observation(observation):
-            with nullcontext() if deterministic else stochastic(self.q_net, self.noise_rng):
-                actions, state = self.policy.predict(observation, state, episode_start, deterministic=True)
-            if not deterministic and self.exploration.explorers(1, self.exploration_rate)[0]:
-                actions = self.exploration.random_actions(1)[0]
-            return np.asarray(actions), state
-        n = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
-        explorers, actions = self.exploration.explorers(n, self.exploration_rate), self.exploration.random_actions(n)
-        if not explorers.all():  # the network is asked only if somebody is greedy
-            with stochastic(self.q_net, self.noise_rng):
-                actions = np.where(explorers, actions, self._greedy_actions(observation))
-        return actions, state
-
-    def _greedy_actions(self, observations: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
-        """``(n,)`` for a batch as the environment hands it over; SB3's ``policy.predict`` takes twice as long."""
-        if self.policy.training:
-            self.policy.set_training_mode(False)
-        if isinstance(observations, dict) or observations.shape[1:] != self.observation_space.shape:
-            return self.policy.predict(observations, deterministic=True)[0]  # it also transposes images
-        with th.inference_mode():
-            return self.q_net(obs_as_tensor(observations, self.device)).argmax(dim=1).cpu().numpy()
-
     def _store_transition(
         self,
         replay_buffer: ReplayBuffer,
@@ -488,12 +441,8 @@ class ValueAlgorithm(SafeFiles, OffPolicyAlgorithm):
 
     # ------------------------------------------------------------------------------------------------- files
 
-    def _note_generators(self) -> None:
-        noise = dict(self.noise_rng.bit_generator.state)
-        self._generator_states = {"exploration": self.exploration.get_state(), "noise": noise}
-
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "exploration", "noise_rng", "_stop"]
+        return [*super()._excluded_save_params(), "_stop"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -330,6 +330,28 @@ class FrameReplayBuffer(ReplayBuffer):
         """
         self.sampler.update_priorities(indices, td_losses)
 
+    def newest(self, n_rows: int) -> np.ndarray:
+        """
+        Indices (as in ``ReplayBatch.indices``) of the newest transitions.
+
+        :param n_rows: steps of all environments, at most :meth:`size`
+        :return: int64 ``(n_rows * n_envs,)``
+        """
+        return (self._rows_in_order()[-n_rows:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
+
+    def observations_at(self, indices: np.ndarray, env: VecNormalize | None = None) -> Observations:
+        """
+        Observations from which stored transitions start.
+
+        :param indices: as in ``ReplayBatch.indices``
+        :param env: normalises observations, as in SB3
+        :return: ``(len(indices), *shape)``
+        """
+        rows, envs = np.divmod(indices, self.n_envs)
+        ages = self._ages[rows, envs].astype(np.int64)
+        observations = {key: memory.read(rows, envs, ages) for key, memory in self._memories.items()}
+        return self._to_tensors(observations, env)
+
     def _rows_in_order(self) -> np.ndarray:
         """Stored rows, oldest first."""
         return (self.pos - self._n_stored + np.arange(self._n_stored)) % self._n_slots

@@ -1,0 +1,232 @@
+"""Agents whose batch size adapts: what rollout and replay agents share, and the replay agents' half."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs
+from stable_baselines3.common.utils import obs_as_tensor
+from torch import nn
+
+from sbbatch.algorithms.checks import check_batch_size
+from sbbatch.algorithms.persistence import SafeFiles
+from sbbatch.batch.callback import BatchSizeCallback, find_batch_size_callback
+from sbbatch.batch.protocol import BatchScaling, Behavior, UpdateHook
+from sbbatch.errors import InvalidValue
+from sbbatch.functional.divergence import behavioral_divergence
+from sbbatch.policies import ValuePolicy
+from sbbatch.replay.batch import ReplayBatch
+from sbbatch.replay.buffer import FrameReplayBuffer
+
+RECENT = 8192  # transitions that replay agents are measured on
+CHUNK = 256  # states that go through the network at once
+
+
+class BatchScalingAgent(SafeFiles, BaseAlgorithm):
+    """
+    The part of :class:`~sbbatch.batch.protocol.BatchScalable` that does not depend on how an agent learns.
+
+    ``update_hooks`` are called around each update; besides the callbacks that change the batch size a user's own may
+    be among them. They are not saved.
+    """
+
+    scaling_defaults: ClassVar[BatchScaling]
+    batch_size_callback: BatchSizeCallback | None = None
+    batch_scaling_state: dict[str, Any] | None = None
+
+    @property
+    def batch_scaling(self) -> BatchScaling:
+        """What is scaled, and the numbers it is adapted with unless the user says otherwise."""
+        return self.scaling_defaults
+
+    @property
+    def update_hooks(self) -> list[UpdateHook]:
+        """See :class:`~sbbatch.batch.protocol.UpdateHook`."""
+        return self.__dict__.setdefault("_update_hooks", [])
+
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """Around each update."""
+        for hook in self.update_hooks:
+            hook.before_update()
+        yield
+        for hook in self.update_hooks:
+            hook.after_update()
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        given = find_batch_size_callback(callback)
+        own = self.batch_size_callback
+        if own is None:
+            return super()._init_callback(callback, progress_bar)
+        if given is not None:
+            raise InvalidValue(
+                f"callback: got {type(given).__name__}, but the agent has a batch_size_callback "
+                f"({type(own).__name__}); give one of them, or set agent.batch_size_callback = None"
+            )
+        others = callback if isinstance(callback, list) else [] if callback is None else [callback]
+        callbacks = [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in others]
+        return super()._init_callback([own, *callbacks], progress_bar)
+
+    def _note_state(self) -> None:
+        super()._note_state()
+        for hook in self.update_hooks:
+            if isinstance(hook, BatchSizeCallback):
+                self.batch_scaling_state = hook.saved_state()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_update_hooks"]
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """The policy in evaluation mode, without gradients, and afterwards as it was."""
+        training = self.policy.training
+        self.policy.set_training_mode(False)
+        with th.no_grad():
+            yield
+        self.policy.set_training_mode(training)
+
+
+class ReplayBatchScaling(BatchScalingAgent, OffPolicyAlgorithm):
+    """
+    Batch sizes of agents that learn from replay: samples per gradient step.
+
+    A new size is used by the next gradient step. The rate of updates stays (``samples_per_step=None``), so that a
+    larger batch means that each transition is used more often, as in the authors' PQN; or the samples per agent step
+    stay, and updates become rarer.
+    """
+
+    scaling_defaults = BatchScaling("batch_size", 16, 64, check_every=100_000, updates=8)
+    batch_divisor: int
+    samples_per_step: float | None
+    noise_rng: np.random.Generator
+    policy: ValuePolicy
+    batch_unit = 1
+    _sample_credit = 0.0  # samples that are due and have not been trained on
+
+    @property
+    def batch_clock(self) -> int:
+        """Agent steps until now."""
+        return self.num_timesteps
+
+    @property
+    def batch_quantum(self) -> int:
+        """A batch is cut into ``batch_divisor`` parts."""
+        return self.batch_divisor
+
+    def check_batch(self, name: str, size: object) -> int:
+        """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_batch`."""
+        return check_batch_size(size, self.buffer_size, self.batch_divisor, name)
+
+    def set_batch_size(self, batch_size: int) -> int:
+        """
+        Change the batch size; the next gradient step uses it.
+
+        :param batch_size: samples per gradient step
+        :return: the size that will be used
+        :raises InvalidValue: below 1, more than the replay buffer holds, or no multiple of ``batch_divisor``
+        """
+        self.batch_size = self.check_batch("batch_size", batch_size)
+        return self.batch_size
+
+    def resize_batch(self, size: int) -> int:
+        """See :meth:`set_batch_size`."""
+        return self.set_batch_size(size)
+
+    def _sample_replay(self, batch_size: int) -> ReplayBatch:
+        raise NotImplementedError  # the algorithm knows how
+
+    def _losses(self, batch: ReplayBatch) -> tuple[th.Tensor, th.Tensor]:
+        raise NotImplementedError
+
+    def _updates_due(self, gradient_steps: int, batch_size: int) -> int:
+        """How many updates :meth:`train` makes: as many as asked for, or as ``samples_per_step`` says."""
+        if self.samples_per_step is None:
+            return gradient_steps
+        self._sample_credit += self.samples_per_step * self.train_freq.frequency * self.n_envs  # type: ignore[union-attr]
+        n_updates, self._sample_credit = divmod(self._sample_credit, batch_size)
+        return int(n_updates)
+
+    def draw_probe(self, n_states: int, rng: np.random.Generator) -> np.ndarray:
+        """See :meth:`~sbbatch.batch.protocol.BatchScalable.draw_probe`."""
+        buffer = self.replay_buffer
+        assert buffer is not None
+        # The oldest quarter of a full buffer may be overwritten before the second look.
+        n_rows = buffer.size() if not buffer.full else max(3 * buffer.size() // 4, 1)
+        newest = self._newest(buffer, min(n_rows, -(-RECENT // self.n_envs)))
+        return rng.choice(newest, size=min(n_states, len(newest)), replace=False)
+
+    def _newest(self, buffer: ReplayBuffer, n_rows: int) -> np.ndarray:
+        if isinstance(buffer, FrameReplayBuffer):
+            return buffer.newest(n_rows)
+        rows = (buffer.pos - 1 - np.arange(n_rows)) % buffer.buffer_size
+        return (rows[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
+
+    def behavior(self, probe: np.ndarray) -> Behavior:
+        """Greedy actions int64 ``(states,)``, see :meth:`~sbbatch.batch.protocol.BatchScalable.behavior`."""
+        with self._undisturbed():
+            parts = np.array_split(probe, -(-len(probe) // CHUNK))
+            return (th.cat([self.policy.q_net(self._stored_observations(part)).argmax(dim=1) for part in parts]),)
+
+    def _stored_observations(self, indices: np.ndarray) -> PyTorchObs:
+        buffer = self.replay_buffer
+        if isinstance(buffer, FrameReplayBuffer):
+            return buffer.observations_at(indices, self._vec_normalize_env)
+        assert buffer is not None
+        rows, envs = np.divmod(indices, self.n_envs)
+        stored = buffer.observations
+        chosen: Any = stored[rows, envs] if isinstance(stored, np.ndarray) else _each(stored, rows, envs)
+        normalized = buffer._normalize_obs(chosen, self._vec_normalize_env)
+        return obs_as_tensor(normalized, self.device)
+
+    def divergence(self, before: Behavior, after: Behavior) -> float:
+        """Part of the states whose greedy action changed."""
+        return behavioral_divergence(before[0], after[0])
+
+    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
+        """
+        Gradients of the parts of a batch drawn as in training, with its noise.
+
+        :param n_parts: at most ``batch_size``
+        :return: ``(n_parts, parameters)``, samples in each part
+        :raises InvalidValue: too few samples
+        """
+        part_size = self.batch_size // n_parts
+        if part_size == 0:
+            raise InvalidValue(f"n_parts: got {n_parts}, expected at most batch_size = {self.batch_size}")
+        with self._undisturbed(), self._streams_kept(), th.enable_grad():
+            parts = self._sample_replay(part_size * n_parts).split(n_parts)
+            losses = ((part.weights * self._losses(part)[0]).mean() for part in parts)
+            return th.stack([flat_gradient(loss, self.policy.q_net) for loss in losses]), part_size
+
+    @contextmanager
+    def _streams_kept(self) -> Iterator[None]:
+        """All random numbers drawn inside are drawn again afterwards."""
+        buffer = self.replay_buffer
+        generators = [self.noise_rng] + ([buffer.rng] if isinstance(buffer, FrameReplayBuffer) else [])
+        states, state_of_numpy = [one.bit_generator.state for one in generators], np.random.get_state()
+        yield
+        np.random.set_state(state_of_numpy)
+        for generator, state in zip(generators, states, strict=True):
+            generator.bit_generator.state = state
+
+
+def _each(stored: dict[str, np.ndarray], rows: np.ndarray, envs: np.ndarray) -> dict[str, np.ndarray]:
+    return {key: part[rows, envs] for key, part in stored.items()}
+
+
+def flat_gradient(loss: th.Tensor, network: nn.Module) -> th.Tensor:
+    """
+    :param loss: a number
+    :param network: what it depends on
+    :return: its gradient, flat ``(parameters,)``; the one of the last update stays where it is
+    """
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return th.cat([part.reshape(-1) for part in th.autograd.grad(loss, parameters)])

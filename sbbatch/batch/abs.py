@@ -1,0 +1,154 @@
+"""Adaptive Batch Scaling: the batch grows as the policy settles."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from sbbatch.batch.callback import BatchSizeCallback, check_bounds, sizes_for
+from sbbatch.batch.protocol import Behavior
+from sbbatch.batch.scheduler import AdaptiveBatchScheduler
+from sbbatch.errors import check_int, check_number
+
+
+class ABS(BatchSizeCallback):
+    """
+    Adaptive Batch Scaling (Park 2026; the authors' released code).
+
+    Now and then it compares what the agent does in some states before and after an update: the part of the states
+    whose greedy action changed ("Behavioral Divergence"), or for PPO the KL divergence of the new policy from the old.
+    :class:`~sbbatch.batch.scheduler.AdaptiveBatchScheduler` turns the sequence of these numbers into sizes: large
+    batches for a settled policy, small ones for one that changes much. The agent starts at ``min_size``.
+
+    Sizes are in the unit of the agent's knob: ``ABS(16, 64)`` are rollout steps per environment for PQN and PPO and
+    samples per gradient step for agents that learn from replay. What is left out comes from the agent
+    (``batch_scaling``), so that ``ABS()`` works with all of them:
+
+    ==========================  ===========  ============  ====================  ===========================
+    agent                       sizes        low, high     measured every        change across
+    ==========================  ===========  ============  ====================  ===========================
+    PQN                         16 to 64     0.05, 0.95    50 rollouts           one update on a rollout
+    PQN-L, PQN-XL               16 to 128    0.05, 0.95    50 rollouts           one update on a rollout
+    PPO                         1024 to 8192 0.01, 0.1     10 rollouts           one update on a rollout
+    DQN, QRDQN, IQN, Rainbow    16 to 64     0.05, 0.95    100,000 agent steps   8 gradient steps
+    BTR                         128 to 512   0.05, 0.95    102,400 agent steps   8 gradient steps
+    ==========================  ===========  ============  ====================  ===========================
+
+    The first change comes at the ``warmup``-th measurement, which with these intervals is after a million steps: for
+    shorter trainings give ``check_every``, so that there are some sixty measurements or more.
+
+    Rollout agents are measured exactly as in the authors' code: before and after the whole update, in states drawn
+    without replacement from the rollout it learns from. The paper's replay agent (BTR) is not in their release; what
+    is done here is the nearest analogue: ``updates`` gradient steps, in states drawn from the newest 8,192
+    transitions. Measuring uses no noise, draws nothing from the agent's random streams and changes nothing in it.
+
+    :param min_size: smallest size
+    :param max_size: largest size
+    :param low: divergence at and below which the size grows towards ``max_size``
+    :param high: divergence at and above which it falls towards ``min_size``
+    :param kind: interpolation between them: ``"log"`` (the authors'), ``"linear"`` or ``"exp"``
+    :param check_every: rollouts (PQN, PPO) or agent steps (replay) between measurements
+    :param updates: updates that a measurement spans
+    :param n_states: states that are looked at, at most
+    :param window: divergences averaged
+    :param warmup: measurements before the first change
+    :param ema: weight of the target in each step
+    :param rounding: ``"exact"``, or ``"paper"`` for the authors' integers, which stall below the maximum
+    :param quantum: sizes are multiples of it, and of what the agent needs
+    :param verbose: as in SB3
+    :raises InvalidValue: a number out of range; when training starts also: a bound that the agent cannot have
+    """
+
+    def __init__(
+        self,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        low: float | None = None,
+        high: float | None = None,
+        kind: str = "log",
+        check_every: int | None = None,
+        updates: int | None = None,
+        n_states: int = 2048,
+        window: int = 20,
+        warmup: int = 10,
+        ema: float = 0.1,
+        rounding: str = "exact",
+        quantum: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        self._config = {name: value for name, value in locals().items() if name not in ("self", "verbose", "__class__")}
+        for name in ("min_size", "max_size", "check_every", "updates", "n_states", "quantum"):
+            if self._config[name] is not None:
+                check_int(name, self._config[name], 1)
+        check_bounds(min_size, max_size)
+        for name in ("low", "high"):
+            if self._config[name] is not None:
+                check_number(name, self._config[name], 0.0, open_low=True)
+        thresholds: dict[str, Any] = {} if low is None or high is None else {"low": low, "high": high}
+        AdaptiveBatchScheduler(  # refuses what it can refuse before training starts
+            1, 1, kind=kind, window=window, warmup=warmup, ema=ema, rounding=rounding, **thresholds
+        )
+        self.n_states = n_states
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`BatchSizeCallback.config`."""
+        return dict(self._config)
+
+    def _start(self) -> None:
+        scaling = self.agent.batch_scaling
+        given = {key: value for key, value in self._config.items() if value is not None}
+        quantum = math.lcm(self.agent.batch_quantum, given.get("quantum", scaling.quantum))
+        sizes = sizes_for(self, given.get("min_size"), given.get("max_size"), quantum)
+        options = {name: given[name] for name in ("kind", "window", "warmup", "ema", "rounding")}
+        thresholds = given.get("low", scaling.low), given.get("high", scaling.high)
+        self.scheduler = AdaptiveBatchScheduler(*sizes, *thresholds, **options, quantum=quantum)
+        self._check_every: int = given.get("check_every", scaling.check_every)
+        self._updates: int = given.get("updates", scaling.updates)
+        seed = self.model.seed
+        self._rng = np.random.default_rng(None if seed is None else (seed, 3))
+        self._next_check = self._check_every
+        self._measuring: tuple[np.ndarray, Behavior, int] | None = None  # states, behavior before, updates since
+        self.resize(self.scheduler.size)
+
+    def before_update(self) -> None:
+        """Look at the policy, if it is time to."""
+        clock = self.agent.batch_clock
+        # After `learn(reset_num_timesteps=True)` agent steps count from zero again.
+        self._next_check = min(self._next_check, clock + self._check_every)
+        if self._measuring is None and clock >= self._next_check:
+            self._next_check = (clock // self._check_every + 1) * self._check_every
+            probe = self.agent.draw_probe(self.n_states, self._rng)
+            self._measuring = probe, self.agent.behavior(probe), 0
+
+    def after_update(self) -> None:
+        """Look again, and choose the next size."""
+        if self._measuring is None:
+            return
+        probe, before, n_updates = self._measuring
+        if n_updates + 1 < self._updates:
+            self._measuring = probe, before, n_updates + 1
+            return
+        self._measuring = None
+        divergence = self.agent.divergence(before, self.agent.behavior(probe))
+        self.resize(self.scheduler.update(divergence))
+        mean = self.scheduler.mean_divergence
+        self.note(divergence=divergence, divergence_mean=mean, target=self.scheduler.target(mean))
+
+    def get_state(self) -> dict[str, Any]:
+        """See :meth:`BatchSizeCallback.get_state`."""
+        return super().get_state() | {
+            "scheduler": self.scheduler.get_state(),
+            "rng": self._rng.bit_generator.state,
+            "next_check": self._next_check,
+            "measuring": self._measuring,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See :meth:`BatchSizeCallback.set_state`."""
+        super().set_state(state)
+        self.scheduler.set_state(state["scheduler"])
+        self._rng.bit_generator.state = state["rng"]
+        self._next_check, self._measuring = state["next_check"], state["measuring"]

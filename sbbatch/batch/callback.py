@@ -1,0 +1,189 @@
+"""The base of all callbacks that change an agent's batch size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback
+
+from sbbatch.batch.protocol import BatchScalable
+from sbbatch.errors import InvalidType, InvalidValue, check_int
+
+# What a callback knows only while its agent learns.
+_OF_A_RUN = ("model", "locals", "globals", "parent", "_logger")
+
+
+class BatchSizeCallback(BaseCallback):
+    """
+    Changes the batch size of an agent while it learns: ``Agent(..., batch_size_callback=...)``, or
+    ``agent.learn(..., callback=...)``.
+
+    A subclass says what size comes next in :meth:`_start`, :meth:`before_update` or :meth:`after_update`, by
+    :meth:`resize`, and what it must remember in :meth:`get_state`. The state is saved with the model; when a callback
+    of the same class and arguments goes on with the agent, it goes on from that state.
+
+    :param verbose: as in SB3
+    """
+
+    def __init__(self, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        self.size: int | None = None  # in the unit of the agent's knob
+        self.history: list[dict[str, Any]] = []  # one row per measurement
+
+    @property
+    def agent(self) -> BatchScalable:
+        """The agent that learns."""
+        assert isinstance(self.model, BatchScalable)
+        return self.model
+
+    def config(self) -> dict[str, Any]:
+        """What tells this callback from others of its class: its arguments."""
+        raise NotImplementedError
+
+    def get_state(self) -> dict[str, Any]:
+        """What must be known to go on exactly as before: plain numbers, arrays and tensors."""
+        return {"size": self.size, "history": list(self.history)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        :param state: what :meth:`get_state` returned
+        """
+        self.size, self.history = state["size"], list(state["history"])
+
+    def _start(self) -> None:
+        """Training starts: check the arguments against the agent, and choose the first size."""
+        raise NotImplementedError
+
+    def before_update(self) -> None:
+        """The agent is about to change its parameters; see :class:`~sbbatch.batch.protocol.UpdateHook`."""
+
+    def after_update(self) -> None:
+        """It has changed them."""
+
+    def resize(self, size: int) -> None:
+        """
+        Give the agent another size.
+
+        :param size: in the unit of the agent's knob
+        """
+        self.size = self.agent.resize_batch(size)
+        self.logger.record("batch/size", self.size)
+
+    def note(self, **measured: float) -> None:
+        """
+        Log a measurement and remember it in ``history``.
+
+        :param measured: numbers by name
+        """
+        self.history.append({"timesteps": self.model.num_timesteps, **measured, "size": self.size})
+        for name, value in measured.items():
+            self.logger.record(f"batch/{name}", value)
+        self.logger.record("batch/size", self.size)
+
+    def _on_training_start(self) -> None:
+        if not isinstance(self.model, BatchScalable):
+            raise InvalidType(
+                f"{type(self).__name__}: {type(self.model).__name__} cannot change its batch size; use it with an "
+                "agent of sbbatch"
+            )
+        self._unsubscribe_left_over()
+        saved = self.agent.batch_scaling_state
+        self.size, self.history = None, []
+        self._start()
+        if saved is not None and saved["callback"] == self._identity():
+            self.set_state(saved["state"])
+            assert self.size is not None
+            self.resize(self.size)
+        else:
+            self.note()
+        self.agent.update_hooks.append(self)
+
+    def _unsubscribe_left_over(self) -> None:
+        """A run that ended by an error has not called `on_training_end`."""
+        for hook in list(self.agent.update_hooks):
+            if isinstance(hook, BatchSizeCallback):
+                if hook.model is self.model:
+                    self.agent.batch_scaling_state = hook.saved_state()
+                self.agent.update_hooks.remove(hook)
+
+    def _on_training_end(self) -> None:  # SB3 may call it twice
+        if self in self.agent.update_hooks:
+            self.agent.update_hooks.remove(self)
+            self.agent.batch_scaling_state = self.saved_state()
+
+    def saved_state(self) -> dict[str, Any]:
+        """What an agent saves."""
+        return {"callback": self._identity(), "state": self.get_state()}
+
+    def _identity(self) -> tuple[str, dict[str, Any]]:
+        return type(self).__name__, self.config()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _OF_A_RUN}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, locals={}, globals={}, parent=None)
+
+
+def find_batch_size_callback(callback: object) -> BatchSizeCallback | None:
+    """
+    :param callback: what `learn` got
+    :return: the one in it that changes the batch size
+    :raises InvalidValue: there are two
+    """
+    found = list(_in(callback))
+    if len(found) > 1:
+        names = " and ".join(type(one).__name__ for one in found)
+        raise InvalidValue(f"callback: got {names}, expected one callback that changes the batch size")
+    return found[0] if found else None
+
+
+def _in(callback: object) -> list[BatchSizeCallback]:
+    if isinstance(callback, BatchSizeCallback):
+        return [callback]
+    if isinstance(callback, (list, tuple)):
+        return [found for one in callback for found in _in(one)]
+    if isinstance(callback, CallbackList):
+        return _in(callback.callbacks)
+    return _in(callback.callback) if isinstance(callback, EventCallback) else []
+
+
+def check_bounds(min_size: int | None, max_size: int | None) -> None:
+    """
+    :param min_size: smallest size, if given
+    :param max_size: largest size, if given
+    :raises InvalidValue: below 1, or the wrong way round
+    """
+    for name, size in (("min_size", min_size), ("max_size", max_size)):
+        if size is not None:
+            check_int(name, size, 1)
+    if min_size is not None and max_size is not None and max_size < min_size:
+        raise InvalidValue(f"max_size: got {max_size}, expected at least min_size = {min_size}")
+
+
+def sizes_for(callback: BatchSizeCallback, min_size: int | None, max_size: int | None, quantum: int) -> tuple[int, int]:
+    """
+    The bounds of an agent's sizes.
+
+    :param callback: whose agent it is
+    :param min_size: what the user said, ``None``: the agent's own default, moved to a size it can have
+    :param max_size: likewise
+    :param quantum: sizes must be multiples of it
+    :return: smallest and largest size
+    :raises InvalidValue: the agent cannot have one of them, or they are the wrong way round
+    """
+    agent, name = callback.agent, type(callback).__name__
+    low = -(-agent.batch_scaling.min_size // quantum) * quantum if min_size is None else min_size
+    high = agent.batch_scaling.max_size // quantum * quantum if max_size is None else max_size
+    if min_size is None:  # one bound given: the other default gives way
+        low = min(low, high)
+    if max_size is None:
+        high = max(low, high)
+    for which, size in (("min_size", low), ("max_size", high)):
+        if size % quantum:
+            raise InvalidValue(f"{name}: {which}: got {size}, expected a multiple of {quantum}")
+        agent.check_batch(f"{name}: {which}", size)
+    return low, high

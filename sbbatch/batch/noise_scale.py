@@ -1,0 +1,93 @@
+"""Batch size from the noise of the gradient: the baseline of the Adaptive Batch Scaling paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sbbatch.batch.callback import BatchSizeCallback, check_bounds, sizes_for
+from sbbatch.errors import check_int
+from sbbatch.functional.noise_scale import gradient_noise_scale
+
+_NO_SIGNAL = 1e-8  # the authors'
+
+
+class GradientNoiseScale(BatchSizeCallback):
+    """
+    The batch has as many samples as the simple noise scale of McCandlish et al. (2018) says, within bounds: the rival
+    of :class:`~sbbatch.batch.abs.ABS` in its paper.
+
+    After an update the batch is cut into ``n_parts`` parts; from their gradients come noise and signal
+    (:func:`~sbbatch.functional.noise_scale.gradient_noise_scale`), and ``noise / signal`` is the batch size. Rollout
+    agents divide it by the number of environments, which gives rollout steps. Without a positive signal the size is
+    the smallest. There is no smoothing: the sizes jump. The agent starts with its own size.
+
+    As in the authors' code, the parts of a rollout are contiguous in time, so that they are not independent samples.
+    Their script holds the epochs; here rollout agents scale them with the rollout unless ``epoch_reference`` is None.
+
+    Measuring draws nothing from the agent's random streams. Agents without a gradient to look at (PPO) refuse it.
+
+    :param min_size: smallest size, in the unit of the agent's knob; None: the agent's default
+    :param max_size: largest size; None: the agent's default
+    :param check_every: rollouts (PQN) or agent steps (replay) between measurements; None: the agent's default
+    :param n_parts: parts of the batch, at least 2
+    :param verbose: as in SB3
+    :raises InvalidValue: a number out of range; when training starts also: a bound that the agent cannot have
+    """
+
+    def __init__(
+        self,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        check_every: int | None = None,
+        n_parts: int = 8,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        check_bounds(min_size, max_size)
+        if check_every is not None:
+            check_int("check_every", check_every, 1)
+        self.min_size, self.max_size, self._check_every = min_size, max_size, check_every
+        self.n_parts = check_int("n_parts", n_parts, 2)
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`BatchSizeCallback.config`."""
+        return {
+            "min_size": self.min_size,
+            "max_size": self.max_size,
+            "check_every": self._check_every,
+            "n_parts": self.n_parts,
+        }
+
+    def _start(self) -> None:
+        scaling = self.agent.batch_scaling
+        self.sizes = sizes_for(self, self.min_size, self.max_size, self.agent.batch_quantum)
+        self.check_every = self._check_every or scaling.check_every
+        self._next_check = self.check_every
+        self.size = getattr(self.model, scaling.knob)
+
+    def after_update(self) -> None:
+        """Measure, if it is time to, and set the size."""
+        clock = self.agent.batch_clock
+        self._next_check = min(self._next_check, clock + self.check_every)
+        if clock < self._next_check:
+            return
+        self._next_check = (clock // self.check_every + 1) * self.check_every
+        gradients, part_size = self.agent.gradient_parts(self.n_parts)
+        noise, signal = gradient_noise_scale(gradients, part_size)
+        scale = 0.0 if signal <= _NO_SIGNAL else noise / signal
+        self.resize(self._as_size(scale))
+        self.note(noise_scale=scale, gradient_noise=noise, gradient_signal=signal)
+
+    def _as_size(self, scale: float) -> int:
+        quantum, (low, high) = self.agent.batch_quantum, self.sizes
+        size = int(min(scale, 2**62)) // self.agent.batch_unit // quantum * quantum
+        return min(max(size, low), high)
+
+    def get_state(self) -> dict[str, Any]:
+        """See :meth:`BatchSizeCallback.get_state`."""
+        return super().get_state() | {"next_check": self._next_check}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See :meth:`BatchSizeCallback.set_state`."""
+        super().set_state(state)
+        self._next_check = state["next_check"]

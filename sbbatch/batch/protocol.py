@@ -1,0 +1,121 @@
+"""What an agent offers so that its batch size can be adapted, and what a callback that adapts it offers in return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch as th
+
+# What an agent does in some states: its greedy actions ``(states,)``, or the parameters of its distributions.
+Behavior = tuple[th.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class BatchScaling:
+    """
+    What of an agent grows and shrinks, and the numbers it is adapted with unless the user says otherwise.
+
+    :param knob: the argument that is scaled: ``"batch_size"``, samples per gradient step, of agents that learn from
+        replay; ``"n_steps"``, steps per environment and rollout, of agents that learn from rollouts
+    :param min_size: smallest size
+    :param max_size: largest size
+    :param low: divergence at and below which the size grows towards the largest
+    :param high: divergence at and above which it falls towards the smallest
+    :param check_every: time between measurements: rollouts (``"n_steps"``) or agent steps (``"batch_size"``)
+    :param updates: updates that one measurement spans: gradient steps on replay, or updates on a rollout
+    :param quantum: sizes are multiples of it
+    """
+
+    knob: str
+    min_size: int
+    max_size: int
+    low: float = 0.05
+    high: float = 0.95
+    check_every: int = 1
+    updates: int = 1
+    quantum: int = 1
+
+
+class UpdateHook(Protocol):
+    """What an agent calls around each update: a gradient step on replay, or all epochs on one rollout."""
+
+    def before_update(self) -> None:
+        """The parameters are about to change."""
+
+    def after_update(self) -> None:
+        """They have changed."""
+
+
+@runtime_checkable
+class BatchScalable(Protocol):
+    """An agent whose batch size can be adapted. All measurements leave the agent as it was, random streams included."""
+
+    batch_scaling_state: dict[str, Any] | None  # of the callback that adapted it last; saved with the model
+
+    @property
+    def batch_scaling(self) -> BatchScaling:
+        """What is scaled, and its defaults."""
+
+    @property
+    def update_hooks(self) -> list[UpdateHook]:
+        """Called around each update."""
+
+    @property
+    def batch_clock(self) -> int:
+        """Rollouts, or agent steps, until now; the unit of ``BatchScaling.check_every``."""
+
+    @property
+    def batch_quantum(self) -> int:
+        """Sizes must be multiples of it."""
+
+    @property
+    def batch_unit(self) -> int:
+        """Samples that a size of one stands for: the environments of a rollout, 1 on replay."""
+
+    def check_batch(self, name: str, size: object) -> int:
+        """
+        :param name: what the user calls it
+        :param size: in the unit of the knob
+        :return: the size
+        :raises InvalidValue: the agent cannot have it
+        """
+
+    def resize_batch(self, size: int) -> int:
+        """
+        :param size: in the unit of the knob
+        :return: the size that the next update (replay) or rollout will have
+        :raises InvalidValue: the agent cannot have it
+        """
+
+    def draw_probe(self, n_states: int, rng: np.random.Generator) -> np.ndarray:
+        """
+        Choose states to look at: of the present rollout, or of the newest transitions.
+
+        :param n_states: how many; fewer if there are not so many
+        :param rng: the caller's
+        :return: indices for :meth:`behavior` ``(states,)``
+        """
+
+    def behavior(self, probe: np.ndarray) -> Behavior:
+        """
+        :param probe: from :meth:`draw_probe`
+        :return: what the agent does in these states without noise and exploration
+        """
+
+    def divergence(self, before: Behavior, after: Behavior) -> float:
+        """
+        :param before: behavior before some updates
+        :param after: behavior after them, in the same states
+        :return: how far it moved, >= 0
+        """
+
+    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
+        """
+        Gradients of the parts of one batch, at the present parameters.
+
+        :param n_parts: how many parts
+        :return: gradients ``(n_parts, parameters)``, and the samples in each part
+        :raises InvalidValue: the agent does not offer this, or has too few samples
+        """

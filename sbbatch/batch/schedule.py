@@ -1,0 +1,121 @@
+"""Batch sizes by the clock: growth that looks at nothing, the control of every adaptive method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sbbatch.batch.callback import BatchSizeCallback
+from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number, check_schedule, describe
+
+
+class BatchSizeSchedule(BatchSizeCallback):
+    """
+    A batch size that depends on nothing but the progress of the training: growth that ignores the policy, which every
+    adaptive method should be compared with. ::
+
+        BatchSizeSchedule(lambda progress: 8 * 16**progress)      # geometric, 8 to 128
+        BatchSizeSchedule.linear(8, 128)
+        BatchSizeSchedule.piecewise({0.0: 8, 0.5: 32, 0.75: 128})
+
+    Unlike SB3's schedules, which get the progress remaining, it gets the progress **made**, from 0 to 1: one reads it
+    from left to right. Sizes are rounded to whole ones that the agent can have, in the unit of its knob (rollout steps
+    per environment for PQN and PPO, samples per gradient step for agents that learn from replay).
+
+    :param schedule: from the progress made to a size
+    :param verbose: as in SB3
+    :raises InvalidType: no function
+    :raises InvalidValue: a size below 1; when training starts also: one that the agent cannot have
+    """
+
+    def __init__(self, schedule: Callable[[float], float], verbose: int = 0) -> None:
+        super().__init__(verbose)
+        if not callable(schedule):
+            raise InvalidType(
+                f"schedule: got {describe(schedule)}, expected a function of the progress, or "
+                "BatchSizeSchedule.linear(8, 128)"
+            )
+        self._sizes = check_schedule("schedule", lambda remaining: schedule(1.0 - remaining), 1.0, 2.0**62)
+        self.schedule = schedule
+
+    @classmethod
+    def linear(cls, first: int, last: int) -> BatchSizeSchedule:
+        """
+        :param first: size at the start
+        :param last: size at the end
+        """
+        return cls(Linear(check_int("first", first, 1), check_int("last", last, 1)))
+
+    @classmethod
+    def piecewise(cls, sizes: Mapping[float, int]) -> BatchSizeSchedule:
+        """
+        :param sizes: size from each progress on, the first from 0
+        """
+        return cls(Piecewise(sizes))
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`BatchSizeCallback.config`; functions are compared by what they give at three points."""
+        return {"sizes": self._sizes}
+
+    def _start(self) -> None:
+        for size in self._sizes:
+            self.agent.check_batch("BatchSizeSchedule: size", self._as_size(size))
+        self._follow()
+
+    def _on_rollout_end(self) -> None:
+        """After environment steps, before the next update: replay agents use the size at once, others next rollout."""
+        self._follow()
+
+    def _follow(self) -> None:
+        progress = min(self.model.num_timesteps / self.model._total_timesteps, 1.0)
+        size = self._as_size(self.schedule(progress))
+        if size != self.size:
+            self.resize(size)
+            self.note()
+
+    def _as_size(self, size: float) -> int:
+        quantum = self.agent.batch_quantum
+        return max(round(float(size) / quantum), 1) * quantum
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """The schedule knows the size; only the history is taken over."""
+        super().set_state(state | {"size": self.size})
+
+
+class Linear:
+    """
+    :param first: value at progress 0
+    :param last: value at progress 1
+    """
+
+    def __init__(self, first: float, last: float) -> None:
+        self.first, self.last = first, last
+
+    def __call__(self, progress: float) -> float:
+        """
+        :param progress: from 0 to 1
+        """
+        return self.first + progress * (self.last - self.first)
+
+
+class Piecewise:
+    """
+    :param values: value from each progress on
+    :raises InvalidValue: nothing for the start
+    """
+
+    def __init__(self, values: Mapping[float, int]) -> None:
+        if not isinstance(values, Mapping):
+            raise InvalidType(f"sizes: got {describe(values)}, expected a dictionary such as {{0.0: 8, 0.5: 32}}")
+        for progress, size in values.items():
+            check_number("sizes: progress", progress, 0.0, 1.0)
+            check_int("sizes: size", size, 1)
+        if 0.0 not in values:
+            raise InvalidValue("sizes: got none for the start, expected one at progress 0.0")
+        self.values = dict(sorted(values.items()))
+
+    def __call__(self, progress: float) -> float:
+        """
+        :param progress: from 0 to 1
+        """
+        return [value for start, value in self.values.items() if start <= progress][-1]
