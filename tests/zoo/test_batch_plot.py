@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from sbbatch.errors import UserError
-from sbbatch.zoo import cli
+from sbbatch.zoo import cli, train
 from sbbatch.zoo.batch_log import batch_history, lines_of, read_batch_log
 from sbbatch.zoo.batch_plot import _names, _short, plot_batch, read_batch_run
+from sbbatch.zoo.build import make_model
 from sbbatch.zoo.callbacks import BatchSizeLog
 from sbbatch.zoo.plot import main
 from sbbatch.zoo.progress import Progress
@@ -118,6 +119,20 @@ def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, capsys, monkeyp
     session.step()
     session.log._on_training_end()
     assert capsys.readouterr().err.count("training goes on") == 1
+
+
+def test_a_training_run_leaves_the_file_and_names_it(tmp_path, monkeypatch, capsys):
+    def adaptive(*args):
+        model = make_model(*args)
+        model.batch_size_callback = SimpleNamespace(history=[measured(10, 0.5, 8)])
+        return model
+
+    monkeypatch.setattr(train, "make_model", adaptive)
+    words = ["--algo", "dqn", "--env", "CartPole-v1", "-n", "40", "--num-threads", "1", "--eval-freq", "-1"]
+    assert train.main([*words, "-f", str(tmp_path), "-params", "batch_size:8", "learning_starts:20"]) == 0
+    path = tmp_path / "dqn/CartPole-v1_1/batch_size.csv"
+    assert path.read_text() == HEADER + "0,,,,8\n10,0.5,0.5,9.5,8\n"
+    assert f"batch sizes: {path}" in capsys.readouterr().out
 
 
 def test_a_fixed_batch_size_leaves_no_file(tmp_path):
