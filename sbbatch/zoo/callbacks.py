@@ -15,7 +15,9 @@ from typing import IO, Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 
-from sbbatch.files import unwritable_file
+from sbbatch.errors import InvalidValue
+from sbbatch.files import atomic_write, unwritable_file
+from sbbatch.zoo.batch_log import COLUMNS, Row, batch_history, lines_of, read_batch_log
 from sbbatch.zoo.build import save_model
 from sbbatch.zoo.progress import say, warn
 
@@ -169,6 +171,72 @@ class EpisodeLog(BaseCallback):
             with self._lenient.writing(self.path):
                 self._file.close()
             self._file = None
+
+
+class BatchSizeLog(BaseCallback):
+    """
+    One line per measurement of an agent that adapts its batch size, after one of the size it starts with; an agent
+    whose batch size is fixed leaves no file.
+
+    A file that is already there is gone on with: its lines up to the model's step counter stay, later ones belong to a
+    run that was killed after the model had been saved.
+
+    :param path: the CSV file
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._lenient = Lenient()
+        self._file: IO[str] | None = None
+        self._n_seen: int | None = None
+
+    def _on_training_start(self) -> None:
+        self._start = self.num_timesteps
+        self._n_seen = None
+
+    def _on_step(self) -> bool:
+        history = batch_history(self.model)
+        if history is None:
+            return True
+        if self._n_seen is None:  # not before the first step: by then every other callback has begun too
+            self._n_seen = self._begin(history)
+        # Not by the step counter: several measurements may share a step.
+        new = history[self._n_seen :]
+        self._n_seen = len(history)
+        if new and self._file is not None:
+            with self._lenient.writing(self.path):
+                self._file.write(lines_of(new))
+                self._file.flush()
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._n_seen is not None:
+            self._on_step()  # what the last update measured
+        if self._file is not None:
+            with self._lenient.writing(self.path):
+                self._file.close()
+            self._file = None
+
+    def _begin(self, history: list[dict[str, Any]]) -> int:
+        """Open the file, with its old lines or the starting size in it; how many measurements it already has."""
+        kept = self._kept()
+        size: int = self.model.batch_size  # type: ignore[attr-defined]
+        rows = kept or [{"timesteps": self._start, "size": size}]
+        with self._lenient.writing(self.path):
+            with atomic_write(self.path) as file:
+                file.write(f"{','.join(COLUMNS)}\n{lines_of(rows)}".encode())
+            self._file = self.path.open("a", newline="\n", encoding="utf-8")
+        return sum(entry["timesteps"] <= rows[-1]["timesteps"] for entry in history)
+
+    def _kept(self) -> list[Row]:
+        try:
+            return [row for row in read_batch_log(self.path) if row["timesteps"] <= self._start]
+        except FileNotFoundError:
+            return []
+        except InvalidValue as error:
+            warn(f"{error}; it is begun anew")
+            return []
 
 
 class SaveModel(BaseCallback):

@@ -26,7 +26,7 @@ COMMANDS = {
     "train": "train an agent",
     "enjoy": "play games with a trained agent and print its score",
     "record": "play one game with a trained agent and write a GIF",
-    "plot": "draw the learning curve of a run",
+    "plot": "draw the learning curve of a run, or how its batch size changed",
     "quickstart": "train, compare with a random policy, draw and record, in minutes",
     "benchmark": "measure speed and memory beside SB3 and sb3-contrib",
 }

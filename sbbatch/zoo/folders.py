@@ -16,6 +16,7 @@ import yaml
 from sbbatch.errors import InvalidValue
 from sbbatch.files import remove_abandoned, why_unwritable
 
+BATCH_LOG_NAME = "batch_size.csv"
 _MAX_RUNS = 1_000_000
 
 
@@ -60,6 +61,11 @@ class RunFolder:
     def episodes(self) -> Path:
         """Returns of the training episodes, one line each."""
         return self.path / "0.monitor.csv"
+
+    @property
+    def batch_sizes(self) -> Path:
+        """How the batch size changed, if it did; one line per measurement."""
+        return self.path / BATCH_LOG_NAME
 
     @property
     def curve(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from sbbatch.zoo.cli import Parser, guarded
 from sbbatch.zoo.reader import read_yaml
 
 CURVE_NAME = "learning_curve.png"
+EPILOG = """`sbbatch plot batch FOLDER [FOLDER ...]` draws return, divergence and batch size of runs with an adaptive
+batch size on one time axis (a run folder that is itself called batch is ./batch)."""
 _RUNNING_MEAN_EPISODES = 20
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom: evaluations are a handful of games.
 # fmt: off
@@ -62,11 +65,12 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     curve = read_curve(folder)
     if not len(curve.episode_steps) and not len(curve.evaluation_steps):
         raise InvalidValue(f"{folder}: neither an episode nor an evaluation has ended yet, so there is nothing to draw")
-    figure, axes = _new_figure()
+    figure = new_figure(7, 4.2)
+    axes = figure.subplots()
     draw_curve(axes, curve)
     path = folder.resolve()
     # A dollar sign is a dollar sign.
-    axes.set_title(title or f"{path.parent.name} on {_environment(path)} ({path.name})", parse_math=False)
+    axes.set_title(title or f"{path.parent.name} on {environment_of(path)} ({path.name})", parse_math=False)
     with atomic_write(out) as file:
         figure.savefig(file, dpi=120, format=out.suffix[1:].lower())
     return out
@@ -133,16 +137,23 @@ def draw_curve(axes: Any, curve: Curve) -> None:
     axes.legend(loc="best", fontsize="small")
 
 
-def _new_figure() -> tuple[Any, Any]:
+def new_figure(width: float, height: float) -> Any:
+    """
+    An empty matplotlib figure.
+
+    :param width: inches
+    :param height: inches
+    :raises InvalidValue: matplotlib is missing
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise InvalidValue("plots need matplotlib; run pip install 'sbbatch[plots]'") from None
     # No pyplot: it would pick a window system and keep every figure alive.
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots()
+    return figure
 
 
 def _read_evaluations(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -186,25 +197,46 @@ def _read_monitor(path: Path) -> list[tuple[float, float, float, float]]:
     return rows
 
 
-def _environment(folder: Path) -> str:
+def arguments_of(folder: Path) -> dict[str, Any]:
+    """
+    The arguments a run was started with; none if they were not written down.
+
+    :param folder: a run's folder
+    """
     for path in folder.glob("*/args.yml"):
-        return str(read_yaml(path).get("env", path.parent.name))
-    return folder.name.rpartition("_")[0] or folder.name
+        return read_yaml(path)
+    return {}
+
+
+def environment_of(folder: Path) -> str:
+    """
+    The environment of a run, as it was written down or as the folder's name has it.
+
+    :param folder: a run's folder
+    """
+    return str(arguments_of(folder).get("env") or folder.name.rpartition("_")[0] or folder.name)
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """
-    ``sbbatch plot FOLDER``.
+    ``sbbatch plot FOLDER`` and ``sbbatch plot batch FOLDER ...``.
 
     :param argv: arguments (``None``: those of the process)
     :return: exit code
     """
-    parser = Parser(prog="sbbatch plot", description="Draw the learning curve of a run.")
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["batch"]:
+        from sbbatch.zoo.batch_plot import make_parser, plot_batch
+
+        args = make_parser().parse_args(words[1:])
+        print(plot_batch(args.folders, args.output, args.title))
+        return 0
+    parser = Parser(prog="sbbatch plot", description="Draw the learning curve of a run.", epilog=EPILOG)
     parser.add_argument("folder", type=Path, help="a run's folder, e.g. logs/qrdqn/ALE-Breakout-v5_1")
     parser.add_argument("-o", "--output", type=Path, help=f"PNG, PDF or SVG (default: {CURVE_NAME} in the folder)")
     parser.add_argument("--title", help="above the curve")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(words)
     print(plot_run(args.folder, args.output, args.title))
     return 0
 

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.errors import InvalidValue, NumericalError, UnwritableFile, UserError
 from sbbatch.zoo.build import load_model, make_model, run_env, save_model
-from sbbatch.zoo.callbacks import Checkpoint, EpisodeLog, LenientWriter, StopRequest, StopWhenAsked
+from sbbatch.zoo.callbacks import BatchSizeLog, Checkpoint, EpisodeLog, LenientWriter, StopRequest, StopWhenAsked
 from sbbatch.zoo.cli import guarded
 from sbbatch.zoo.config import explicit_values, run_value
 from sbbatch.zoo.evaluate import Evaluation, describe_returns, games_side_by_side
@@ -164,6 +164,7 @@ def make_callbacks(
     """
     args = request.args
     callbacks: list[BaseCallback] = [StopWhenAsked(stop), EpisodeLog(folder.episodes, request.env_id)]
+    callbacks.append(BatchSizeLog(folder.batch_sizes))
     if evaluation is not None:
         callbacks.append(evaluation)
     if args.save_freq > 0:
@@ -247,6 +248,7 @@ def report(request: Request, folder: RunFolder, evaluation: Evaluation | None, e
         "last model": folder.last_model,
         "best model": folder.best_model,
         "evaluations": folder.evaluations,
+        "batch sizes": folder.batch_sizes,
         "replay buffer": find_replay_buffer(folder.last_model) if request.args.save_replay_buffer else None,
     }
     for name, path in files.items():

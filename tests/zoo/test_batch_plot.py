@@ -1,0 +1,247 @@
+"""How the batch size changed: the file a run leaves, and the picture drawn from it."""
+
+import errno
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sbbatch.errors import UserError
+from sbbatch.zoo import cli, train
+from sbbatch.zoo.batch_log import batch_history, lines_of, read_batch_log
+from sbbatch.zoo.batch_plot import _names, _short, plot_batch, read_batch_run
+from sbbatch.zoo.build import make_model
+from sbbatch.zoo.callbacks import BatchSizeLog
+from sbbatch.zoo.plot import main
+from sbbatch.zoo.progress import Progress
+
+HEADER = "timesteps,divergence,divergence_mean,target,size\n"
+ROWS = "0,,,,8\n100,0.5,0.5,20.5,8\n200,0.25,0.375,30,10\n"
+
+
+def write_run(logs, number, seed=None):
+    run = logs / "dqn" / f"CartPole-v1_{number}"
+    (run / "CartPole-v1").mkdir(parents=True)
+    if seed is not None:
+        (run / "CartPole-v1" / "args.yml").write_text(f"env: CartPole-v1\nseed: {seed}\n")
+    (run / "batch_size.csv").write_text(HEADER + ROWS)
+    rows = "".join(f"{i}.0,10,{i}.5,{10 * i}\n" for i in range(1, 31))
+    (run / "0.monitor.csv").write_text('#{"t_start": 1}\nr,l,t,steps\n' + rows)
+    np.savez(run / "evaluations.npz", timesteps=[150, 320], results=[[1.0, 3.0], [2.0, 6.0]])
+    return run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path, 1, seed=0)
+
+
+def measured(steps, divergence, size):
+    return {"timesteps": steps, "divergence": divergence, "divergence_mean": divergence, "target": 9.5, "size": size}
+
+
+class Session:
+    """A run whose model has measured what ``history`` says."""
+
+    def __init__(self, path, history, start=0, batch_size=8):
+        self.model = SimpleNamespace(
+            batch_size=batch_size, batch_size_callback=SimpleNamespace(history=history), num_timesteps=start
+        )
+        self.log = BatchSizeLog(path)
+        self.log.model, self.log.num_timesteps = self.model, start
+        self.log._on_training_start()
+
+    def step(self):
+        assert self.log._on_step()
+
+
+def test_a_run_writes_its_starting_size_and_then_every_measurement(tmp_path):
+    history, path = [], tmp_path / "batch_size.csv"
+    session = Session(path, history)
+    session.step()
+    assert path.read_text() == HEADER + "0,,,,8\n"
+    history += [measured(10, 0.5, 8), measured(10, np.float32(0.25), np.int64(9))]  # two updates in one step
+    session.step()
+    session.step()
+    assert path.read_text() == HEADER + "0,,,,8\n10,0.5,0.5,9.5,8\n10,0.25,0.25,9.5,9\n"
+    history.append(measured(20, 0.125, 10))  # by the last update, after the last step
+    session.log._on_training_end()
+    assert [row["size"] for row in read_batch_log(path)] == [8, 8, 9, 10]
+
+
+def test_a_model_that_goes_on_in_a_new_folder_begins_with_its_present_size(tmp_path):
+    history = [measured(10, 0.5, 8), measured(20, 0.25, 12)]
+    session = Session(tmp_path / "b.csv", history, start=20, batch_size=12)
+    session.step()
+    history.append(measured(30, 0.25, 14))
+    session.step()
+    assert (tmp_path / "b.csv").read_text() == HEADER + "20,,,,12\n30,0.25,0.25,9.5,14\n"
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["history kept", "history lost"])
+def test_a_run_that_goes_on_in_its_folder_neither_doubles_nor_loses_rows(tmp_path, remembers):
+    path, history = tmp_path / "b.csv", [measured(steps, 0.5, 8) for steps in (10, 20, 30)]
+    Session(path, []).step()
+    with path.open("a") as file:
+        file.write(lines_of(history) + "40,0.5,0.")  # killed here; the model was saved at step 20
+    history = history[:2] if remembers else []
+    session = Session(path, history, start=20)
+    history.append(measured(30, 0.25, 16))
+    session.step()
+    session.log._on_training_end()
+    rows = read_batch_log(path)
+    assert [row["timesteps"] for row in rows] == [0, 10, 20, 30]
+    assert rows[-1]["size"] == 16
+
+
+def test_rows_that_the_disk_had_no_room_for_come_from_the_history(tmp_path):
+    path = tmp_path / "b.csv"
+    path.write_text(HEADER + "0,,,,8\n10,0.5,0.5,9.5,8\n")
+    Session(path, [measured(steps, 0.5, 8) for steps in (10, 20)], start=20).step()
+    assert [row["timesteps"] for row in read_batch_log(path)] == [0, 10, 20]
+
+
+def test_a_damaged_file_is_told_and_begun_anew(tmp_path, capsys):
+    path = tmp_path / "b.csv"
+    path.write_text("rubbish\n")
+    Session(path, [], start=50).step()
+    assert path.read_text() == HEADER + "50,,,,8\n"
+    assert "begun anew" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, capsys, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sbbatch.zoo.callbacks.atomic_write", full)
+    session = Session(tmp_path / "b.csv", [measured(10, 0.5, 8)])
+    session.step()
+    session.step()
+    session.log._on_training_end()
+    assert capsys.readouterr().err.count("training goes on") == 1
+
+
+def test_a_training_run_leaves_the_file_and_names_it(tmp_path, monkeypatch, capsys):
+    def adaptive(*args):
+        model = make_model(*args)
+        model.batch_size_callback = SimpleNamespace(history=[measured(10, 0.5, 8)])
+        return model
+
+    monkeypatch.setattr(train, "make_model", adaptive)
+    words = ["--algo", "dqn", "--env", "CartPole-v1", "-n", "40", "--num-threads", "1", "--eval-freq", "-1"]
+    assert train.main([*words, "-f", str(tmp_path), "-params", "batch_size:8", "learning_starts:20"]) == 0
+    path = tmp_path / "dqn/CartPole-v1_1/batch_size.csv"
+    assert path.read_text() == HEADER + "0,,,,8\n10,0.5,0.5,9.5,8\n"
+    assert f"batch sizes: {path}" in capsys.readouterr().out
+
+
+def test_a_fixed_batch_size_leaves_no_file(tmp_path):
+    for model in (SimpleNamespace(batch_size=8), SimpleNamespace(batch_size=8, batch_size_callback=None)):
+        assert batch_history(model) is None
+        log = BatchSizeLog(tmp_path / "b.csv")
+        log.model, log.num_timesteps = model, 0
+        log._on_training_start()
+        assert log._on_step()
+        log._on_training_end()
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_tells_batch_size_and_mean_divergence(capsys):
+    history = []
+    model = SimpleNamespace(
+        batch_size=24, batch_size_callback=SimpleNamespace(history=history), _total_timesteps=100, ep_info_buffer=None
+    )
+    progress = Progress(terminal=False)
+    progress.model, progress.num_timesteps = model, 50
+    progress._on_training_start()
+    progress._on_training_end()
+    assert "divergence" not in capsys.readouterr().out
+    history.append(measured(50, 0.12345, 24))
+    progress._on_training_end()
+    assert "batch 24, divergence 0.123, " in capsys.readouterr().out
+
+
+def test_a_picture_is_drawn_from_the_files_alone(run, capsys):
+    assert main(["batch", str(run)]) == 0
+    path = run / "batch_size.png"
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out == f"{path}\n"
+
+
+def test_several_runs_share_a_picture_beside_them(run, tmp_path):
+    second = write_run(tmp_path, 2, seed=1)
+    assert cli.main(["plot", "batch", str(run), str(second)]) == 0
+    assert (tmp_path / "dqn" / "batch_size.png").exists()
+    out = plot_batch([run, second], tmp_path / "b.pdf", title=r"$\nosuch$")
+    assert out.read_bytes().startswith(b"%PDF")
+
+
+def test_runs_are_called_by_what_tells_them_apart(run, tmp_path):
+    second, third = write_run(tmp_path, 2, seed=1), write_run(tmp_path, 3, seed=1)
+    assert _names([run]) == ("dqn on CartPole-v1 (seed 0)", ["seed 0"])
+    assert _names([run, second]) == ("dqn on CartPole-v1", ["seed 0", "seed 1"])
+    assert _names([second, third]) == ("dqn on CartPole-v1", ["CartPole-v1_2", "CartPole-v1_3"])
+    other = write_run(tmp_path / "more", 1)
+    (other / "CartPole-v1" / "args.yml").write_text("env: Acrobot-v1\nseed: 0\n")
+    assert _names([run, other])[1] == ["dqn on CartPole-v1 (CartPole-v1_1)", "dqn on Acrobot-v1 (CartPole-v1_1)"]
+
+
+def test_a_run_without_episodes_is_drawn_too(run):
+    (run / "0.monitor.csv").unlink()
+    (run / "evaluations.npz").unlink()
+    assert plot_batch([run]).exists()
+
+
+def test_the_last_size_lasts_until_the_run_ends(run):
+    assert read_batch_run(run, "").end == 320  # its last evaluation
+
+
+@pytest.mark.parametrize(("steps", "text"), [(0, "0"), (500, "500"), (250_000, "250k"), (1_500_000, "1.5M")])
+def test_a_time_axis_has_short_numbers(steps, text):
+    assert _short(steps) == text
+
+
+def test_a_half_written_last_line_is_left_out(run):
+    with (run / "batch_size.csv").open("a") as file:
+        file.write("300,0.5,0.5,30,3")  # of 32
+    assert len(read_batch_log(run / "batch_size.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["a,b,c,d,e", "300,0.5", "300,0.5,0.5,30,nan", "300,0.5,0.5,30,0", "300,inf,0.5,30,8", "50,0.5,0.5,30,8", ""],
+)
+def test_a_damaged_line_is_named(run, capsys, line):
+    with (run / "batch_size.csv").open("a") as file:
+        file.write(f"{line}\n400,0.5,0.5,30,8\n")
+    assert main(["batch", str(run)]) == 2
+    assert capsys.readouterr().err == f"sbbatch: error: {run / 'batch_size.csv'}: damaged in line 5\n"
+
+
+def refusal(capsys, *words):
+    assert main(["batch", *map(str, words)]) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("sbbatch: error: ")
+    assert text.count("\n") == 1
+    return text
+
+
+def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path, capsys):
+    assert "no such run folder" in refusal(capsys, tmp_path / "none")
+    assert "not the folder of a run" in refusal(capsys, tmp_path)
+    assert "required: folder" in refusal(capsys)
+    assert "expected .png or .pdf or .svg" in refusal(capsys, run, "-o", tmp_path / "x.foo")
+    (run / "batch_size.csv").write_bytes(b"\xff\x00")
+    assert "expected 'timesteps,divergence," in refusal(capsys, run)
+    (run / "batch_size.csv").write_text("")
+    assert "expected 'timesteps,divergence," in refusal(capsys, run)
+    (run / "batch_size.csv").write_text(HEADER + "0,,,,8\n")
+    assert "no divergence has been measured yet" in refusal(capsys, run)
+    (run / "batch_size.csv").unlink()
+    assert "this run has a fixed batch size" in refusal(capsys, run)
+
+
+def test_a_missing_matplotlib_names_the_extra(run, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(UserError, match=r"pip install 'sbbatch\[plots\]'"):
+        plot_batch([run])

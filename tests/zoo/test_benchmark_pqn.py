@@ -1,0 +1,113 @@
+"""The plain PQN that ours is measured beside learns what the paper says, and the harness counts agent steps."""
+
+import numpy as np
+import pytest
+import torch as th
+
+import sbbatch
+from sbbatch.envs.ale import make_ale_vec_env
+from sbbatch.zoo import benchmark
+from sbbatch.zoo.plain_pqn import GAMMA, Q_LAMBDA, PlainPQN, lambda_targets
+
+TINY = {"n_envs": 2, "n_steps": 4, "n_minibatches": 2, "n_epochs": 1}
+
+
+@pytest.fixture
+def peer():
+    th.manual_seed(0)
+    env = make_ale_vec_env("Pong", 2, seed=0)
+    yield PlainPQN(env, n_steps=4, n_minibatches=2, n_epochs=3)
+    env.close()
+
+
+def test_targets_are_those_of_q_lambda():
+    # Three steps of one environment; the second ends an episode, so its target is its reward alone.
+    rewards, dones = th.tensor([[1.0], [2.0], [3.0]]), th.tensor([[0.0], [1.0], [0.0]])
+    values = th.tensor([[10.0], [20.0], [30.0]])
+    first = 1 + GAMMA * (Q_LAMBDA * 2 + (1 - Q_LAMBDA) * 10)
+    last = 3 + GAMMA * 30  # the rollout ends: the plain one-step target
+    assert lambda_targets(rewards, dones, values).flatten().tolist() == pytest.approx([first, 2.0, last])
+
+
+def test_a_rollout_holds_what_was_played(peer):
+    targets = peer.collect()
+    assert targets.shape == peer.rewards.shape == (4, 2)
+    assert peer.frames.max() > 1  # not divided yet
+    values = peer.network(peer.frames[2]).max(dim=1).values
+    assert values.tolist() == pytest.approx(peer.values[2].tolist(), rel=1e-4)
+
+
+def test_it_learns_every_transition_once_an_epoch(peer, monkeypatch):
+    seen = []
+    monkeypatch.setattr(peer.optimizer, "step", lambda: seen.append(1))
+    forward = peer.network.forward
+    sizes = []
+    monkeypatch.setattr(peer.network, "forward", lambda frames: (sizes.append(len(frames)), forward(frames))[1])
+    targets = peer.collect()
+    sizes.clear()
+    peer.train(targets)
+    assert sizes == [4] * 6
+    assert len(seen) == 6
+
+
+def test_it_comes_closer_to_its_targets(peer):
+    targets = peer.collect() + 1.0
+
+    def error():
+        q_values = peer.network(peer.frames.flatten(0, 1)).gather(1, peer.actions.flatten()[:, None])[:, 0]
+        return float((q_values - targets.flatten()).square().mean().detach())
+
+    before = error()
+    np.random.seed(0)
+    for _ in range(10):
+        peer.train(targets)
+    assert error() < before
+
+
+def test_learn_counts_agent_steps(peer, monkeypatch):
+    rollouts = []
+    monkeypatch.setattr(peer, "train", rollouts.append)
+    peer.learn(9)  # a rollout is 8
+    assert len(rollouts) == 2
+
+
+def test_the_harness_returns_agent_steps_per_second(monkeypatch):
+    calls = []
+    monkeypatch.setattr(benchmark, "seconds_per_call", lambda work, n: (calls.append(work()), 0.5)[1])
+    assert benchmark.pqn_peer(**TINY, n_updates=1) == 16.0  # 8 agent steps in half a second
+    assert len(calls) == 1
+
+
+class FakePQN:
+    def __init__(self, policy, env, *, n_steps, n_minibatches, n_epochs, seed, device):
+        self.env, self.learned = env, []
+
+    def set_logger(self, logger):
+        pass
+
+    def learn(self, n, reset_num_timesteps):
+        self.learned.append(n)
+
+
+def test_ours_is_measured_as_soon_as_there_is_one(monkeypatch, capsys):
+    asked = []
+
+    def contest(contestants, rounds):
+        asked.extend(contestant.who for contestant in contestants)
+        return [30.0, 20.0][-len(contestants) :]
+
+    monkeypatch.setattr(benchmark, "contest", contest)
+    monkeypatch.delattr(sbbatch, "PQN", raising=False)
+    assert benchmark.main(["--only", "pqn"]) == 0
+    assert asked == ["peer"]
+    assert f"{benchmark.PQN_PEER} 20" in capsys.readouterr().out
+    monkeypatch.setattr(sbbatch, "PQN", FakePQN, raising=False)
+    row = benchmark.pqn(1, None)[0]
+    assert asked == ["peer", "sbbatch", "peer"]
+    assert row["times_faster"] == 1.5
+
+
+def test_ours_warms_up_by_whole_rollouts(monkeypatch):
+    monkeypatch.setattr(sbbatch, "PQN", FakePQN, raising=False)
+    learn = benchmark.PQNContestant("sbbatch", **TINY, n_updates=3, n_threads=1).make()
+    assert learn.func.__self__.learned == [16]  # two rollouts of two updates each
