@@ -4,9 +4,11 @@ from sbbatch.algorithms.btr import BTR
 from sbbatch.algorithms.dqn import DQN
 from sbbatch.algorithms.iqn import IQN
 from sbbatch.algorithms.numerics import flush_denormals
+from sbbatch.algorithms.ppo import PPO
+from sbbatch.algorithms.pqn import PQN
 from sbbatch.algorithms.qrdqn import QRDQN
 from sbbatch.algorithms.rainbow import CompactRainbow, Rainbow
-from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.algorithms.scaling import BatchScalingAgent
 from sbbatch.batch import ABS, BatchSizeCallback, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.envs import make_ale_vec_env
 from sbbatch.version import __version__
@@ -14,13 +16,15 @@ from sbbatch.version import __version__
 flush_denormals()
 
 # The only registry: command line, contract tests and studies read it.
-ALGORITHMS: dict[str, type[ValueAlgorithm]] = {
+ALGORITHMS: dict[str, type[BatchScalingAgent]] = {
     "dqn": DQN,
     "qrdqn": QRDQN,
     "iqn": IQN,
     "rainbow": Rainbow,
     "compact_rainbow": CompactRainbow,
     "btr": BTR,
+    "pqn": PQN,
+    "ppo": PPO,
 }
 
 __all__ = [
@@ -29,6 +33,8 @@ __all__ = [
     "BTR",
     "DQN",
     "IQN",
+    "PPO",
+    "PQN",
     "QRDQN",
     "BatchSizeCallback",
     "BatchSizeSchedule",

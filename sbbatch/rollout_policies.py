@@ -23,12 +23,15 @@ class RolloutPolicy(ValuePolicy):
     :class:`~sbbatch.policies.ValuePolicy` without a target network, for SB3's ``OnPolicyAlgorithm``: actions, values
     and log-probabilities as ``collect_rollouts`` asks for them, where the value of a state is that of its best action.
 
-    The defaults are those of CleanRL's ``pqn_atari_envpool.py``: RAdam, and orthogonal first weights. ``use_sde``,
+    The defaults are those of CleanRL's ``pqn_atari_envpool.py``: RAdam, orthogonal first weights and the
+    squared error. ``use_sde``,
     which SB3 gives to every policy, has no effect. Further arguments: see :class:`~sbbatch.policies.ValuePolicy`.
     """
 
+    has_target = False
     # From greedy actions ``(batch,)`` to the ones to take. It belongs to the algorithm, which has the random numbers.
     explore: Explore | None = None
+    head_defaults = {"loss": "mse"}
 
     __init__ = with_defaults(
         ValuePolicy.__init__,
@@ -92,7 +95,7 @@ class RolloutCnnPolicyL(RolloutCnnPolicy):
     """
 
     torso_defaults = {"layer_norm": "chw", "n_blocks": 5}
-    head_defaults = {"output_layernorm": True}
+    head_defaults = {"loss": "mse", "output_layernorm": True}
 
     __init__ = with_defaults(RolloutCnnPolicy.__init__, {"features_extractor_class": MultiSkipCNN})
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium as gym
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
@@ -30,12 +31,12 @@ from sbbatch.errors import (
     did_you_mean,
 )
 from sbbatch.networks.checks import OF_POLICIES
-from sbbatch.policies import ValuePolicy
 from sbbatch.replay.buffer import FrameReplayBuffer
 
 if TYPE_CHECKING:
     from sbbatch.algorithms.value import ValueAlgorithm
 
+PolicyT = TypeVar("PolicyT")
 EXPLORATION_DECAYS = ("linear", "geometric")
 PRIORITIES_FROM = ("td_loss", "td_error")
 _SMALLEST = {  # allowed value of each count
@@ -72,7 +73,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     _check_priorities(arguments)
     _check_parts(arguments)
     check_batch_size(arguments["batch_size"], arguments["buffer_size"], arguments["batch_divisor"])
-    _check_surroundings(arguments)
+    check_surroundings(arguments)
 
 
 def _check_exploration(arguments: Mapping[str, Any]) -> None:
@@ -114,11 +115,7 @@ def _check_parts(arguments: Mapping[str, Any]) -> None:
     if isinstance(bootstrap, type) or not callable(bootstrap):
         raise InvalidType(f"bootstrap: got {describe(bootstrap)}, expected an object such as Greedy()")
     policy_kwargs, replay_kwargs = arguments["policy_kwargs"], arguments["replay_buffer_kwargs"]
-    if policy_kwargs is not None:
-        # The policy knows which others there are.
-        check_keywords("policy_kwargs", policy_kwargs, None, {*OF_POLICIES, "head_class"})
-        for name in ("features_extractor_kwargs", "optimizer_kwargs"):
-            check_keywords(f"policy_kwargs: {name}", policy_kwargs.get(name) or {}, None)
+    check_policy_kwargs(policy_kwargs, {"head_class"})
     buffer_class = arguments["replay_buffer_class"] or FrameReplayBuffer
     if not (isinstance(buffer_class, type) and issubclass(buffer_class, ReplayBuffer)):
         raise InvalidType(
@@ -126,6 +123,18 @@ def _check_parts(arguments: Mapping[str, Any]) -> None:
         )
     if replay_kwargs is not None:
         check_keywords("replay_buffer_kwargs", replay_kwargs, buffer_class, _taken(buffer_class, replay_kwargs))
+
+
+def check_policy_kwargs(policy_kwargs: Any, taken: Collection[str] = ()) -> None:
+    """
+    :param policy_kwargs: what was given; the policy itself knows which names there are
+    :param taken: names that the agent passes itself
+    :raises InvalidType: no dictionary, or a name that SB3 or the agent passes
+    """
+    if policy_kwargs is not None:
+        check_keywords("policy_kwargs", policy_kwargs, None, {*OF_POLICIES, *taken})
+        for name in ("features_extractor_kwargs", "optimizer_kwargs"):
+            check_keywords(f"policy_kwargs: {name}", policy_kwargs.get(name) or {}, None)
 
 
 def _taken(buffer_class: type[ReplayBuffer], given: Any) -> set[str]:
@@ -140,8 +149,14 @@ def _taken(buffer_class: type[ReplayBuffer], given: Any) -> set[str]:
     return taken
 
 
-def _check_surroundings(arguments: Mapping[str, Any]) -> None:
-    """What has nothing to do with learning."""
+def check_surroundings(arguments: Mapping[str, Any]) -> None:
+    """
+    What has nothing to do with learning.
+
+    :param arguments: constructor arguments of any agent
+    :raises InvalidValue: one that is not allowed
+    :raises InvalidType: one of the wrong type
+    """
     window = "_stats_window_size" if "_stats_window_size" in arguments else "stats_window_size"  # SB3's attribute
     check_int("stats_window_size", arguments[window], 1)
     check_int("verbose", arguments["verbose"], 0)
@@ -169,22 +184,24 @@ def check_device(name: str, device: object) -> None:
         raise InvalidValue(f"{name}: got {str(device)!r}, but PyTorch finds no such device here; expected auto or cpu")
 
 
-def check_policy(policy: object, aliases: Mapping[str, type[Any]]) -> type[ValuePolicy]:
+def check_policy(policy: object, aliases: Mapping[str, type[Any]], base: type[PolicyT]) -> type[PolicyT]:
     """
     :param policy: a name, or a class
     :param aliases: the names an agent knows
+    :param base: what the class must extend
     :return: the class
     :raises InvalidValue: an unknown name
     :raises InvalidType: something else than a policy of ours
     """
     if isinstance(policy, str) and policy not in aliases:
         raise InvalidValue(f"policy: got {policy!r}{did_you_mean(policy, aliases)}")
-    policy_class = aliases[policy] if isinstance(policy, str) else policy
-    if isinstance(policy_class, type) and issubclass(policy_class, ValuePolicy):
+    policy_class: Any = aliases[policy] if isinstance(policy, str) else policy
+    fits = isinstance(policy_class, type) and issubclass(policy_class, base)
+    if fits and getattr(policy_class, "has_target", None) == getattr(base, "has_target", None):
         return policy_class
     got = f"class {policy_class.__name__}" if isinstance(policy_class, type) else describe(policy_class)
     names = ", ".join(f"'{name}'" for name in aliases)
-    raise InvalidType(f"policy: got {got}, expected {names} or a subclass of sbbatch.policies.ValuePolicy")
+    raise InvalidType(f"policy: got {got}, expected {names} or a subclass of {base.__module__}.{base.__name__}")
 
 
 def check_batch_size(batch_size: object, buffer_size: int, batch_divisor: int = 1, name: str = "batch_size") -> int:
@@ -236,17 +253,7 @@ def check_agent(agent: ValueAlgorithm) -> None:
     :raises InvalidType: no environment
     :raises InvalidValue: actions that are not discrete or do not start at 0, or episodes counted in several games
     """
-    name = type(agent).__name__
-    if not hasattr(agent, "observation_space"):
-        raise InvalidType(f"env: got None, expected an environment or its id; {name}.load(path) loads a trained agent")
-    space: spaces.Space = agent.action_space
-    if not isinstance(space, spaces.Discrete):
-        raise InvalidValue(
-            f"{name} needs a Discrete action space, but the environment has {describe_space(space)}; discretise it, or "
-            "use an agent for continuous actions such as PPO"
-        )
-    if space.start != 0:
-        raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
+    check_discrete_actions(agent)
     if agent.n_envs > 1 and as_train_freq(agent.train_freq).unit is TrainFrequencyUnit.EPISODE:
         raise InvalidValue(
             f"train_freq: got episodes with {agent.n_envs} environments, whose episodes end at different times; count "
@@ -260,7 +267,34 @@ def check_agent(agent: ValueAlgorithm) -> None:
         )
 
 
-def check_learn(agent: ValueAlgorithm, total_timesteps: Any, callback: Any, log_interval: Any) -> int:
+def check_has_spaces(agent: BaseAlgorithm) -> None:
+    """
+    :param agent: with its arguments and, unless it has none, its environment
+    :raises InvalidType: no environment
+    """
+    if not hasattr(agent, "observation_space"):
+        name = type(agent).__name__
+        raise InvalidType(f"env: got None, expected an environment or its id; {name}.load(path) loads a trained agent")
+
+
+def check_discrete_actions(agent: BaseAlgorithm) -> None:
+    """
+    :param agent: with its arguments and, unless it has none, its environment
+    :raises InvalidType: no environment
+    :raises InvalidValue: actions that are not discrete or do not start at 0
+    """
+    check_has_spaces(agent)
+    space: spaces.Space = agent.action_space
+    if not isinstance(space, spaces.Discrete):
+        raise InvalidValue(
+            f"{type(agent).__name__} needs a Discrete action space, but the environment has {describe_space(space)}; "
+            "discretise it, or use an agent for continuous actions such as PPO"
+        )
+    if space.start != 0:
+        raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
+
+
+def check_learn(agent: BaseAlgorithm, total_timesteps: Any, callback: Any, log_interval: Any) -> int:
     """
     :param agent: what shall learn
     :param total_timesteps: for how long; a whole float such as 1e6 is a habit, not a mistake

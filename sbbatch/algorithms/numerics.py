@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
 
 from sbbatch.errors import NumericalError
 
@@ -46,3 +49,20 @@ def require_finite(
         first = tuple(np.argwhere(~np.isfinite(values))[0])
         where = first[0] if env is None else env
         raise NumericalError(f"step {step}: the {quantity} of environment {where} contains {values[first]}")
+
+
+def require_finite_rollout(rollout: RolloutBuffer, first_step: int) -> None:
+    """
+    Stop the run where a rollout contains NaN or infinite numbers, before anything is learned from it.
+
+    :param rollout: just collected
+    :param first_step: agent steps before it
+    :raises NumericalError: names step, environment, quantity and the number
+    """
+    stored: Any = rollout.observations
+    by_key = stored if isinstance(stored, dict) else {"": stored}
+    parts = {f"observation {key}".strip(): part for key, part in by_key.items()}
+    for quantity, values in {"reward": rollout.rewards, **parts, "return": rollout.returns}.items():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            step = int(np.argwhere(~np.isfinite(values))[0][0])
+            require_finite(quantity, values[step], first_step + (step + 1) * rollout.n_envs)

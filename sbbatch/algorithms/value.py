@@ -176,7 +176,7 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
     ) -> None:
         checks.check_arguments(locals())
         super().__init__(
-            checks.check_policy(policy, self.policy_aliases),
+            checks.check_policy(policy, self.policy_aliases, ValuePolicy),
             env if not isinstance(env, str) else make_env(env, self.atari_protocol, seed, self.atari_envs),  # type: ignore[arg-type]
             learning_rate,
             buffer_size,

@@ -33,13 +33,22 @@ def _shape_of(space: spaces.Space) -> tuple[int, ...]:
     return shape
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
     """Bytes this process may still take: what the machine has free, or what its container leaves."""
     free = psutil.virtual_memory().available
     limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
     if limit.exists() and used.exists() and limit.read_text().strip() != "max":
         free = min(free, int(limit.read_text()) - int(used.read_text()))
     return free
+
+
+def n_bytes_of(space: spaces.Space) -> int:
+    """
+    :param space: of observations
+    :return: bytes of one
+    """
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    return sum(int(np.prod(_shape_of(part))) * np.dtype(part.dtype).itemsize for part in parts)
 
 
 class FrameReplayBuffer(ReplayBuffer):
@@ -149,7 +158,7 @@ class FrameReplayBuffer(ReplayBuffer):
         return row * self.buffer_size * self.n_envs
 
     def _refuse_if_too_large(self) -> None:
-        needed, free = self.n_bytes(), _free_memory()
+        needed, free = self.n_bytes(), free_memory()
         if needed > free:
             n_transitions = self.buffer_size * self.n_envs
             fits = int(n_transitions * free / needed)

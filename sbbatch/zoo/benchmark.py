@@ -26,7 +26,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 
 import sbbatch
-from sbbatch import ALGORITHMS
+from sbbatch import ALGORITHMS, QRDQN
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.make import canonical_id
 from sbbatch.files import atomic_write
@@ -94,7 +94,7 @@ class Contestant:
 
     def make(self) -> BaseAlgorithm:
         """An agent that has learned for a while on one Atari game; the peer plays in the same environment."""
-        cls = PEERS[self.agent] if self.who == "peer" else ALGORITHMS[self.agent]
+        cls: Any = PEERS[self.agent] if self.who == "peer" else ALGORITHMS[self.agent]
         kwargs: dict[str, Any] = {"buffer_size": 20_000, "learning_starts": 1_000, "seed": 0, "device": "cpu"}
         if self.who == "sbbatch, raw frames":
             kwargs["replay_buffer_kwargs"] = {"frame_compression": None}
@@ -327,7 +327,7 @@ def sampling(rounds: int) -> list[dict[str, Any]]:
 def _filled_buffer(n_transitions: int, compression: str | None, prioritized: bool) -> FrameReplayBuffer:
     """A buffer of a random policy's frames; the first 2,000 are played, then repeated."""
     env = make_ale_vec_env(GAME, 1, seed=0)
-    cls = ALGORITHMS["qrdqn"]
+    cls = QRDQN
     settings: dict[str, Any] = {"buffer_size": n_transitions, "n_steps": 3, "prioritized": prioritized, "seed": 0}
     kwargs = {"frame_compression": compression}
     model = cls("CnnPolicy", env, learning_starts=n_transitions, replay_buffer_kwargs=kwargs, **settings)
@@ -367,7 +367,7 @@ def memory(game: str, model_path: Path | None, n_transitions: int, compression: 
     :param n_transitions: transitions to store
     :param compression: of the frames
     """
-    cls = ALGORITHMS["qrdqn"]
+    cls = QRDQN
     env = make_ale_vec_env(game, 8, seed=0)
     player = None if model_path is None else cls.load(model_file(model_path), device="cpu")
     if player is not None:

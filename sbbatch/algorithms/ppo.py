@@ -1,0 +1,192 @@
+"""Proximal Policy Optimization with rollouts that change their length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import stable_baselines3
+import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+
+from sbbatch.algorithms import checks
+from sbbatch.algorithms.rollout import ResizableRollout, check_scaling_arguments
+from sbbatch.algorithms.scaling import CHUNK
+from sbbatch.batch.callback import BatchSizeCallback
+from sbbatch.batch.protocol import BatchScaling, Behavior
+from sbbatch.envs.make import make_env
+from sbbatch.errors import InvalidValue, NumericalError
+from sbbatch.functional.divergence import categorical_kl, gaussian_kl
+
+
+class PPO(ResizableRollout, stable_baselines3.PPO):
+    """
+    SB3's PPO (Schulman et al. 2017), whose rollouts can change their length: the same arguments, the same train step,
+    the same numbers. What is new is keyword-only.
+
+    ``batch_size`` is SB3's: samples of a minibatch. When the length of rollouts changes, the number of minibatches
+    stays as ``n_steps * n_envs / batch_size`` says, and ``batch_size`` follows.
+
+    With ``ABS()`` it is the continuous-control agent of the Adaptive Batch Scaling paper: rollouts of 1,024 to 8,192
+    steps, by the KL divergence of the new policy from the old, Gaussian or categorical. Deviations from the authors'
+    script: the epochs follow the length from the first rollout on (there: from the first change on); time limits are
+    bootstrapped (there: they end the return). Its normalisation, learning rate and value loss are in
+    ``hyperparams/ppo.yml``.
+
+    Arguments up to ``_init_setup_model``: see SB3's PPO. An Atari game given by its name is built 8 times.
+
+    :param scale_epochs: whether the epochs follow the length of the rollout when that changes:
+        ``max(n_epochs * length // epoch_reference, 1)``, the ABS authors' rule
+    :param epoch_reference: length that ``n_epochs`` is for; None: ``n_steps``
+    :param batch_size_callback: changes the length of rollouts during training, e.g. ``ABS(1024, 8192)``; saved with the
+        model, with its state
+    :raises InvalidValue: an argument that is not allowed
+    :raises InvalidType: an argument of the wrong type
+    """
+
+    scaling_defaults = BatchScaling("n_steps", 1024, 8192, low=0.01, high=0.1, check_every=10)
+    atari_protocol = "sb3"
+    atari_envs = 8
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
+        n_steps: int = 2048,
+        batch_size: int = 64,
+        n_epochs: int = 10,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_range: float | Schedule = 0.2,
+        clip_range_vf: float | Schedule | None = None,
+        normalize_advantage: bool = True,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        rollout_buffer_class: type[RolloutBuffer] | None = None,
+        rollout_buffer_kwargs: dict[str, Any] | None = None,
+        target_kl: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+        *,
+        scale_epochs: bool = True,
+        epoch_reference: int | None = None,
+        batch_size_callback: BatchSizeCallback | None = None,
+    ) -> None:
+        _check_arguments(locals())
+        super().__init__(
+            checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy),
+            env if not isinstance(env, str) else make_env(env, self.atari_protocol, seed, self.atari_envs),  # type: ignore[arg-type]
+            learning_rate,
+            n_steps,
+            batch_size,
+            n_epochs,
+            gamma,
+            gae_lambda,
+            clip_range,
+            clip_range_vf,
+            normalize_advantage,
+            ent_coef,
+            vf_coef,
+            max_grad_norm,
+            use_sde,
+            sde_sample_freq,
+            rollout_buffer_class,
+            rollout_buffer_kwargs,
+            target_kl,
+            stats_window_size,
+            tensorboard_log,
+            policy_kwargs,
+            verbose,
+            seed,
+            device,
+            _init_setup_model=False,
+        )
+        self.batch_size_callback = batch_size_callback
+        self.n_minibatches = max(-(-n_steps * self.n_envs // batch_size), 1) if self.env is not None else 1
+        self._set_up_resizing(n_epochs, 1, epoch_reference, scale_epochs)
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        _check_arguments(vars(self))  # again: `load` may have changed some
+        checks.check_has_spaces(self)
+        super()._setup_model()
+
+    def train(self) -> None:
+        """SB3's update on the present rollout."""
+        with self.updating():
+            try:
+                super().train()
+            except ValueError as error:  # PyTorch's distributions refuse parameters that are not numbers
+                self._require_finite_parameters(error)
+                raise
+        self._require_finite_loss(self.logger.name_to_value["train/loss"])
+        self._require_finite_parameters(None)
+
+    def _require_finite_parameters(self, error: Exception | None) -> None:
+        if not all(bool(th.isfinite(parameter).all()) for parameter in self.policy.parameters()):
+            raise NumericalError(
+                f"step {self.num_timesteps}: parameters of the policy became NaN or infinite after "
+                f"{self._n_updates} updates"
+            ) from error
+
+    # --------------------------------------------------------------------------------------------- measuring
+
+    def behavior(self, probe: np.ndarray) -> Behavior:
+        """Mean and standard deviation ``(states, dimensions)`` of a Gaussian policy, or its logits, one per part."""
+        with self._undisturbed():
+            parts = np.array_split(probe, -(-len(probe) // CHUNK))
+            found = [self._parameters_of(self._rollout_observations(part)) for part in parts]
+        return tuple(th.cat(same) for same in zip(*found, strict=True))
+
+    def _parameters_of(self, observations: Any) -> Behavior:
+        distribution: Any = self.policy.get_distribution(observations).distribution
+        if isinstance(distribution, th.distributions.Normal):
+            return distribution.mean, distribution.stddev
+        if isinstance(distribution, th.distributions.Bernoulli):
+            logits = distribution.logits  # one binary action each
+            return tuple(th.stack([th.zeros_like(one), one], dim=1) for one in logits.unbind(dim=1))
+        several = distribution if isinstance(distribution, list) else [distribution]
+        return tuple(categorical.logits for categorical in several)
+
+    def divergence(self, before: Behavior, after: Behavior) -> float:
+        """``KL(new || old)``, mean over the states."""
+        if isinstance(self.action_space, checks.spaces.Box):
+            return gaussian_kl(*after, *before).mean().item()
+        return sum(categorical_kl(new, old).mean().item() for new, old in zip(after, before, strict=True))
+
+    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
+        """
+        :raises InvalidValue: always; the noise scale is defined for agents with one loss on fixed targets
+        """
+        raise InvalidValue("GradientNoiseScale: PPO has no fixed targets to measure it on; use ABS, which looks at KL")
+
+
+def _check_arguments(arguments: dict[str, Any]) -> None:
+    check_scaling_arguments(arguments)
+    checks.check_int("batch_size", arguments["batch_size"], 2 if arguments["normalize_advantage"] is True else 1)
+    for name in ("gamma", "gae_lambda"):
+        checks.check_number(name, arguments[name], 0.0, 1.0)
+    for name in ("ent_coef", "vf_coef"):
+        checks.check_number(name, arguments[name], 0.0)
+    checks.check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
+    checks.check_schedule("clip_range", arguments["clip_range"], 0.0, 1e6)
+    for name in ("clip_range_vf", "target_kl"):
+        if arguments[name] is not None:
+            checks.check_schedule(name, arguments[name], 0.0, 1e6)
+    if not any(checks.check_schedule("learning_rate", arguments["learning_rate"], 0.0, 1.0)):
+        raise InvalidValue("learning_rate: got 0 from beginning to end, expected a number in (0, 1]")
+    for name in ("normalize_advantage", "use_sde"):
+        checks.check_bool(name, arguments[name])
+    checks.check_surroundings(arguments)

@@ -1,0 +1,221 @@
+"""Agents that learn from rollouts, whose length can change between two of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
+
+from sbbatch.algorithms import checks
+from sbbatch.algorithms.numerics import require_finite_rollout
+from sbbatch.algorithms.scaling import BatchScalingAgent
+from sbbatch.errors import InvalidValue, NumericalError, check_int
+from sbbatch.replay.buffer import free_memory, n_bytes_of
+
+
+class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
+    """
+    Batch sizes of agents that learn from rollouts: steps per environment and rollout, ``n_steps``.
+
+    A new length is asked for at any time and used by the next rollout; no step is lost. The number of minibatches
+    stays, so that a longer rollout means larger gradient batches, and the epochs follow by one rule
+    (:meth:`epochs_for`). Schedules count environment steps and do not notice.
+    """
+
+    n_minibatches: int
+    n_epochs: int
+    batch_size: int  # samples of a minibatch
+    epoch_reference: int
+    scale_epochs: bool
+    min_epochs: int
+    _own_epochs: int  # `n_epochs` as it was given
+    _requested_n_steps: int | None = None
+    _n_rollouts = 0
+
+    def _set_up_resizing(self, n_epochs: int, min_epochs: int, epoch_reference: int | None, scale_epochs: bool) -> None:
+        self.n_epochs = self._own_epochs = n_epochs
+        self.min_epochs = min_epochs
+        self.epoch_reference = self.n_steps if epoch_reference is None else epoch_reference
+        self.scale_epochs = scale_epochs
+
+    @property
+    def batch_clock(self) -> int:
+        """Rollouts until now."""
+        return self._n_rollouts
+
+    @property
+    def batch_quantum(self) -> int:
+        """Minibatches of equal size: ``n_steps * n_envs`` must be a multiple of their number."""
+        return self.n_minibatches // math.gcd(self.n_envs, self.n_minibatches)
+
+    @property
+    def batch_unit(self) -> int:
+        """Samples of one rollout step."""
+        return self.n_envs
+
+    def check_batch(self, name: str, size: object) -> int:
+        """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_batch`."""
+        n_steps = check_int(name, size, 1)
+        check_minibatches(name, n_steps, self.n_envs, self.n_minibatches)
+        needed, free = n_bytes_of(self.observation_space) * n_steps * self.n_envs, free_memory()
+        if needed > free:
+            fits = n_steps * free // needed
+            raise InvalidValue(
+                f"{name}: got {n_steps}, which needs {needed / 1e9:.1f} GB of memory in {self.n_envs} environments "
+                f"while {free / 1e9:.1f} GB are free; expected at most {fits}"
+            )
+        return n_steps
+
+    def set_n_steps(self, n_steps: int) -> int:
+        """
+        Change the length of rollouts, from the next one on.
+
+        :param n_steps: steps per environment
+        :return: the length that will be used
+        :raises InvalidValue: below 1, more than the memory holds, or samples that do not split into the minibatches
+        """
+        self._requested_n_steps = self.check_batch("n_steps", n_steps)
+        return self._requested_n_steps
+
+    def resize_batch(self, size: int) -> int:
+        """See :meth:`set_n_steps`."""
+        return self.set_n_steps(size)
+
+    def epochs_for(self, n_steps: int) -> int:
+        """
+        Epochs on a rollout of another length: in proportion to it, ``n_epochs`` at ``epoch_reference``.
+
+        :param n_steps: steps per environment
+        """
+        if not self.scale_epochs:
+            return self._own_epochs
+        return max(self._own_epochs * n_steps // self.epoch_reference, self.min_epochs)
+
+    def _resize(self, rollout_buffer: RolloutBuffer) -> None:
+        if self._requested_n_steps is None:
+            return
+        self.n_steps = rollout_buffer.buffer_size = self._requested_n_steps  # `collect_rollouts` allocates anew
+        self.batch_size = self.n_steps * self.n_envs // self.n_minibatches
+        self.n_epochs = self.epochs_for(self.n_steps)
+        self._requested_n_steps = None
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """SB3's loop, with the length that was asked for last."""
+        self._resize(rollout_buffer)
+        first_step = self.num_timesteps
+        if not super().collect_rollouts(env, callback, rollout_buffer, self.n_steps):
+            return False
+        require_finite_rollout(rollout_buffer, first_step)
+        self._n_rollouts += 1
+        return True
+
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """Around the update on a rollout; logs what it was made of."""
+        with super().updating():
+            yield
+        self.logger.record("train/batch_size", self.batch_size)
+        self.logger.record("train/n_steps", self.n_steps)
+        self.logger.record("batch/n_epochs", self.n_epochs)
+
+    def _require_finite_loss(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise NumericalError(f"step {self.num_timesteps}: the loss became {loss} after {self._n_updates} updates")
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Any:
+        """
+        Train the agent.
+
+        :param total_timesteps: agent steps, summed over environments; a lower bound, as in SB3
+        :param callback: callbacks, called at every vector step
+        :param log_interval: rollouts between log entries
+        :param tb_log_name: name of the run for TensorBoard; the class name by default
+        :param reset_num_timesteps: count steps from zero; False continues the count and the schedules
+        :param progress_bar: SB3's progress bar
+        :return: the agent itself
+        """
+        name = tb_log_name or type(self).__name__
+        total_timesteps = checks.check_learn(self, total_timesteps, callback, log_interval)
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+
+    # --------------------------------------------------------------------------------------------- measuring
+
+    def draw_probe(self, n_states: int, rng: np.random.Generator) -> np.ndarray:
+        """Without replacement from the present rollout, ``n_steps * n_envs`` states in the order of time."""
+        n_samples = self.n_steps * self.n_envs
+        return rng.choice(n_samples, size=min(n_states, n_samples), replace=False)
+
+    def _rollout_observations(self, indices: np.ndarray) -> PyTorchObs:
+        """:param indices: ``step * n_envs + environment``"""
+        steps, envs = np.divmod(indices, self.n_envs)
+        # SB3 has flattened the rollout, environment by environment, once minibatches were drawn from it.
+        where: Any = envs * self.n_steps + steps if self.rollout_buffer.generator_ready else (steps, envs)
+        stored: Any = self.rollout_buffer.observations
+        chosen = {key: part[where] for key, part in stored.items()} if isinstance(stored, dict) else stored[where]
+        return obs_as_tensor(chosen, self.device)
+
+
+def check_minibatches(name: str, n_steps: int, n_envs: int, n_minibatches: int) -> None:
+    """
+    :param name: what the user calls ``n_steps``
+    :param n_steps: steps per environment
+    :param n_envs: environments
+    :param n_minibatches: minibatches of a rollout
+    :raises InvalidValue: they do not divide its samples
+    """
+    if n_steps * n_envs % n_minibatches:
+        quantum = n_minibatches // math.gcd(n_envs, n_minibatches)
+        nearest = max(round(n_steps / quantum), 1) * quantum
+        raise InvalidValue(
+            f"{name}: got {n_steps}, whose {n_steps * n_envs} samples in {n_envs} environments do not split into "
+            f"{n_minibatches} equal minibatches; the nearest that do: {nearest}"
+        )
+
+
+def check_scaling_arguments(arguments: dict[str, Any]) -> None:
+    """
+    :param arguments: constructor arguments of an agent that learns from rollouts
+    :raises InvalidValue: one that is not allowed
+    :raises InvalidType: one of the wrong type
+    """
+    if arguments["epoch_reference"] is not None:
+        check_int("epoch_reference", arguments["epoch_reference"], 1)
+    checks.check_bool("scale_epochs", arguments["scale_epochs"])
+    checks.check_batch_size_callback(arguments["batch_size_callback"])
+    for name in ("n_steps", "n_epochs"):
+        check_int(name, arguments[name], 1)
+
+
+def in_minibatches(n_samples: int, n_minibatches: int, rng: np.random.Generator) -> Iterator[th.Tensor]:
+    """
+    One epoch: every sample once, in random order.
+
+    :param n_samples: samples of a rollout, a multiple of ``n_minibatches``
+    :param n_minibatches: parts
+    :param rng: draws the order
+    :return: indices ``(n_samples / n_minibatches,)``
+    """
+    yield from th.from_numpy(rng.permutation(n_samples)).chunk(n_minibatches)
