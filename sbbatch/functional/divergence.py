@@ -14,7 +14,7 @@ def behavioral_divergence(before: th.Tensor, after: th.Tensor) -> float:
     :return: in [0, 1]
     """
     assert before.shape == after.shape, f"{before.shape} actions before, {after.shape} after"
-    return (before != after).float().mean().item()
+    return (before != after).double().mean().item()
 
 
 def gaussian_kl(new_mean: th.Tensor, new_std: th.Tensor, old_mean: th.Tensor, old_std: th.Tensor) -> th.Tensor:
