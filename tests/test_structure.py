@@ -14,12 +14,13 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 # Lower layers must not import higher ones. Modules of one layer may know each other.
 LAYERS = [
     {"errors", "version", "files", "recipe"},
-    {"functional"},
+    {"functional", "analysis"},
     {"networks", "replay", "envs", "batch"},
     {"components"},
     {"policies", "rollout_policies"},
     {"algorithms"},
     {"zoo"},
+    {"studies"},
 ]
 
 

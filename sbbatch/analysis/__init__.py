@@ -1,0 +1,1 @@
+"""What scores say: aggregates over games and seeds, with their uncertainty."""

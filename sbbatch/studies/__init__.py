@@ -1,0 +1,1 @@
+"""Experiments of the papers, as data and one command each."""

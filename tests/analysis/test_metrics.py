@@ -1,0 +1,35 @@
+"""Aggregates against values of rliable 1.2.0, and intervals against exact distributions."""
+
+import numpy as np
+import pytest
+
+from sbbatch.analysis.metrics import iqm, stratified_bootstrap_interval
+
+X = np.array([[0.1, 0.5, 2.0], [0.2, 0.7, 1.0], [0.3, 0.6, 4.0], [0.4, 0.9, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [(X, 0.6), (np.arange(10), 4.5), (np.arange(8), 3.5), (np.array([0, 1, 2, 3, 100]), 2.0)],
+)
+def test_the_interquartile_mean_drops_a_quarter_at_each_end(values, expected):
+    assert iqm(values) == pytest.approx(expected)
+
+
+def test_two_runs_give_an_interval_over_both():
+    # The resampled mean of [0, 1] is 0, 0.5, 0.5 or 1 with equal probability.
+    assert stratified_bootstrap_interval(np.array([[0.0], [1.0]]), np.mean, 2_000) == (0.0, 1.0)
+
+
+def test_equal_runs_of_a_task_add_no_width():
+    assert stratified_bootstrap_interval(np.full((3, 2), 0.7), np.mean, 100) == pytest.approx((0.7, 0.7))
+
+
+def test_tasks_are_resampled_independently_of_each_other():
+    # One task's runs are 0 and 1, the other's 1 and 0: drawn together, row by row, every mean would be 0.5.
+    low, high = stratified_bootstrap_interval(np.array([[0.0, 1.0], [1.0, 0.0]]), np.mean, 2_000)
+    assert (low, high) == (0.0, 1.0)
+
+
+def test_the_same_seed_gives_the_same_interval():
+    assert stratified_bootstrap_interval(X, n_resamples=200) == stratified_bootstrap_interval(X, n_resamples=200)
