@@ -60,18 +60,18 @@ class BatchSizeSchedule(BatchSizeCallback):
     def _start(self) -> None:
         for size in self._sizes:
             self.agent.check_batch("BatchSizeSchedule: size", self._as_size(size))
-        self._follow()
+        self.resize(self._now())
 
     def _on_rollout_end(self) -> None:
         """After environment steps, before the next update: replay agents use the size at once, others next rollout."""
-        self._follow()
-
-    def _follow(self) -> None:
-        progress = min(self.model.num_timesteps / self.model._total_timesteps, 1.0)
-        size = self._as_size(self.schedule(progress))
+        size = self._now()
         if size != self.size:
             self.resize(size)
             self.note()
+
+    def _now(self) -> int:
+        progress = min(self.model.num_timesteps / self.model._total_timesteps, 1.0)
+        return self._as_size(self.schedule(progress))
 
     def _as_size(self, size: float) -> int:
         quantum = self.agent.batch_quantum
