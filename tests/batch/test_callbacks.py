@@ -14,7 +14,7 @@ from sbbatch.errors import InvalidType, InvalidValue
 
 
 class Agent:
-    """Each of its updates moves the next of the given divergences; a rollout is ``n_steps`` long in ten environments."""
+    """Each update moves the next of the given divergences; a rollout is ``n_steps`` long in ten environments."""
 
     batch_scaling = BatchScaling("n_steps", 16, 64, check_every=2)
     batch_quantum, batch_unit, seed = 1, 10, 0
@@ -345,7 +345,7 @@ def test_a_size_that_the_agent_cannot_have_is_refused_at_the_start(callback):
 
 
 def test_a_threshold_that_does_not_fit_the_agents_is_refused_at_the_start():
-    with pytest.raises(InvalidValue, match="high: got 0.04"):
+    with pytest.raises(InvalidValue, match=r"high: got 0\.04"):
         Agent().start(ABS(high=0.04))
 
 
