@@ -114,6 +114,22 @@ def make_agent(algorithm, kind="vector", **kwargs):
     return algorithm(policy, env() if callable(env) else env, **settings)
 
 
+class RecordSizes:
+    """An update hook of the user's: the sizes that updates are made with, and what the rollouts really hold."""
+
+    def __init__(self, agent):
+        self.agent, self.sizes, self.samples = agent, [], []
+        agent.update_hooks.append(self)
+
+    def before_update(self):
+        agent, by_rollout = self.agent, not isinstance(self.agent, ValueAlgorithm)
+        self.sizes.append(agent.n_steps if by_rollout else agent.batch_size)
+        self.samples.append(agent.rollout_buffer.rewards.size if by_rollout else agent.batch_size)
+
+    def after_update(self):
+        pass
+
+
 def weights(agent):
     return {key: value.clone() for key, value in agent.policy.state_dict().items()}
 
