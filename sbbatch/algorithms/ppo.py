@@ -99,6 +99,7 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
             env = make_env(env, self.atari_protocol, seed, self.atari_envs)
         if normalize_advantage and n_steps * getattr(env, "num_envs", 1) == 1:
             raise InvalidValue("n_steps: got 1 in one environment, expected more: one advantage cannot be normalised")
+        _check_use_sde(use_sde, getattr(env, "action_space", None))
         super().__init__(
             policy_class,
             env,  # type: ignore[arg-type]
@@ -135,10 +136,7 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
     def _setup_model(self) -> None:
         _check_arguments(vars(self))  # again: `load` may have changed some
         checks.check_has_spaces(self)
-        if self.use_sde and not isinstance(self.action_space, spaces.Box):
-            raise InvalidValue(
-                f"use_sde: needs Box actions, but the environment has {describe_space(self.action_space)}"
-            )
+        _check_use_sde(self.use_sde, self.action_space)
         check_actor_critic_kwargs(self.policy_class, self.policy_kwargs, self.observation_space)
         self.n_minibatches = -(-self.n_steps * self.n_envs // self.batch_size)
         try:
@@ -172,6 +170,8 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         """SB3's update on the present rollout."""
         with self.updating(), self._named_when_spoilt():
             super().train()
+        # That of the last minibatch has a gradient, and cannot be copied.
+        self.policy.action_dist.distribution = None  # type: ignore[assignment]
         self._require_finite_loss(self.logger.name_to_value["train/loss"])
         self._require_finite_parameters(None)
 
@@ -228,6 +228,11 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         """PPO draws actions and minibatches from PyTorch's and NumPy's global generators, as SB3's does."""
         super()._note_state()
         self._generator_states = {"torch": th.get_rng_state(), "numpy": np.random.get_state()}
+
+
+def _check_use_sde(use_sde: bool, actions: object) -> None:
+    if use_sde and isinstance(actions, spaces.Space) and not isinstance(actions, spaces.Box):
+        raise InvalidValue(f"use_sde: needs Box actions, but the environment has {describe_space(actions)}")
 
 
 def _check_arguments(arguments: dict[str, Any]) -> None:
