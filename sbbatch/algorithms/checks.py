@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium as gym
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -291,6 +292,22 @@ def check_discrete_actions(agent: BaseAlgorithm) -> None:
             "discretise it, or use an agent for continuous actions such as PPO"
         )
     if space.start != 0:
+        raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
+
+
+def check_any_actions(space: spaces.Space) -> None:
+    """
+    :param space: actions of an agent that is not bound to discrete ones
+    :raises InvalidValue: of a kind that no policy is for, without bounds, or numbers that do not start at 0
+    """
+    got = f"action space: got {describe_space(space)}"
+    if not isinstance(space, _SIMPLE_SPACES):
+        raise InvalidValue(f"{got}, expected Box, Discrete, MultiDiscrete or MultiBinary; change it with a wrapper")
+    if isinstance(space, spaces.Box) and not space.is_bounded():
+        raise InvalidValue(f"{got} without bounds, expected finite ones; change it with a wrapper")
+    if isinstance(space, spaces.MultiBinary) and len(space.shape) != 1:
+        raise InvalidValue(f"{got}, expected one dimension; change it with a wrapper")
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) and np.any(space.start):
         raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
 
 

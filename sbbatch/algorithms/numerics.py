@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,18 +52,39 @@ def require_finite(
         raise NumericalError(f"step {step}: the {quantity} of environment {where} contains {values[first]}")
 
 
-def require_finite_rollout(rollout: RolloutBuffer, first_step: int) -> None:
+def require_finite_step(
+    observations: np.ndarray | dict[str, np.ndarray],
+    rewards: np.ndarray,
+    dones: np.ndarray,
+    infos: Sequence[dict[str, Any]],
+    step: int,
+) -> None:
     """
-    Stop the run where a rollout contains NaN or infinite numbers, before anything is learned from it.
+    Stop the run where an environment returns a number that is NaN or infinite.
+
+    :param observations: what ``env.step`` returned
+    :param rewards: likewise
+    :param dones: likewise
+    :param infos: likewise
+    :param step: agent steps so far, with this one
+    :raises NumericalError: names step, environment, quantity and the number
+    """
+    require_finite("reward", rewards, step)
+    require_finite("observation", observations, step)
+    for env in np.flatnonzero(dones).tolist():
+        final = infos[env].get("terminal_observation")
+        if final is not None:
+            require_finite("final observation", final, step, env)
+
+
+def require_finite_returns(rollout: RolloutBuffer, first_step: int) -> None:
+    """
+    Stop the run where the returns of a rollout are NaN or infinite, before anything is learned from them.
 
     :param rollout: just collected
     :param first_step: agent steps before it
-    :raises NumericalError: names step, environment, quantity and the number
+    :raises NumericalError: names step, environment and the number
     """
-    stored: Any = rollout.observations
-    by_key = stored if isinstance(stored, dict) else {"": stored}
-    parts = {f"observation {key}".strip(): part for key, part in by_key.items()}
-    for quantity, values in {"reward": rollout.rewards, **parts, "return": rollout.returns}.items():
-        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-            step = int(np.argwhere(~np.isfinite(values))[0][0])
-            require_finite(quantity, values[step], first_step + (step + 1) * rollout.n_envs)
+    if not np.isfinite(rollout.returns).all():
+        step = int(np.argwhere(~np.isfinite(rollout.returns))[0][0])
+        require_finite("return", rollout.returns[step], first_step + (step + 1) * rollout.n_envs)

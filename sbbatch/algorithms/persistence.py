@@ -35,6 +35,9 @@ class SafeFiles(BaseAlgorithm):
 
     atari_protocol: ClassVar[str] = "dopamine"  # of games given by their name
     atari_envs: ClassVar[int] = 1  # copies of them
+    kept_as: ClassVar[dict[str, str]] = {
+        "stats_window_size": "_stats_window_size"
+    }  # argument -> attribute, if not alike
     env_id: str | None = None  # saved with the model, so that a run is not resumed in another game
     trained_protocol: str | None = None  # of an Atari game; saved, so that the model is played as it was trained
 
@@ -180,7 +183,7 @@ class SafeFiles(BaseAlgorithm):
             raise InvalidValue(f"{model.name}: holds a {algorithm}, but {cls.__name__} was asked to load it")
 
 
-def _attributes_to_change(cls: type, saved: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def _attributes_to_change(cls: type[SafeFiles], saved: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of `load`, under the names of the attributes they are meant for."""
     known = (set(saved) | set(inspect.signature(cls).parameters)) - _FIXED
     for name in given:
@@ -193,7 +196,7 @@ def _attributes_to_change(cls: type, saved: dict[str, Any], given: dict[str, Any
             f"load: policy_kwargs {given['policy_kwargs']} are not those of the model, {saved['policy_kwargs']}; a "
             "trained agent keeps its network, leave them out"
         )
-    return {"_stats_window_size" if name == "stats_window_size" else name: value for name, value in given.items()}
+    return {cls.kept_as.get(name, name): value for name, value in given.items()}
 
 
 def trained_environment(path: Path) -> tuple[str | None, str | None]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import stable_baselines3
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.algorithms import checks
 from sbbatch.algorithms.rollout import ResizableRollout, check_scaling_arguments
@@ -17,11 +22,15 @@ from sbbatch.algorithms.scaling import CHUNK
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling, Behavior
 from sbbatch.envs.make import make_env
-from sbbatch.errors import InvalidValue, NumericalError
+from sbbatch.errors import InvalidType, InvalidValue, NumericalError, describe_space
 from sbbatch.functional.divergence import categorical_kl, gaussian_kl
+from sbbatch.networks.actor_critic_checks import check_actor_critic_kwargs
+
+# What a rollout buffer gets from its agent.
+_OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
 
 
-class PPO(ResizableRollout, stable_baselines3.PPO):
+class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
     """
     SB3's PPO (Schulman et al. 2017), whose rollouts can change their length: the same arguments, the same train step,
     the same numbers. What is new is keyword-only.
@@ -49,6 +58,7 @@ class PPO(ResizableRollout, stable_baselines3.PPO):
     scaling_defaults = BatchScaling("n_steps", 1024, 8192, low=0.01, high=0.1, check_every=10)
     atari_protocol = "sb3"
     atari_envs = 8
+    _generator_states: dict[str, Any] | None = None  # of a loaded model
 
     def __init__(
         self,
@@ -84,9 +94,15 @@ class PPO(ResizableRollout, stable_baselines3.PPO):
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
         _check_arguments(locals())
+        policy_class = checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy)
+        if isinstance(env, str):
+            env = make_env(env, self.atari_protocol, seed, self.atari_envs)
+        if normalize_advantage and n_steps * getattr(env, "num_envs", 1) == 1:
+            raise InvalidValue("n_steps: got 1 in one environment, expected more: one advantage cannot be normalised")
+        _check_use_sde(use_sde, getattr(env, "action_space", None))
         super().__init__(
-            checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy),
-            env if not isinstance(env, str) else make_env(env, self.atari_protocol, seed, self.atari_envs),  # type: ignore[arg-type]
+            policy_class,
+            env,  # type: ignore[arg-type]
             learning_rate,
             n_steps,
             batch_size,
@@ -113,26 +129,60 @@ class PPO(ResizableRollout, stable_baselines3.PPO):
             _init_setup_model=False,
         )
         self.batch_size_callback = batch_size_callback
-        self.n_minibatches = max(-(-n_steps * self.n_envs // batch_size), 1) if self.env is not None else 1
-        self._set_up_resizing(n_epochs, 1, epoch_reference, scale_epochs)
+        self._set_up_resizing(n_epochs, epoch_reference, scale_epochs)
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
         _check_arguments(vars(self))  # again: `load` may have changed some
         checks.check_has_spaces(self)
-        super()._setup_model()
+        _check_use_sde(self.use_sde, self.action_space)
+        check_actor_critic_kwargs(self.policy_class, self.policy_kwargs, self.observation_space)
+        self.n_minibatches = -(-self.n_steps * self.n_envs // self.batch_size)
+        try:
+            super()._setup_model()
+        except RuntimeError as error:  # on a GPU OutOfMemoryError, which is one
+            if "memory" not in str(error):
+                raise
+            raise InvalidValue("policy_kwargs: the network does not fit in the memory; make it smaller") from error
+        if self._generator_states is not None and self.seed is not None:
+            th.set_rng_state(self._generator_states["torch"])
+            np.random.set_state(self._generator_states["numpy"])
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        wrapped = ResizableRollout._wrap_env(env, verbose, monitor_wrapper)
+        checks.check_any_actions(wrapped.action_space)
+        return wrapped
+
+    def _follow(self, n_steps: int) -> None:
+        super()._follow(n_steps)
+        self.batch_size = n_steps * self.n_envs // self.n_minibatches
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """SB3's loop, with the length that was asked for last."""
+        with self._named_when_spoilt():
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
 
     def train(self) -> None:
         """SB3's update on the present rollout."""
-        with self.updating():
-            try:
-                super().train()
-            except ValueError as error:  # PyTorch's distributions refuse parameters that are not numbers
-                self._require_finite_parameters(error)
-                raise
+        with self.updating(), self._named_when_spoilt():
+            super().train()
+        # That of the last minibatch has a gradient, and cannot be copied.
+        self.policy.action_dist.distribution = None  # type: ignore[assignment]
         self._require_finite_loss(self.logger.name_to_value["train/loss"])
         self._require_finite_parameters(None)
+
+    @contextmanager
+    def _named_when_spoilt(self) -> Iterator[None]:
+        """PyTorch's distributions refuse parameters that are not numbers, in their own words."""
+        try:
+            yield
+        except ValueError as error:
+            self._require_finite_parameters(error)
+            raise
 
     def _require_finite_parameters(self, error: Exception | None) -> None:
         if not all(bool(th.isfinite(parameter).all()) for parameter in self.policy.parameters()):
@@ -162,7 +212,7 @@ class PPO(ResizableRollout, stable_baselines3.PPO):
 
     def divergence(self, before: Behavior, after: Behavior) -> float:
         """``KL(new || old)``, mean over the states."""
-        if isinstance(self.action_space, checks.spaces.Box):
+        if isinstance(self.action_space, spaces.Box):
             return gaussian_kl(*after, *before).mean().item()
         return sum(categorical_kl(new, old).mean().item() for new, old in zip(after, before, strict=True))
 
@@ -171,6 +221,18 @@ class PPO(ResizableRollout, stable_baselines3.PPO):
         :raises InvalidValue: always; the noise scale is defined for agents with one loss on fixed targets
         """
         raise InvalidValue("GradientNoiseScale: PPO has no fixed targets to measure it on; use ABS, which looks at KL")
+
+    # ------------------------------------------------------------------------------------------------- files
+
+    def _note_state(self) -> None:
+        """PPO draws actions and minibatches from PyTorch's and NumPy's global generators, as SB3's does."""
+        super()._note_state()
+        self._generator_states = {"torch": th.get_rng_state(), "numpy": np.random.get_state()}
+
+
+def _check_use_sde(use_sde: bool, actions: object) -> None:
+    if use_sde and isinstance(actions, spaces.Space) and not isinstance(actions, spaces.Box):
+        raise InvalidValue(f"use_sde: needs Box actions, but the environment has {describe_space(actions)}")
 
 
 def _check_arguments(arguments: dict[str, Any]) -> None:
@@ -182,11 +244,22 @@ def _check_arguments(arguments: dict[str, Any]) -> None:
         checks.check_number(name, arguments[name], 0.0)
     checks.check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
     checks.check_schedule("clip_range", arguments["clip_range"], 0.0, 1e6)
-    for name in ("clip_range_vf", "target_kl"):
-        if arguments[name] is not None:
-            checks.check_schedule(name, arguments[name], 0.0, 1e6)
+    if callable(arguments["clip_range_vf"]):
+        checks.check_schedule("clip_range_vf", arguments["clip_range_vf"], 0.0, 1e6)
+    elif arguments["clip_range_vf"] is not None:
+        checks.check_number("clip_range_vf", arguments["clip_range_vf"], 0.0, open_low=True)
+    if arguments["target_kl"] is not None:
+        checks.check_number("target_kl", arguments["target_kl"], 0.0, open_low=True)
     if not any(checks.check_schedule("learning_rate", arguments["learning_rate"], 0.0, 1.0)):
         raise InvalidValue("learning_rate: got 0 from beginning to end, expected a number in (0, 1]")
     for name in ("normalize_advantage", "use_sde"):
         checks.check_bool(name, arguments[name])
+    checks.check_int("sde_sample_freq", arguments["sde_sample_freq"], -1)
+    buffer_class, buffer_kwargs = arguments["rollout_buffer_class"] or RolloutBuffer, arguments["rollout_buffer_kwargs"]
+    if not (isinstance(buffer_class, type) and issubclass(buffer_class, RolloutBuffer)):
+        got = checks.describe(buffer_class)
+        raise InvalidType(f"rollout_buffer_class: got {got}, expected a subclass of SB3's RolloutBuffer")
+    if buffer_kwargs is not None:
+        checks.check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)
+    checks.check_policy_kwargs(arguments["policy_kwargs"], {"use_sde"})
     checks.check_surroundings(arguments)

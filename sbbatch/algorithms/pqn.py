@@ -30,7 +30,7 @@ from sbbatch.rollout_policies import (
 )
 
 
-class PQN(EpsilonGreedyAgent, ResizableRollout):
+class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
     """
     Parallelised Q-Network (Gallici et al. 2025): Q(lambda) on rollouts of many environments, with layer norm in the
     place of replay memory and target network.
@@ -149,7 +149,7 @@ class PQN(EpsilonGreedyAgent, ResizableRollout):
         self.exploration_final_eps = exploration_final_eps
         self.exploration_rate = exploration_initial_eps
         self.batch_size_callback = batch_size_callback
-        self._set_up_resizing(n_epochs, n_epochs, epoch_reference, scale_epochs)
+        self._set_up_resizing(n_epochs, epoch_reference, scale_epochs)
         if _init_setup_model:
             self._setup_model()
 
@@ -158,7 +158,6 @@ class PQN(EpsilonGreedyAgent, ResizableRollout):
         checks.check_discrete_actions(self)
         check_minibatches("n_steps", self.n_steps, self.n_envs, self.n_minibatches)
         self.gae_lambda = self.q_lambda
-        self.batch_size = self.n_steps * self.n_envs // self.n_minibatches
         self._make_generators()
         self.shuffle_rng = np.random.default_rng(self._seed_of(1))
         if self._generator_states is not None:
@@ -171,6 +170,16 @@ class PQN(EpsilonGreedyAgent, ResizableRollout):
         """PQN-L and PQN-XL go further, as in the authors' code."""
         large = issubclass(self.policy_class, RolloutCnnPolicyL)
         return self.large_scaling_defaults if large else self.scaling_defaults
+
+    @property
+    def batch_size(self) -> int:  # type: ignore[override]
+        """Samples of a minibatch."""
+        return self.n_steps * self.n_envs // self.n_minibatches
+
+    @property
+    def min_epochs(self) -> int:
+        """Never fewer than were asked for."""
+        return self._own_epochs
 
     # ---------------------------------------------------------------------------------------------- learning
 
@@ -293,6 +302,6 @@ def _check_arguments(arguments: dict[str, Any]) -> None:
     if arguments["max_grad_norm"] is not None:
         check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
     checks.check_policy_kwargs(arguments["policy_kwargs"], {"head_class"})
-    if (arguments["policy_kwargs"] or {}).get("noisy_sigma0"):
+    if check_number("noisy_sigma0", (arguments["policy_kwargs"] or {}).get("noisy_sigma0", 0.0), 0.0) > 0:
         raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
     checks.check_surroundings(arguments)

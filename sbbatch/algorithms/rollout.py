@@ -17,8 +17,10 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.algorithms import checks
-from sbbatch.algorithms.numerics import require_finite_rollout
+from sbbatch.algorithms.numerics import require_finite, require_finite_returns
 from sbbatch.algorithms.scaling import BatchScalingAgent
+from sbbatch.algorithms.stopping import WatchedSteps
+from sbbatch.envs.make import id_of
 from sbbatch.errors import InvalidValue, NumericalError, check_int
 from sbbatch.replay.buffer import free_memory, n_bytes_of
 
@@ -37,16 +39,29 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
     batch_size: int  # samples of a minibatch
     epoch_reference: int
     scale_epochs: bool
-    min_epochs: int
+    kept_as = {**BatchScalingAgent.kept_as, "n_epochs": "_own_epochs"}
     _own_epochs: int  # `n_epochs` as it was given
     _requested_n_steps: int | None = None
     _n_rollouts = 0
 
-    def _set_up_resizing(self, n_epochs: int, min_epochs: int, epoch_reference: int | None, scale_epochs: bool) -> None:
+    def _set_up_resizing(self, n_epochs: int, epoch_reference: int | None, scale_epochs: bool) -> None:
         self.n_epochs = self._own_epochs = n_epochs
-        self.min_epochs = min_epochs
         self.epoch_reference = self.n_steps if epoch_reference is None else epoch_reference
         self.scale_epochs = scale_epochs
+
+    def _setup_model(self) -> None:
+        self._check_memory("n_steps", self.n_steps)
+        if self.epoch_reference is None:  # `load` may have changed it
+            self.epoch_reference = self.n_steps
+        self.n_epochs = self.epochs_for(self.n_steps)
+        super()._setup_model()
+        if self.env is not None:
+            self.env_id = id_of(self.env)
+
+    @property
+    def min_epochs(self) -> int:
+        """Epochs on the shortest rollout."""
+        return 1
 
     @property
     def batch_clock(self) -> int:
@@ -67,6 +82,10 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
         """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_batch`."""
         n_steps = check_int(name, size, 1)
         check_minibatches(name, n_steps, self.n_envs, self.n_minibatches)
+        self._check_memory(name, n_steps)
+        return n_steps
+
+    def _check_memory(self, name: str, n_steps: int) -> None:
         needed, free = n_bytes_of(self.observation_space) * n_steps * self.n_envs, free_memory()
         if needed > free:
             fits = n_steps * free // needed
@@ -74,7 +93,6 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
                 f"{name}: got {n_steps}, which needs {needed / 1e9:.1f} GB of memory in {self.n_envs} environments "
                 f"while {free / 1e9:.1f} GB are free; expected at most {fits}"
             )
-        return n_steps
 
     def set_n_steps(self, n_steps: int) -> int:
         """
@@ -102,12 +120,15 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
         return max(self._own_epochs * n_steps // self.epoch_reference, self.min_epochs)
 
     def _resize(self, rollout_buffer: RolloutBuffer) -> None:
-        if self._requested_n_steps is None:
-            return
-        self.n_steps = rollout_buffer.buffer_size = self._requested_n_steps  # `collect_rollouts` allocates anew
-        self.batch_size = self.n_steps * self.n_envs // self.n_minibatches
-        self.n_epochs = self.epochs_for(self.n_steps)
-        self._requested_n_steps = None
+        if self._requested_n_steps is not None:
+            rollout_buffer.buffer_size = self._requested_n_steps  # `collect_rollouts` allocates anew
+            self._follow(self._requested_n_steps)
+            self._requested_n_steps = None
+
+    def _follow(self, n_steps: int) -> None:
+        """What depends on the length of rollouts."""
+        self.n_steps = n_steps
+        self.n_epochs = self.epochs_for(n_steps)
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -115,9 +136,15 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
         """SB3's loop, with the length that was asked for last."""
         self._resize(rollout_buffer)
         first_step = self.num_timesteps
-        if not super().collect_rollouts(env, callback, rollout_buffer, self.n_steps):
+        assert self._last_obs is not None
+        require_finite("observation", self._last_obs, first_step)  # of the reset
+        steps = WatchedSteps(env, self)
+        if not super().collect_rollouts(steps, callback, rollout_buffer, self.n_steps):  # type: ignore[arg-type]
+            if steps.last is not None:  # go on from where the environments are
+                self._last_obs, _, self._last_episode_starts, infos = steps.last  # type: ignore[assignment]
+                self._update_info_buffer(infos, self._last_episode_starts)
             return False
-        require_finite_rollout(rollout_buffer, first_step)
+        require_finite_returns(rollout_buffer, first_step)
         self._n_rollouts += 1
         return True
 
@@ -205,8 +232,8 @@ def check_scaling_arguments(arguments: dict[str, Any]) -> None:
         check_int("epoch_reference", arguments["epoch_reference"], 1)
     checks.check_bool("scale_epochs", arguments["scale_epochs"])
     checks.check_batch_size_callback(arguments["batch_size_callback"])
-    for name in ("n_steps", "n_epochs"):
-        check_int(name, arguments[name], 1)
+    check_int("n_steps", arguments["n_steps"], 1)
+    check_int("n_epochs", arguments.get("_own_epochs", arguments["n_epochs"]), 1)
 
 
 def in_minibatches(n_samples: int, n_minibatches: int, rng: np.random.Generator) -> Iterator[th.Tensor]:

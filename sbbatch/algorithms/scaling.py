@@ -23,6 +23,7 @@ from sbbatch.batch.protocol import BatchScaling, Behavior, UpdateHook
 from sbbatch.errors import InvalidValue
 from sbbatch.functional.divergence import behavioral_divergence
 from sbbatch.policies import ValuePolicy
+from sbbatch.recipe import with_defaults
 from sbbatch.replay.batch import ReplayBatch
 from sbbatch.replay.buffer import FrameReplayBuffer
 
@@ -41,6 +42,15 @@ class BatchScalingAgent(SafeFiles, BaseAlgorithm):
     scaling_defaults: ClassVar[BatchScaling]
     batch_size_callback: BatchSizeCallback | None = None
     batch_scaling_state: dict[str, Any] | None = None
+
+    def __init_subclass__(cls, defaults: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """
+        :param defaults: constructor defaults in which the recipe differs from its base class; with it, also an empty
+            one, the constructor names misspelt arguments
+        """
+        super().__init_subclass__(**kwargs)
+        if defaults is not None:
+            cls.__init__ = with_defaults(cls.__init__, defaults)  # type: ignore[method-assign]
 
     @property
     def batch_scaling(self) -> BatchScaling:

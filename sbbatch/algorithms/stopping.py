@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvStepReturn
+
+from sbbatch.algorithms.numerics import require_finite_step
 
 
 class Stopped(Exception):
@@ -42,3 +47,36 @@ class DeferredStop:
         """
         if self._stop:
             raise Stopped
+
+
+class WatchedSteps:
+    """
+    The environments of an agent that collects a rollout.
+
+    Numbers that are none stop the run at the step where they appear. The last step is remembered: where a callback
+    stops SB3's loop, the agent would otherwise go on from the observation before it.
+
+    :param env: the environments
+    :param agent: whose they are
+    """
+
+    def __init__(self, env: VecEnv, agent: BaseAlgorithm) -> None:
+        self._env = env
+        self._agent = agent
+        self.last: VecEnvStepReturn | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("_env", "_agent"):  # of a copy, which has nothing yet
+            raise AttributeError(name)
+        return getattr(self._env, name)
+
+    def step(self, actions: np.ndarray) -> VecEnvStepReturn:
+        """
+        :param actions: one for each environment
+        :return: what the environments return
+        :raises NumericalError: a number that is NaN or infinite
+        """
+        self.last = observations, rewards, dones, infos = self._env.step(actions)
+        step = self._agent.num_timesteps + self._env.num_envs
+        require_finite_step(observations, rewards, dones, infos, step)  # type: ignore[arg-type]
+        return self.last

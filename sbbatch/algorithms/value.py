@@ -20,7 +20,7 @@ from sbbatch.algorithms import checks
 from sbbatch.algorithms.acting import EpsilonGreedyAgent
 from sbbatch.algorithms.memory import make_replay_buffer
 from sbbatch.algorithms.network_defaults import NetworkDefaults
-from sbbatch.algorithms.numerics import require_finite
+from sbbatch.algorithms.numerics import require_finite_step
 from sbbatch.algorithms.replay_files import SafeReplayFiles
 from sbbatch.algorithms.scaling import ReplayBatchScaling
 from sbbatch.algorithms.stopping import DeferredStop, Stopped
@@ -33,7 +33,6 @@ from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, li
 from sbbatch.networks.heads import ExpectedHead, ReturnEstimate
 from sbbatch.networks.layers import stochastic
 from sbbatch.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, ValueNetwork, ValuePolicy
-from sbbatch.recipe import with_defaults
 from sbbatch.replay.batch import ReplayBatch
 from sbbatch.replay.buffer import FrameReplayBuffer
 
@@ -124,10 +123,8 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
         """
         :param defaults: constructor defaults in which the recipe differs from its base class
         """
-        super().__init_subclass__(**kwargs)
-        if defaults is not None:
-            cls.own_head = defaults.get("head", cls.own_head)
-            cls.__init__ = with_defaults(cls.__init__, defaults)  # type: ignore[method-assign]
+        super().__init_subclass__(defaults, **kwargs)
+        cls.own_head = (defaults or {}).get("head", cls.own_head)
 
     def __init__(
         self,
@@ -431,12 +428,7 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        require_finite("reward", reward, self.num_timesteps)
-        require_finite("observation", new_obs, self.num_timesteps)
-        for env in np.flatnonzero(dones):
-            final = infos[env].get("terminal_observation")
-            if final is not None:
-                require_finite("final observation", final, self.num_timesteps, int(env))
+        require_finite_step(new_obs, reward, dones, infos, self.num_timesteps)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     # ------------------------------------------------------------------------------------------------- files

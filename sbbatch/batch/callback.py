@@ -102,7 +102,7 @@ class BatchSizeCallback(BaseCallback):
         """A run that ended by an error has not called `on_training_end`."""
         for hook in list(self.agent.update_hooks):
             if isinstance(hook, BatchSizeCallback):
-                if hook.model is self.model:
+                if getattr(hook, "model", self.model) is self.model:  # a copy of a learning agent has one without model
                     self.agent.batch_scaling_state = hook.saved_state()
                 self.agent.update_hooks.remove(hook)
 
@@ -115,8 +115,8 @@ class BatchSizeCallback(BaseCallback):
         """What an agent saves."""
         return {"callback": self._identity(), "state": self.get_state()}
 
-    def _identity(self) -> tuple[str, dict[str, Any]]:
-        return type(self).__name__, self.config()
+    def _identity(self) -> list[Any]:
+        return [type(self).__name__, self.config()]  # a tuple would come back from a file as a list
 
     def _on_step(self) -> bool:
         return True

@@ -41,17 +41,17 @@ def check_policy_arguments(arguments: Mapping[str, Any]) -> None:
         ("optimizer_class", th.optim.Optimizer, "torch.optim.Adam"),
         ("head_class", nn.Module, "sbbatch.networks.heads.QuantileHead"),
     ):
-        _check_class(f"policy_kwargs: {name}", arguments[name], base, example)
+        check_class(f"policy_kwargs: {name}", arguments[name], base, example)
     check_number("noisy_sigma0", arguments["noisy_sigma0"], 0.0)  # before anybody asks whether it is 0
     check_bool("policy_kwargs: layer_norm", arguments["layer_norm"])
-    _check_net_arch(arguments["net_arch"])
-    _check_activation(arguments["activation_fn"])
+    check_net_arch(arguments["net_arch"])
+    check_activation(arguments["activation_fn"])
     initializer = arguments["initializer"]
     if not (initializer is None or callable(initializer)):
         known = {f"sbbatch.networks.initializers.{name}" for name in INITIALIZERS}
         hint = did_you_mean(f"sbbatch.networks.initializers.{initializer}", known)
         raise InvalidType(f"policy_kwargs: initializer: got {describe(initializer)}, expected a function{hint}")
-    _check_torso(arguments["features_extractor_class"], arguments["observation_space"])
+    check_torso(arguments["features_extractor_class"], arguments["observation_space"])
     for part, taken in (("features_extractor", {"observation_space"}), ("optimizer", {"params", "lr"})):
         kwargs = arguments[f"{part}_kwargs"]
         if kwargs is not None:
@@ -66,7 +66,14 @@ def _check_head_kwargs(arguments: Mapping[str, Any]) -> None:
     check_names("policy_kwargs", arguments["head_kwargs"], known | own)
 
 
-def _check_class(name: str, value: object, base: type, example: str) -> None:
+def check_class(name: str, value: object, base: type, example: str) -> None:
+    """
+    :param name: as the user writes it
+    :param value: what was given
+    :param base: what it must extend
+    :param example: one that does
+    :raises InvalidType: no such class
+    """
     if isinstance(value, type) and issubclass(value, base):
         return
     got = f"class {value.__name__}" if isinstance(value, type) else describe(value)
@@ -75,17 +82,26 @@ def _check_class(name: str, value: object, base: type, example: str) -> None:
     raise InvalidType(f"{name}: got {got}, expected a subclass of {base.__name__}{hint}")
 
 
-def _check_net_arch(net_arch: object) -> None:
+def check_net_arch(net_arch: object, name: str = "net_arch") -> None:
+    """
+    :param net_arch: what was given
+    :param name: as the user writes it
+    :raises InvalidType: no list of ints
+    :raises InvalidValue: a layer without units
+    """
     if net_arch is None:
         return
     if not isinstance(net_arch, (list, tuple)):
-        raise InvalidType(f"policy_kwargs: net_arch: got {describe(net_arch)}, expected a list of ints, e.g. [64, 64]")
+        raise InvalidType(f"policy_kwargs: {name}: got {describe(net_arch)}, expected a list of ints, e.g. [64, 64]")
     for layer, size in enumerate(net_arch):
-        check_int(f"policy_kwargs: net_arch[{layer}]", size, 1)
+        check_int(f"policy_kwargs: {name}[{layer}]", size, 1)
 
 
-def _check_activation(activation_fn: Any) -> None:
-    """A class, or anything else that makes a module when it is called, such as a partial."""
+def check_activation(activation_fn: Any) -> None:
+    """
+    :param activation_fn: a class, or anything else that makes a module when it is called, such as a partial
+    :raises InvalidType: something else
+    """
     try:
         module = activation_fn()
     except Exception:  # whatever calling the wrong thing leads to
@@ -97,8 +113,14 @@ def _check_activation(activation_fn: Any) -> None:
         raise InvalidType(f"policy_kwargs: activation_fn: got {describe(activation_fn)}, expected {expected}")
 
 
-def _check_torso(torso: type[BaseFeaturesExtractor], space: spaces.Space) -> None:
-    """SB3's torsos for vectors and dictionaries do not look at what they get; the one for images says it itself."""
+def check_torso(torso: type[BaseFeaturesExtractor], space: spaces.Space) -> None:
+    """
+    SB3's torsos for vectors and dictionaries do not look at what they get; the one for images says it itself.
+
+    :param torso: the class
+    :param space: what the environment shows
+    :raises InvalidValue: a torso for other observations
+    """
     is_dict, got = isinstance(space, spaces.Dict), f"got observations {describe_space(space)}"
     if is_dict and issubclass(torso, FlattenExtractor):
         raise InvalidValue(f"MlpPolicy: {got}, expected no dictionary; use MultiInputPolicy")

@@ -8,6 +8,8 @@ from gymnasium import spaces
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sbbatch import PPO, PQN
+from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.networks.heads import ExpectedHead
 
 SMALL = {
@@ -18,6 +20,11 @@ SMALL = {
     "target_update_interval": 1000,
     "seed": 0,
     "device": "cpu",
+}
+SMALL_ROLLOUTS = {"n_steps": 4, "seed": 0, "device": "cpu"}  # two updates on each
+SMALL_OWN = {
+    "PQN": SMALL_ROLLOUTS | {"n_minibatches": 2, "n_epochs": 1},
+    "PPO": SMALL_ROLLOUTS | {"batch_size": 2, "n_epochs": 2},
 }
 # Smaller networks than the papers', by agent or by agent and kind of observation. The one place for what an agent needs
 # to be tested in a moment; one that is not named here is tested with its own.
@@ -35,6 +42,16 @@ PLAIN_EXPLORATION = {
     "random_warmup": True,
 }
 PLAIN_NETWORK = {"head": ExpectedHead, "policy_kwargs": {"noisy_sigma0": 0.0}}  # the same at every look
+
+
+def plain_network(algorithm):
+    """Arguments that make an agent with action values look at everything in the same way every time."""
+    return PLAIN_NETWORK if issubclass(algorithm, ValueAlgorithm) else {}
+
+
+def rollout_class(algorithm):
+    """PQN or PPO, whichever an agent is or extends."""
+    return next(base for base in (PQN, PPO) if issubclass(algorithm, base))
 
 
 class DictEnv(gym.Env):
@@ -92,8 +109,25 @@ def make_agent(algorithm, kind="vector", **kwargs):
     env = kwargs.pop("env", env)
     name = algorithm.__name__
     policy_kwargs = FAST.get(name, {}) | policy_kwargs | FAST.get((name, kind), {})
-    settings = SMALL | {"policy_kwargs": policy_kwargs} | kwargs
+    small = SMALL if issubclass(algorithm, ValueAlgorithm) else SMALL_OWN[rollout_class(algorithm).__name__]
+    settings = small | {"policy_kwargs": policy_kwargs} | kwargs
     return algorithm(policy, env() if callable(env) else env, **settings)
+
+
+class RecordSizes:
+    """An update hook of the user's: the sizes that updates are made with, and what the rollouts really hold."""
+
+    def __init__(self, agent):
+        self.agent, self.sizes, self.samples = agent, [], []
+        agent.update_hooks.append(self)
+
+    def before_update(self):
+        agent, by_rollout = self.agent, not isinstance(self.agent, ValueAlgorithm)
+        self.sizes.append(agent.n_steps if by_rollout else agent.batch_size)
+        self.samples.append(agent.rollout_buffer.rewards.size if by_rollout else agent.batch_size)
+
+    def after_update(self):
+        pass
 
 
 def weights(agent):

@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from contract_tools import KINDS, PLAIN_EXPLORATION, PLAIN_NETWORK, make_agent, observations_of
+from contract_tools import KINDS, PLAIN_EXPLORATION, PLAIN_NETWORK, make_agent, observations_of, plain_network
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -37,8 +37,8 @@ def test_one_observation_gives_one_action(algorithm):
         assert state is None
 
 
-def test_with_epsilon_one_actions_are_random_and_with_deterministic_greedy(algorithm):
-    agent = make_agent(algorithm, **PLAIN_NETWORK)
+def test_with_epsilon_one_actions_are_random_and_with_deterministic_greedy(value_algorithm):
+    agent = make_agent(value_algorithm, **plain_network(value_algorithm))
     observation = np.zeros((400, 4), dtype=np.float32)
     agent.exploration_rate = 1.0
     greedy, _ = agent.predict(observation, deterministic=True)
@@ -50,10 +50,10 @@ def test_with_epsilon_one_actions_are_random_and_with_deterministic_greedy(algor
     np.testing.assert_array_equal(agent.predict(observation)[0], greedy)
 
 
-def test_every_environment_throws_its_own_coin(algorithm):
+def test_every_environment_throws_its_own_coin(replay_algorithm):
     env = DummyVecEnv([lambda: gym.make("CartPole-v1")] * 64)
     half = {**PLAIN_EXPLORATION, "exploration_initial_eps": 0.5, "exploration_final_eps": 0.5}
-    agent = make_agent(algorithm, env=env, learning_starts=0, **half, **PLAIN_NETWORK)
+    agent = make_agent(replay_algorithm, env=env, learning_starts=0, **half, **PLAIN_NETWORK)
     agent._last_obs = np.zeros((64, 4), dtype=np.float32)
     agent.exploration_rate = 0.5
     greedy = int(agent.predict(np.zeros(4, dtype=np.float32), deterministic=True)[0])
@@ -66,8 +66,8 @@ def test_every_environment_throws_its_own_coin(algorithm):
     assert 44 < np.mean(n_greedy) < 52
 
 
-def test_the_coin_of_predict_is_thrown_for_each_observation_too(algorithm):
-    agent = make_agent(algorithm, **PLAIN_NETWORK)
+def test_the_coin_of_predict_is_thrown_for_each_observation_too(value_algorithm):
+    agent = make_agent(value_algorithm, **plain_network(value_algorithm))
     agent.exploration_rate = 0.5
     observations = np.zeros((400, 4), dtype=np.float32)
     greedy, _ = agent.predict(observations, deterministic=True)

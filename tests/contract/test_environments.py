@@ -122,9 +122,9 @@ def test_another_number_of_environments_is_for_load(algorithm, agent, model):
     assert algorithm.load(model, env=cart_poles(2), device="cpu").n_envs == 2
 
 
-def test_episodes_cannot_be_counted_in_several_environments_after_loading_either(algorithm, tmp_path):
-    make_agent(algorithm, train_freq=(1, "episode")).save(tmp_path / "m")
-    told = refusal(InvalidValue, algorithm.load, tmp_path / "m", env=cart_poles(2), device="cpu")
+def test_episodes_cannot_be_counted_in_several_environments_after_loading_either(replay_algorithm, tmp_path):
+    make_agent(replay_algorithm, train_freq=(1, "episode")).save(tmp_path / "m")
+    told = refusal(InvalidValue, replay_algorithm.load, tmp_path / "m", env=cart_poles(2), device="cpu")
     assert told.startswith("train_freq: got episodes with 2 environments")
 
 

@@ -33,9 +33,8 @@ def stacked_images():
     )
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_callback_stops_after_the_step_is_stored(algorithm):
-    model = ALGORITHMS[algorithm]("MlpPolicy", "CartPole-v1", **SMALL).learn(100, callback=StopAt(45))
+def test_a_callback_stops_after_the_step_is_stored(replay_algorithm):
+    model = replay_algorithm("MlpPolicy", "CartPole-v1", **SMALL).learn(100, callback=StopAt(45))
     assert model.num_timesteps == model.replay_buffer.size() == 45
 
 

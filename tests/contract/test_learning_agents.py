@@ -6,6 +6,7 @@ from contract_tools import KINDS, assert_same_weights, differ, image_env, make_a
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
+from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.errors import InvalidType, InvalidValue
 
 
@@ -15,8 +16,8 @@ def test_two_hundred_steps_change_the_weights_and_leave_them_finite(algorithm, k
     before = weights(agent)
     agent.learn(200)
     assert agent.num_timesteps == 200
-    # 40 steps to start with, then one update every 4 steps: (200 - 40) / 4
-    assert agent._n_updates == 40
+    # 40 steps to start with, then one update every 4 steps: (200 - 40) / 4. Rollouts of 4 steps: 50, 2 updates on each.
+    assert agent._n_updates == (40 if isinstance(agent, ValueAlgorithm) else 100)
     after = weights(agent)
     assert differ(before, after)
     assert all(value.isfinite().all() for value in after.values())
@@ -25,26 +26,33 @@ def test_two_hundred_steps_change_the_weights_and_leave_them_finite(algorithm, k
     assert all(agent.action_space.contains(action) for action in actions)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(algorithm, kind):
+    first, second, other = (make_agent(algorithm, kind, seed=seed).learn(80) for seed in (3, 3, 4))
+    assert_same_weights(weights(first), weights(second))
+    assert differ(weights(first), weights(other))
+
+
 @pytest.mark.parametrize("kind", ["vector", "dict"])
 @pytest.mark.parametrize(
-    "kwargs", [{}, {"n_steps": 3, "prioritized": True}, {"gradient_steps": -1, "train_freq": (1, "episode")}]
+    "kwargs", [{"n_steps": 3, "prioritized": True}, {"gradient_steps": -1, "train_freq": (1, "episode")}]
 )
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(algorithm, kind, kwargs):
-    first, second, other = (make_agent(algorithm, kind, seed=seed, **kwargs).learn(80) for seed in (3, 3, 4))
+def test_a_seed_is_for_what_a_run_may_vary_as_well(replay_algorithm, kind, kwargs):
+    first, second, other = (make_agent(replay_algorithm, kind, seed=seed, **kwargs).learn(80) for seed in (3, 3, 4))
     assert_same_weights(weights(first), weights(second))
     assert differ(weights(first), weights(other))
 
 
 @pytest.mark.parametrize("kwargs", [{"n_steps": 3}, {"prioritized": True}, {"tau": 0.5, "target_update_interval": 10}])
-def test_what_a_run_may_vary_learns_as_well(algorithm, kwargs):
-    agent = make_agent(algorithm, **kwargs)
+def test_what_a_run_may_vary_learns_as_well(replay_algorithm, kwargs):
+    agent = make_agent(replay_algorithm, **kwargs)
     before = weights(agent)
     agent.learn(200)
     assert differ(before, weights(agent))
 
 
-def test_learning_again_goes_on_although_the_environment_was_reset(algorithm):
-    agent = make_agent(algorithm, n_steps=3)
+def test_learning_again_goes_on_although_the_environment_was_reset(replay_algorithm):
+    agent = make_agent(replay_algorithm, n_steps=3)
     agent.learn(60)
     before = weights(agent)
     agent.learn(60)
@@ -55,26 +63,26 @@ def test_learning_again_goes_on_although_the_environment_was_reset(algorithm):
     assert differ(before, weights(agent))
 
 
-def test_asking_for_less_memory_as_with_sb3_works_over_two_runs(algorithm):
-    agent = make_agent(algorithm, optimize_memory_usage=True)
+def test_asking_for_less_memory_as_with_sb3_works_over_two_runs(replay_algorithm):
+    agent = make_agent(replay_algorithm, optimize_memory_usage=True)
     with pytest.warns(UserWarning, match="last trajectory"):
         agent.learn(60).learn(60)
     assert agent.replay_buffer.size() == 120
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_several_environments_fill_the_buffer_together(algorithm, kind):
+def test_several_environments_fill_the_buffer_together(replay_algorithm, kind):
     _, env, _ = KINDS[kind]
     make_env = env if callable(env) else lambda: gym.make(env)
-    agent = make_agent(algorithm, kind, env=DummyVecEnv([make_env] * 4), train_freq=2)
+    agent = make_agent(replay_algorithm, kind, env=DummyVecEnv([make_env] * 4), train_freq=2)
     agent.learn(200)
     assert agent.replay_buffer.size() == 50  # rows of four
     assert agent._n_updates == 20  # vector steps 11 to 50, every second
 
 
-def test_stacked_images_are_recognised_and_stored_frame_by_frame(algorithm):
+def test_stacked_images_are_recognised_and_stored_frame_by_frame(replay_algorithm):
     env = VecFrameStack(DummyVecEnv([image_env] * 2), 4)
-    agent = make_agent(algorithm, "image", env=env, n_steps=3)
+    agent = make_agent(replay_algorithm, "image", env=env, n_steps=3)
     assert agent.observation_space.shape == (4, 36, 36)
     assert agent.frame_stack == agent.replay_buffer.frame_stack == 4
     agent.learn(80)
@@ -85,15 +93,15 @@ def test_stacked_images_are_recognised_and_stored_frame_by_frame(algorithm):
 
 
 @pytest.mark.parametrize("kind", ["vector", "dict"])
-def test_other_observations_are_stored_whole(algorithm, kind):
-    assert make_agent(algorithm, kind).frame_stack == 1
+def test_other_observations_are_stored_whole(replay_algorithm, kind):
+    assert make_agent(replay_algorithm, kind).frame_stack == 1
     stacked = VecFrameStack(DummyVecEnv([lambda: gym.make("CartPole-v1")]), 4)
-    assert make_agent(algorithm, env=stacked).frame_stack == 1
+    assert make_agent(replay_algorithm, env=stacked).frame_stack == 1
 
 
-def test_a_normalised_environment_is_learnt_from_with_normalised_samples(algorithm):
+def test_a_normalised_environment_is_learnt_from_with_normalised_samples(replay_algorithm):
     env = VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
-    agent = make_agent(algorithm, env=env)
+    agent = make_agent(replay_algorithm, env=env)
     agent.learn(120)
     # raw in the memory (the reward of CartPole is 1), normalised in the batch
     assert (agent.replay_buffer.rewards == 1).all()
@@ -106,8 +114,8 @@ def test_a_normalised_environment_is_learnt_from_with_normalised_samples(algorit
 # ---------------------------------------------------------------------------------------------------------- batch size
 
 
-def test_the_batch_size_can_be_doubled_and_halved_during_a_run(algorithm):
-    agent = make_agent(algorithm)
+def test_the_batch_size_can_be_doubled_and_halved_during_a_run(replay_algorithm):
+    agent = make_agent(replay_algorithm)
     used = []
     original = agent.replay_buffer.sample
 
@@ -135,7 +143,7 @@ def test_the_batch_size_can_be_doubled_and_halved_during_a_run(algorithm):
 @pytest.mark.parametrize(
     ("batch_size", "error"), [(0, InvalidValue), (-4, InvalidValue), (8.0, InvalidType), (501, InvalidValue)]
 )
-def test_a_batch_size_that_cannot_be_is_refused_and_the_old_one_kept(algorithm, batch_size, error):
-    agent = make_agent(algorithm)
+def test_a_batch_size_that_cannot_be_is_refused_and_the_old_one_kept(replay_algorithm, batch_size, error):
+    agent = make_agent(replay_algorithm)
     assert refusal(error, agent.set_batch_size, batch_size).startswith("batch_size: got ")
     assert agent.batch_size == 8

@@ -81,7 +81,7 @@ def test_an_attribute_that_every_agent_needs_is_named(algorithm, members, tmp_pa
     assert told == f"{path}: not a complete model file, its member 'data' has no usable '{key}'"
 
 
-@pytest.mark.parametrize("key", ["policy_class", "learning_rate", "bootstrap"])
+@pytest.mark.parametrize("key", ["policy_class", "learning_rate", "_last_obs"])
 def test_a_damaged_pickle_is_named_and_can_be_replaced(algorithm, members, agent, tmp_path, key):
     broken = {":type:": "x", ":serialized:": "gASV"}
     path = write(tmp_path / "m.zip", with_data(members, **{key: broken}))
@@ -142,7 +142,7 @@ def test_parameters_of_another_network_leave_the_agent_as_it_was(algorithm, agen
         (lambda states: {"policy": states["policy"]}, "'policy.optimizer' is missing"),
         (lambda states: {**states, "polcy": {}}, "'polcy' is no part of a "),
         (lambda states: {**states, 5: {}}, "'5' is no part of a "),
-        (lambda states: {**states, "policy": dict(list(states["policy"].items())[1:])}, "'policy' lacks q_net."),
+        (lambda states: {**states, "policy": dict(list(states["policy"].items())[1:])}, "'policy' lacks "),
         (lambda states: {**states, "policy": {**states["policy"], "new": th.zeros(1)}}, "'policy' holds new, which"),
     ],
 )
@@ -179,9 +179,7 @@ def test_files_are_refused_alike_by_both_methods(name, algorithm, agent, tmp_pat
         ({"policy_kwargs": {"net_arch": [3]}}, "a trained agent keeps its network"),
         ({"policy_kwargs": 5}, "a trained agent keeps its network"),
         ({"stats_window_size": 0}, "stats_window_size: got 0"),
-        ({"replay_buffer_kwargs": {"n_envs": 3}}, "replay_buffer_kwargs: 'n_envs' is set by the agent"),
         ({"custom_objects": 5}, "custom_objects: got int 5"),
-        ({"train_freq": (1, "hour")}, "train_freq: got unit 'hour'"),
     ],
 )
 def test_what_cannot_be_changed_when_loading_is_refused(algorithm, members, tmp_path, override, message):
@@ -190,7 +188,20 @@ def test_what_cannot_be_changed_when_loading_is_refused(algorithm, members, tmp_
     assert message in told
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"replay_buffer_kwargs": {"n_envs": 3}}, "replay_buffer_kwargs: 'n_envs' is set by the agent"),
+        ({"train_freq": (1, "hour")}, "train_freq: got unit 'hour'"),
+    ],
+)
+def test_what_replay_cannot_have_when_loading_is_refused(replay_algorithm, tmp_path, override, message):
+    make_agent(replay_algorithm).save(tmp_path / "m")
+    assert message in refusal((InvalidType, InvalidValue), replay_algorithm.load, tmp_path / "m", **override)
+    assert replay_algorithm.load(tmp_path / "m", device="cpu", replay_buffer_kwargs=None).replay_buffer is not None
+
+
 def test_the_window_of_the_statistics_can_be_changed_when_loading(algorithm, members, tmp_path):
     path = write(tmp_path / "m.zip", members)
-    loaded = algorithm.load(path, env="CartPole-v1", device="cpu", stats_window_size=7, replay_buffer_kwargs=None)
+    loaded = algorithm.load(path, env="CartPole-v1", device="cpu", stats_window_size=7)
     assert loaded.learn(20).ep_info_buffer.maxlen == 7

@@ -64,26 +64,32 @@ BAD_ARGUMENTS = [
 
 
 @pytest.mark.parametrize(("argument", "value", "error"), BAD_ARGUMENTS)
-def test_a_bad_argument_is_refused_in_one_line_that_names_it(algorithm, argument, value, error):
-    assert argument in refusal(error, make_agent, algorithm, **{argument: value})
+def test_a_bad_argument_is_refused_in_one_line_that_names_it(replay_algorithm, argument, value, error):
+    assert argument in refusal(error, make_agent, replay_algorithm, **{argument: value})
     assert issubclass(error, UserError)
 
 
-def test_a_float_that_should_be_an_int_comes_with_the_int(algorithm):
-    assert "did you mean 32?" in refusal(InvalidType, make_agent, algorithm, batch_size=32.0)
-    assert "did you mean 10000?" in refusal(InvalidType, make_agent, algorithm, buffer_size=1e4)
+def test_a_float_that_should_be_an_int_comes_with_the_int(replay_algorithm):
+    assert "did you mean 32?" in refusal(InvalidType, make_agent, replay_algorithm, batch_size=32.0)
+    assert "did you mean 10000?" in refusal(InvalidType, make_agent, replay_algorithm, buffer_size=1e4)
 
 
-def test_a_misspelt_argument_comes_with_the_right_name(algorithm):
-    assert "did you mean 'learning_starts'" in refusal(InvalidType, make_agent, algorithm, learning_strats=100)
+def test_a_misspelt_argument_comes_with_the_right_name(replay_algorithm):
+    assert "did you mean 'learning_starts'" in refusal(InvalidType, make_agent, replay_algorithm, learning_strats=100)
+
+
+@pytest.mark.parametrize(("misspelt", "name"), [("gama", "gamma"), ("learning_rat", "learning_rate"), ("sed", "seed")])
+def test_a_misspelt_argument_that_all_have_comes_with_the_right_name(algorithm, misspelt, name):
+    told = refusal(InvalidType, make_agent, algorithm, **{misspelt: 0.5})
+    assert told == f"{algorithm.__name__}: unknown argument '{misspelt}'; did you mean '{name}'?"
 
 
 def test_a_misspelt_policy_comes_with_the_right_name(algorithm):
     assert "did you mean 'MlpPolicy'" in refusal(InvalidValue, algorithm, "MlpPolcy", "CartPole-v1")
 
 
-def test_a_continuous_action_space_is_refused(algorithm):
-    told = refusal(InvalidValue, algorithm, "MlpPolicy", "Pendulum-v1")
+def test_a_continuous_action_space_is_refused(value_algorithm):
+    told = refusal(InvalidValue, value_algorithm, "MlpPolicy", "Pendulum-v1")
     assert "needs a Discrete action space, but the environment has Box(1,) of float32" in told
 
 
@@ -110,13 +116,13 @@ def test_a_key_that_neither_policy_nor_head_knows_is_named(algorithm, policy_kwa
     )
 
 
-def test_a_key_of_another_head_is_named(algorithm):
-    own = inspect.signature(algorithm).parameters["head"].default
+def test_a_key_of_another_head_is_named(replay_algorithm):
+    own = inspect.signature(replay_algorithm).parameters["head"].default
     arguments = {head: set(inspect.signature(head).parameters) for head in HEADS.values()}
     foreign = sorted(set.union(*arguments.values()) - arguments[own])
     assert foreign
     for key in foreign:
-        told = refusal(InvalidType, make_agent, algorithm, policy_kwargs={key: 1})
+        told = refusal(InvalidType, make_agent, replay_algorithm, policy_kwargs={key: 1})
         assert f"policy_kwargs: unknown key '{key}'" in told
 
 
@@ -127,13 +133,13 @@ def test_nothing_is_built_before_the_arguments_are_checked(algorithm):
 
     gym.register("NeverMade-v0", NeverMade)
     try:
-        refusal(InvalidValue, algorithm, "MlpPolicy", "NeverMade-v0", batch_size=0)
+        refusal(InvalidValue, algorithm, "MlpPolicy", "NeverMade-v0", gamma=1.5)
     finally:
         del gym.registry["NeverMade-v0"]
 
 
-def test_a_module_that_is_no_head_is_refused(algorithm):
-    assert refusal(InvalidValue, make_agent, algorithm, head=nn.Linear, policy_kwargs={}).startswith(
+def test_a_module_that_is_no_head_is_refused(replay_algorithm):
+    assert refusal(InvalidValue, make_agent, replay_algorithm, head=nn.Linear, policy_kwargs={}).startswith(
         "head: Linear cannot be made"
     )
 
@@ -148,12 +154,12 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_processor(algorithm):
     assert "device: got 'cuda:0'" in refusal(InvalidValue, make_agent, algorithm, device="cuda:0")
 
 
-def test_a_buffer_has_room_for_each_environment(algorithm):
-    told = refusal(InvalidValue, make_agent, algorithm, env=cart_poles(9), buffer_size=8, n_steps=1)
+def test_a_buffer_has_room_for_each_environment(replay_algorithm):
+    told = refusal(InvalidValue, make_agent, replay_algorithm, env=cart_poles(9), buffer_size=8, n_steps=1)
     assert told == "buffer_size: got 8, expected an int >= 9, one transition of each environment"
 
 
 @pytest.mark.parametrize("seed", [-1, "x", 0.5])
-def test_the_seed_of_the_replay_buffer_is_checked(algorithm, seed):
+def test_the_seed_of_the_replay_buffer_is_checked(replay_algorithm, seed):
     kwargs = {"replay_buffer_kwargs": {"seed": seed}}
-    assert refusal((InvalidType, InvalidValue), make_agent, algorithm, **kwargs).startswith("seed: got ")
+    assert refusal((InvalidType, InvalidValue), make_agent, replay_algorithm, **kwargs).startswith("seed: got ")

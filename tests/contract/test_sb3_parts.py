@@ -1,4 +1,4 @@
-"""SB3's parts work with every agent, and what is drop-in has its peer's arguments."""
+"""SB3's parts work with every agent that learns from replay, and what is drop-in has its peer's arguments."""
 
 import inspect
 import math
@@ -29,8 +29,8 @@ class RecordedLogger(Logger):
         self.seen[key] = value
 
 
-def test_the_replay_buffer_of_sb3_works(algorithm, tmp_path):
-    agent = make_agent(algorithm, replay_buffer_class=ReplayBuffer, **PLAIN_REPLAY)
+def test_the_replay_buffer_of_sb3_works(replay_algorithm, tmp_path):
+    agent = make_agent(replay_algorithm, replay_buffer_class=ReplayBuffer, **PLAIN_REPLAY)
     before = weights(agent)
     agent.learn(120)
     assert type(agent.replay_buffer) is ReplayBuffer
@@ -41,39 +41,41 @@ def test_the_replay_buffer_of_sb3_works(algorithm, tmp_path):
 
 
 @pytest.mark.parametrize("told", ["buffer", "agent"])
-def test_the_n_step_buffer_of_sb3_works_when_it_is_configured(algorithm, told):
+def test_the_n_step_buffer_of_sb3_works_when_it_is_configured(replay_algorithm, told):
     discount = {"gamma": 0.9}
     kwargs = {"n_steps": 3, **(discount if told == "buffer" else {})}
     theirs = {"replay_buffer_class": NStepReplayBuffer, "replay_buffer_kwargs": kwargs}
-    agent = make_agent(algorithm, **theirs, **PLAIN_REPLAY, **(discount if told == "agent" else {})).learn(120)
+    agent = make_agent(replay_algorithm, **theirs, **PLAIN_REPLAY, **(discount if told == "agent" else {})).learn(120)
     discounts = agent._sample_replay(200).discounts.unique()
     assert th.isclose(discounts, th.tensor(0.729)).any()  # three rewards
     assert (discounts < 0.91).all()  # nothing else is used: neither the agent's default nor the buffer's
 
 
 @pytest.mark.parametrize("kwargs", [{"n_steps": 3}, {"prioritized": True}])
-def test_what_only_our_buffer_can_do_is_not_silently_dropped(algorithm, kwargs):
+def test_what_only_our_buffer_can_do_is_not_silently_dropped(replay_algorithm, kwargs):
     kwargs = {**PLAIN_REPLAY, **kwargs}
-    assert "ReplayBuffer" in refusal(UserError, make_agent, algorithm, replay_buffer_class=ReplayBuffer, **kwargs)
+    assert "ReplayBuffer" in refusal(
+        UserError, make_agent, replay_algorithm, replay_buffer_class=ReplayBuffer, **kwargs
+    )
 
 
-def test_one_agent_learns_the_same_from_sb3s_transitions_as_from_ours(algorithm):
+def test_one_agent_learns_the_same_from_sb3s_transitions_as_from_ours(replay_algorithm):
     # Drawn by different generators, the batches differ, but what is stored is the same.
     ours, theirs = (
-        make_agent(algorithm, replay_buffer_class=c, **PLAIN_REPLAY).learn(40) for c in (None, ReplayBuffer)
+        make_agent(replay_algorithm, replay_buffer_class=c, **PLAIN_REPLAY).learn(40) for c in (None, ReplayBuffer)
     )
     np.testing.assert_array_equal(ours.replay_buffer.observations[:, 0], theirs.replay_buffer.observations[:40, 0])
     np.testing.assert_array_equal(ours.replay_buffer.actions[:, 0], theirs.replay_buffer.actions[:40, 0, 0])
     np.testing.assert_array_equal(ours.replay_buffer.dones, theirs.replay_buffer.dones[:40])
 
 
-def test_arguments_have_the_names_and_the_order_of_sb3(name, algorithm):
-    peer = PEERS.get(name, stable_baselines3.DQN)
-    ours, theirs = (list(inspect.signature(cls.__init__).parameters.values()) for cls in (algorithm, peer))
+def test_arguments_have_the_names_and_the_order_of_sb3(replay_name, replay_algorithm):
+    peer = PEERS.get(replay_name, stable_baselines3.DQN)
+    ours, theirs = (list(inspect.signature(cls.__init__).parameters.values()) for cls in (replay_algorithm, peer))
     shared = ours[: len(theirs)]
     assert [parameter.name for parameter in shared] == [parameter.name for parameter in theirs]
     assert theirs[-1].name == "_init_setup_model"
-    if name in PEERS:
+    if replay_name in PEERS:
         assert [parameter.default for parameter in shared] == [parameter.default for parameter in theirs]
     assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in ours[len(theirs) :])
     assert all(parameter.default is not inspect.Parameter.empty for parameter in ours[len(theirs) :])
@@ -92,8 +94,8 @@ def test_the_defaults_of_the_peer_reach_the_agent(name):
         assert ours.policy.optimizer.param_groups[0][key] == theirs.policy.optimizer.param_groups[0][key]
 
 
-def test_the_logger_sees_the_keys_that_plots_need(algorithm):
-    agent, logger = make_agent(algorithm, prioritized=True), RecordedLogger()
+def test_the_logger_sees_the_keys_that_plots_need(replay_algorithm):
+    agent, logger = make_agent(replay_algorithm, prioritized=True), RecordedLogger()
     agent.set_logger(logger)
     agent.learn(200)
     expected = {

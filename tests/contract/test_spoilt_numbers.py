@@ -10,6 +10,7 @@ from contract_tools import DictEnv, make_agent, refusal
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.errors import NumericalError
 
 
@@ -39,11 +40,12 @@ class SpoiltEnv(gym.Env):
 @pytest.mark.parametrize("what", ["reward", "observation", "final observation"])
 def test_a_run_stops_at_a_number_that_is_none_and_says_where(algorithm, what, value):
     envs = DummyVecEnv([SpoiltEnv, lambda: SpoiltEnv(what, 30, value), SpoiltEnv])
-    agent = make_agent(algorithm, env=envs, target_update_interval=100)
+    agent = make_agent(algorithm, env=envs)
     told = refusal(NumericalError, agent.learn, 600)
     # the 30th vector step of three environments: step 90
     assert told.startswith(f"step 90: the {what} of environment 1 ")
-    assert agent.replay_buffer.size() == 29
+    if isinstance(agent, ValueAlgorithm):
+        assert agent.replay_buffer.size() == 29
 
 
 def test_a_spoilt_entry_of_a_dictionary_is_named(algorithm):
@@ -73,7 +75,33 @@ def test_a_message_about_a_long_observation_stays_short(algorithm):
 def test_a_loss_that_is_no_number_stops_the_run(algorithm):
     agent = make_agent(algorithm).learn(60)
     with th.no_grad():
-        next(iter(agent.q_net.parameters())).fill_(math.nan)
+        next(iter(agent.policy.parameters())).fill_(math.nan)
     before = agent._n_updates
-    assert "the loss became nan" in refusal(NumericalError, agent.train, 1, 8)
+    told = refusal(NumericalError, agent.train, *((1, 8) if isinstance(agent, ValueAlgorithm) else ()))
+    assert "the loss became nan" in told or "parameters of the policy became NaN" in told
     assert agent._n_updates == before
+
+
+def test_weights_that_are_no_numbers_stop_the_collection_of_a_rollout(rollout_algorithm):
+    agent = make_agent(rollout_algorithm).learn(60)
+    with th.no_grad():
+        next(iter(agent.policy.parameters())).fill_(math.nan)
+    told = refusal(NumericalError, agent.learn, 60)
+    assert "the return of environment 0 contains nan" in told or "parameters of the policy became NaN" in told
+
+
+def test_a_first_observation_that_is_no_number_stops_a_rollout(rollout_algorithm):
+    class Spoilt(SpoiltEnv):
+        def reset(self, *, seed=None, options=None):
+            return np.full(2, np.inf, dtype=np.float32), {}
+
+    told = refusal(NumericalError, make_agent(rollout_algorithm, env=Spoilt).learn, 60)
+    assert told.startswith("step 0: the observation of environment 0 contains inf")
+
+
+def test_a_learning_rate_that_spoils_the_weights_stops_the_run(rollout_algorithm):
+    agent = make_agent(rollout_algorithm)
+    agent.policy.optimizer.param_groups[0]["lr"] = 1e30
+    agent._update_learning_rate = lambda _: None
+    told = refusal(NumericalError, agent.learn, 600)
+    assert told.startswith("step ")

@@ -19,8 +19,8 @@ def fresh(algorithm, **kwargs):
     return agent, agent._sample_replay(8)
 
 
-def test_importance_weights_scale_the_loss_and_the_gradient_of_their_samples(algorithm):
-    agent, batch = fresh(algorithm)
+def test_importance_weights_scale_the_loss_and_the_gradient_of_their_samples(replay_algorithm):
+    agent, batch = fresh(replay_algorithm)
     halves, spoilt = copy.deepcopy(agent), copy.deepcopy(agent)
     loss = agent._train_step(replace(batch, weights=th.ones(8)))
     assert halves._train_step(replace(batch, weights=th.full((8,), 0.5))) == pytest.approx(loss / 2, rel=1e-5)
@@ -36,8 +36,8 @@ def test_importance_weights_scale_the_loss_and_the_gradient_of_their_samples(alg
     assert_same_weights(weights(same), before)
 
 
-def test_targets_are_constants_and_the_target_network_is_never_trained(algorithm):
-    agent, batch = fresh(algorithm)
+def test_targets_are_constants_and_the_target_network_is_never_trained(replay_algorithm):
+    agent, batch = fresh(replay_algorithm)
     current = agent.q_net.returns(batch.observations)
     assert not agent._target(current, batch).requires_grad
     before = weights(agent)
@@ -49,8 +49,8 @@ def test_targets_are_constants_and_the_target_network_is_never_trained(algorithm
         assert key.startswith("q_net.") or th.equal(before[key], after[key]), key
 
 
-def test_without_target_noise_nothing_is_drawn_and_nothing_is_added(algorithm):
-    agent, batch = fresh(algorithm)
+def test_without_target_noise_nothing_is_drawn_and_nothing_is_added(replay_algorithm):
+    agent, batch = fresh(replay_algorithm)
     state = agent.noise_rng.bit_generator.state
     assert th.equal(agent._noisy(batch.rewards), batch.rewards)
     assert agent.noise_rng.bit_generator.state == state

@@ -1,0 +1,206 @@
+"""The batch size of every agent adapts: the sizes a callback asks for are the sizes of the updates."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch as th
+from contract_tools import KINDS, RecordSizes, assert_same_weights, cart_poles, make_agent, weights
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sbbatch import ABS
+from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.batch.protocol import BatchScalable
+
+# Reacts at once: the size after a divergence of 0 is the largest, after 1 the smallest.
+ABRUPT = {"low": 0.05, "high": 0.95, "window": 1, "warmup": 1, "ema": 1.0}
+
+
+def eager(algorithm, min_size=16, max_size=32, **kwargs):
+    """Measures at every update: every fourth agent step on replay, or after every rollout."""
+    check_every = 4 if issubclass(algorithm, ValueAlgorithm) else 1
+    return ABS(min_size, max_size, **{"check_every": check_every, "updates": 1, **kwargs})
+
+
+def scaled(algorithm, kind="vector", **kwargs):
+    """BTR's largest batch is 512; PPO's rollouts of 1,024 steps are not for 512 epochs."""
+    own = {"buffer_size": 600} if issubclass(algorithm, ValueAlgorithm) else {"scale_epochs": False}
+    return make_agent(algorithm, kind, **own | kwargs)
+
+
+def drive(agent, divergences):
+    """Tell the callbacks these divergences, again and again, whatever the agent does."""
+    told = itertools.cycle(divergences)
+    agent.divergence = lambda before, after: next(told)
+
+
+def test_every_agent_can_be_scaled_and_says_how(algorithm):
+    agent = scaled(algorithm)
+    assert isinstance(agent, BatchScalable)
+    assert agent.batch_scaling.knob == ("batch_size" if isinstance(agent, ValueAlgorithm) else "n_steps")
+    assert agent.batch_unit == (1 if isinstance(agent, ValueAlgorithm) else agent.n_envs)
+    assert agent.batch_scaling_state is None
+
+
+def test_every_agent_runs_with_a_callback_that_was_told_nothing(algorithm):
+    agent = scaled(algorithm, batch_size_callback=ABS())
+    smallest = agent.batch_scaling.min_size
+    agent.learn(60)
+    assert getattr(agent, agent.batch_scaling.knob) == smallest
+    assert agent.num_timesteps == (60 if isinstance(agent, ValueAlgorithm) else -(-60 // smallest) * smallest)
+    assert agent.batch_scaling_state["state"]["size"] == smallest
+    assert agent.update_hooks == []
+
+
+def test_the_batch_follows_the_divergence(algorithm):
+    callback = eager(algorithm, **ABRUPT)
+    agent = scaled(algorithm, batch_size_callback=callback)
+    drive(agent, [0.0, 0.0, 1.0])
+    record = RecordSizes(agent)
+    agent.learn(200)
+    expected = [16, *([32, 32, 16] * 100)][: len(record.sizes)]
+    assert len(record.sizes) > 6
+    assert record.sizes == expected
+    assert [row["size"] for row in callback.history] == [*expected, callback.size]
+    assert record.samples == expected  # one environment
+    if isinstance(agent, ValueAlgorithm):
+        assert agent._n_samples == sum(expected)
+    else:
+        assert agent.num_timesteps == sum(expected) == 16 + 32 + 32 + 16 + 32 + 32 + 16 + 32
+
+
+def test_the_sizes_that_are_logged_are_those_that_were_used(algorithm):
+    agent = scaled(algorithm, batch_size_callback=eager(algorithm, **ABRUPT))
+    drive(agent, [0.0, 1.0])
+    record, logged = RecordSizes(agent), []
+    agent.learn(4)  # makes the logger
+    original = agent.train
+
+    def train(*args, **kwargs):
+        original(*args, **kwargs)
+        found = agent.logger.name_to_value
+        logged.append((found["train/batch_size"], found["batch/size"], found.get("train/n_steps")))
+
+    record.sizes.clear()
+    agent.train = train
+    agent.learn(120)
+    unit = 1 if isinstance(agent, ValueAlgorithm) else agent.n_minibatches
+    assert [used for used, _, _ in logged] == [size / unit for size in record.sizes]
+    assert [asked for _, asked, _ in logged][:-1] == record.sizes[1:]
+    if not isinstance(agent, ValueAlgorithm):
+        assert [n_steps for _, _, n_steps in logged] == record.sizes
+
+
+def test_no_step_of_several_environments_is_lost(rollout_algorithm):
+    agent = scaled(rollout_algorithm, env=cart_poles(3), batch_size_callback=eager(rollout_algorithm, 4, 8, **ABRUPT))
+    drive(agent, [0.0, 0.0, 1.0])
+    record = RecordSizes(agent)
+    agent.learn(150)
+    assert record.sizes[:4] == [4, 8, 8, 4]
+    assert record.samples == [3 * size for size in record.sizes]
+    assert agent.num_timesteps == sum(record.samples)
+    assert agent.batch_size * agent.n_minibatches == 3 * record.sizes[-1]
+
+
+def test_epochs_follow_the_length_of_the_rollout(rollout_algorithm):
+    kwargs = {"n_steps": 8, "n_epochs": 2, "batch_size_callback": eager(rollout_algorithm, 4, 16, **ABRUPT)}
+    agent = make_agent(rollout_algorithm, **kwargs)
+    drive(agent, [0.0, 1.0])
+    record, epochs = RecordSizes(agent), []
+    record.after_update = lambda: epochs.append(agent.n_epochs)
+    agent.learn(60)
+    assert record.sizes == [4, 16, 4, 16, 4, 16]
+    assert epochs == [agent.min_epochs, 4] * 3  # PQN never makes fewer than were asked for
+    assert agent.min_epochs == (2 if rollout_algorithm.__name__ == "PQN" else 1)
+
+
+def test_the_epoch_reference_is_the_length_that_the_epochs_are_for(rollout_algorithm):
+    assert make_agent(rollout_algorithm, n_steps=8, n_epochs=2, epoch_reference=4).n_epochs == 4
+    assert make_agent(rollout_algorithm, n_steps=8, n_epochs=2, epoch_reference=4, scale_epochs=False).n_epochs == 2
+
+
+class Resize(BaseCallback):
+    """Asks for a size at a step."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        self.sizes = sizes
+
+    def _on_step(self):
+        if self.num_timesteps in self.sizes:
+            assert self.model.resize_batch(self.sizes[self.num_timesteps]) == self.sizes[self.num_timesteps]
+        return True
+
+
+def test_the_size_can_be_doubled_and_halved_in_the_middle_of_a_run(algorithm):
+    agent = make_agent(algorithm, **({} if issubclass(algorithm, ValueAlgorithm) else {"n_steps": 8}))
+    record = RecordSizes(agent)
+    agent.learn(160, callback=Resize({60: 16, 120: 8}))
+    if isinstance(agent, ValueAlgorithm):  # updates after steps 44, 48, ...; the callback comes before the update
+        assert record.sizes == [8] * 4 + [16] * 15 + [8] * 11
+    else:  # a rollout that has begun keeps its length: 64 steps, 128, 160
+        assert record.sizes == [8] * 8 + [16] * 4 + [8] * 4
+        assert agent.num_timesteps == 160
+
+
+def test_a_callback_of_the_run_is_as_good_as_one_of_the_agent(algorithm):
+    first, second = (eager(algorithm, warmup=2, ema=0.5) for _ in range(2))
+    one = scaled(algorithm, batch_size_callback=first).learn(120)
+    other = scaled(algorithm).learn(120, callback=second)
+    assert first.history == second.history
+    assert len(first.history) > 3
+    assert_same_weights(weights(one), weights(other))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_measuring_changes_nothing(algorithm, kind):
+    fixed = {"batch_size": 16} if issubclass(algorithm, ValueAlgorithm) else {"n_steps": 16}
+    callback = eager(algorithm, 16, 16)
+    measured = scaled(algorithm, kind, batch_size_callback=callback, **fixed).learn(96)
+    plain = scaled(algorithm, kind, **fixed).learn(96)
+    assert len(callback.history) > 5
+    assert_same_weights(weights(measured), weights(plain))
+
+
+def test_divergence_counts_the_states_whose_first_best_action_changed(value_algorithm):
+    before = th.tensor([[1.0, 2, 0], [3, 3, 1], [0, 0, 0], [5, 1, 2]])
+    after = th.tensor([[2.0, 1, 0], [3, 4, 1], [0, 0, 0], [5, 1, 9]])
+    agent = make_agent(value_algorithm).learn(60)
+    seen = []
+    for table in (before, after):
+        agent.q_net.forward = lambda _, table=table: table
+        seen.append(agent.behavior(np.arange(4)))
+    assert agent.divergence(*seen) == 0.75
+    assert agent.divergence(seen[0], seen[0]) == 0.0
+
+
+# -------------------------------------------------------------------------------------------------- rate of updates
+
+
+@pytest.mark.parametrize("samples_per_step", [4.0, 0.5])
+def test_samples_per_agent_step_are_the_same_whatever_the_sizes(replay_algorithm, samples_per_step):
+    callback = eager(replay_algorithm, **ABRUPT)
+    agent = scaled(replay_algorithm, batch_size_callback=callback, samples_per_step=samples_per_step)
+    drive(agent, [0.0, 0.0, 1.0])
+    record, late = RecordSizes(agent), []
+
+    class Count(BaseCallback):
+        def _on_step(self):
+            due = samples_per_step * max(self.num_timesteps - 1 - self.model.learning_starts, 0)
+            late.append(due - sum(record.sizes))
+            return True
+
+    agent.learn(400, callback=Count())
+    assert len(set(record.sizes)) == 2
+    assert agent._n_samples == sum(record.sizes)
+    # Not a whole batch too few, and none before they are due (an update comes with every fourth step).
+    assert all(-samples_per_step * 4 <= missing < 32 + samples_per_step * 4 for missing in late)
+
+
+def test_without_samples_per_step_the_rate_of_updates_is_the_same_whatever_the_sizes(replay_algorithm):
+    agent = scaled(replay_algorithm, batch_size_callback=eager(replay_algorithm, **ABRUPT))
+    drive(agent, [0.0, 0.0, 1.0])
+    record = RecordSizes(agent)
+    agent.learn(200)
+    assert len(record.sizes) == agent._n_updates == 40
+    assert len(set(record.sizes)) == 2
