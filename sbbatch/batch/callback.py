@@ -115,8 +115,8 @@ class BatchSizeCallback(BaseCallback):
         """What an agent saves."""
         return {"callback": self._identity(), "state": self.get_state()}
 
-    def _identity(self) -> tuple[str, dict[str, Any]]:
-        return type(self).__name__, self.config()
+    def _identity(self) -> list[Any]:
+        return [type(self).__name__, self.config()]  # a tuple would come back from a file as a list
 
     def _on_step(self) -> bool:
         return True
