@@ -35,6 +35,16 @@ def canonical_id(env_id: str) -> str:
         raise InvalidValue(_unknown(env_id)) from None
 
 
+def is_mujoco(env_id: str) -> bool:
+    """
+    Whether an environment is one of Gymnasium's MuJoCo tasks, of any version.
+
+    :param env_id: any name
+    """
+    spec = gym.registry.get(env_id)
+    return spec is not None and str(spec.entry_point).startswith("gymnasium.envs.mujoco")
+
+
 def _unknown(env_id: str) -> str:
     near = difflib.get_close_matches(env_id, list(gym.registry), n=1, cutoff=0.6)
     try:

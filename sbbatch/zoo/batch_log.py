@@ -6,27 +6,58 @@ import csv
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from sbbatch.batch import BatchSizeCallback
 from sbbatch.errors import InvalidValue
 
-COLUMNS = ("timesteps", "divergence", "divergence_mean", "target", "size")
-# A row of the starting size, or one before the window is full, leaves these out.
-_OPTIONAL = ("divergence", "divergence_mean", "target")
+# Each callback measures some of these, or nothing, and the first row has the starting size only.
+_OPTIONAL = ("divergence", "divergence_mean", "target", "noise_scale")
+COLUMNS = ("timesteps", *_OPTIONAL, "size")
+# What a size counts, by the argument of the agent that is scaled.
+UNITS = {"n_steps": "rollout steps", "batch_size": "samples per gradient step"}
 
 Row = dict[str, float]
 
 
-def batch_history(model: BaseAlgorithm) -> list[dict[str, Any]] | None:
+def find_batch_callback(model: BaseAlgorithm) -> BatchSizeCallback | None:
     """
-    The measurements that changed the batch size of a model so far; ``None``: its batch size is fixed.
+    What changes the batch size of a model that learns: its own callback, or one that was given to ``learn``.
 
-    :param model: any agent, also one of SB3, which knows no such callback
+    :param model: any agent, also one of SB3, whose batch size is fixed
     """
-    callback = getattr(model, "batch_size_callback", None)
-    return None if callback is None else callback.history
+    hooks = getattr(model, "update_hooks", [])
+    active = next((hook for hook in hooks if isinstance(hook, BatchSizeCallback)), None)
+    return active or getattr(model, "batch_size_callback", None)
+
+
+def size_now(model: BaseAlgorithm) -> str | None:
+    """
+    The batch size of a model, for the progress bar.
+
+    :param model: any agent
+    :return: e.g. ``"batch 8"`` or ``"rollout 32"``; ``None``: it has none
+    """
+    name, knob = "batch", "batch_size"
+    if isinstance(model, OnPolicyAlgorithm):
+        name, knob = "rollout", "n_steps"
+    size = getattr(model, knob, None)
+    return None if size is None else f"{name} {size}"
+
+
+def measured_now(model: BaseAlgorithm) -> str | None:
+    """
+    The last thing that the batch size of a model followed, for the progress bar.
+
+    :param model: any agent
+    :return: e.g. ``"divergence 0.12"``; ``None``: nothing was measured
+    """
+    callback = find_batch_callback(model)
+    row = callback.history[-1] if callback is not None and callback.history else {}
+    names = {"divergence_mean": "divergence", "noise_scale": "noise scale"}
+    return next((f"{shown} {row[name]:.3g}" for name, shown in names.items() if name in row), None)
 
 
 def read_batch_log(path: Path) -> list[Row]:
@@ -54,7 +85,7 @@ def lines_of(rows: Iterable[Mapping[str, float | None]]) -> str:
     """
     Rows as they stand in the file: counts without a point, and nothing for what is not known.
 
-    :param rows: e.g. measurements of :func:`batch_history`
+    :param rows: e.g. the history of a :class:`~sbbatch.batch.BatchSizeCallback`
     """
     return "".join(",".join(_field(row.get(name)) for name in COLUMNS) + "\n" for row in rows)
 

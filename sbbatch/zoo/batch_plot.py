@@ -1,4 +1,4 @@
-"""``sbbatch plot batch``: return, divergence and batch size of adaptive runs on one time axis."""
+"""``sbbatch plot batch``: return, what was measured, and batch size of adaptive runs on one time axis."""
 
 from __future__ import annotations
 
@@ -10,16 +10,28 @@ from typing import Any
 
 import numpy as np
 
+from sbbatch import ALGORITHMS
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write, output_file, remove_abandoned
-from sbbatch.zoo.batch_log import COLUMNS, read_batch_log
+from sbbatch.zoo.batch_log import COLUMNS, UNITS, read_batch_log
 from sbbatch.zoo.cli import Parser
 from sbbatch.zoo.folders import BATCH_LOG_NAME
-from sbbatch.zoo.plot import Curve, arguments_of, environment_of, mean_interval, new_figure, read_curve, running_mean
+from sbbatch.zoo.plot import (
+    Curve,
+    arguments_of,
+    environment_of,
+    mean_interval,
+    new_figure,
+    read_curve,
+    running_mean,
+    settings_of,
+)
 
 PICTURE_NAME = "batch_size.png"
 # Okabe and Ito's colours, which colour-blind readers tell apart; yellow is too pale on white.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+# What a batch size can follow: column -> its name on an axis.
+_MEASURES = {"divergence": "divergence", "noise_scale": "gradient noise scale"}
 _INK, _GRID = "#333333", "#E3E3E3"
 # A smoothed curve of some forty independent points shows what a reader can take in.
 _WINDOWS = 40
@@ -35,11 +47,13 @@ class BatchRun:
     :param name: for the legend
     :param curve: its episodes and evaluations
     :param rows: column of ``batch_size.csv`` -> its numbers, the first of which is the starting size
+    :param unit: of the sizes
     """
 
     name: str
     curve: Curve
     rows: dict[str, np.ndarray]
+    unit: str = "batch size"
 
     @property
     def end(self) -> float:
@@ -47,10 +61,18 @@ class BatchRun:
         ends = [self.rows["timesteps"], self.curve.episode_steps, self.curve.evaluation_steps]
         return float(max(steps[-1] for steps in ends if len(steps)))
 
+    def measured(self, column: str) -> bool:
+        """
+        Whether the batch size followed this.
+
+        :param column: of ``batch_size.csv``
+        """
+        return bool(np.isfinite(self.rows[column]).any())
+
 
 def plot_batch(folders: Sequence[Path | str], out: Path | None = None, title: str | None = None) -> Path:
     """
-    Draw return, divergence and batch size against agent steps, one colour for each run.
+    Draw return, divergence or noise scale, and batch size against agent steps, one colour for each run.
 
     :param folders: folders of runs with an adaptive batch size
     :param out: the PNG, PDF or SVG to write (``None``: ``batch_size.png`` in the folder, or beside the first run)
@@ -64,7 +86,7 @@ def plot_batch(folders: Sequence[Path | str], out: Path | None = None, title: st
     out = output_file(out or (paths[0] if len(paths) == 1 else paths[0].parent) / PICTURE_NAME, ".png", ".pdf", ".svg")
     common, names = _names(paths)
     runs = [read_batch_run(path, name) for path, name in zip(paths, names, strict=True)]
-    figure = new_figure(8, 8.4)
+    figure = new_figure(8, 3.0 + 2.7 * (1 + len(_measures(runs))))
     # A dollar sign is a dollar sign.
     figure.suptitle(title or common, parse_math=False, fontsize=14, fontweight="bold", color=_INK)
     draw_batch(figure, runs)
@@ -82,9 +104,15 @@ def read_batch_run(folder: Path, name: str) -> BatchRun:
     remove_abandoned(folder)
     rows = read_batch_log(folder / BATCH_LOG_NAME)
     columns = {column: np.array([row[column] for row in rows], dtype=float) for column in COLUMNS}
-    if not np.isfinite(columns["divergence"]).any():
-        raise InvalidValue(f"{folder}: no divergence has been measured yet, so there is nothing to draw")
-    return BatchRun(name, read_curve(folder), columns)
+    if len(rows) < 2:
+        raise InvalidValue(f"{folder}: nothing was measured yet, so there is nothing to draw")
+    return BatchRun(name, read_curve(folder), columns, _unit(folder))
+
+
+def _unit(folder: Path) -> str:
+    """What the sizes of a run count, which its algorithm knows."""
+    algorithm = ALGORITHMS.get(str(arguments_of(folder).get("algo") or folder.parent.name))
+    return "batch size" if algorithm is None else UNITS[algorithm.scaling_defaults.knob]
 
 
 def _require_adaptive(path: Path, shown: Path | str) -> None:
@@ -106,35 +134,53 @@ def _names(paths: list[Path]) -> tuple[str, list[str]]:
     names = [path.name for path in paths]
     if len(set(tasks)) > 1:
         return "Adaptive batch size", [f"{task} ({name})" for task, name in zip(tasks, names, strict=True)]
-    if None not in seeds and len(set(seeds)) == len(seeds):
+    methods = [str(settings_of(path).get("batch_size_callback", "")) for path in paths]
+    if len(set(methods)) == len(paths) > 1:
+        names = methods
+    elif None not in seeds and len(set(seeds)) == len(seeds):
         names = [f"seed {seed}" for seed in seeds]
     return (tasks[0], names) if len(paths) > 1 else (f"{tasks[0]} ({names[0]})", names)
 
 
 def draw_batch(figure: Any, runs: list[BatchRun]) -> None:
     """
-    Three panels above each other.
+    Panels above each other: returns, what the batch sizes follow, if anything, and the sizes.
 
     :param figure: an empty matplotlib figure
     :param runs: what
     """
-    panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [1.25, 1, 1]})
+    measures = _measures(runs)
+    heights = [1.25, *(1 for _ in measures), 1]
+    panels = figure.subplots(len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights})
     colors = [_COLORS[i % len(_COLORS)] for i in range(len(runs))]
     for run, color in zip(runs, colors, strict=True):
         _draw_returns(panels[0], run, color, alone=len(runs) == 1)
-        _draw_divergence(panels[1], run, color, faint=len(runs) ** -0.5)
-        _draw_sizes(panels[2], run, color, filled=len(runs) == 1)
-    for axes, label in zip(panels, ("raw return of a game", "divergence", "batch size"), strict=True):
+        for axes, measure in zip(panels[1:-1], measures, strict=True):
+            _draw_measure(axes, run, measure, color, faint=len(runs) ** -0.5)
+        _draw_sizes(panels[-1], run, color, alone=len(runs) == 1)
+    units = {run.unit for run in runs}
+    unit = units.pop() if len(units) == 1 else "batch size"
+    labels = ["raw return of a game", *(_MEASURES[name] for name in measures), unit]
+    for axes, measure in zip(panels[1:-1], measures, strict=True):
+        if measure == "divergence":
+            axes.set_ylim(bottom=0)
+        else:
+            axes.set_yscale("symlog", linthresh=1)  # it spans orders of magnitude, and is 0 where there is no signal
+    for axes, label in zip(panels, labels, strict=True):
         axes.set_ylabel(label, fontsize=11, color=_INK)
         _dress(axes)
-    panels[1].set_ylim(bottom=0)
-    _scale_sizes(panels[2], runs)
-    panels[2].set_xlabel("agent steps", fontsize=11, color=_INK)
+    _scale_sizes(panels[-1], runs)
+    panels[-1].set_xlabel("agent steps", fontsize=11, color=_INK)
     start, end = min(run.rows["timesteps"][0] for run in runs), max(run.end for run in runs)
-    panels[2].set_xlim(start, end + 0.01 * (end - start))
-    panels[2].xaxis.set_major_formatter(lambda steps, _: _short(steps))
+    panels[-1].set_xlim(start, end + 0.01 * (end - start))
+    panels[-1].xaxis.set_major_formatter(lambda steps, _: _short(steps))
     figure.align_ylabels(panels)
     _explain(figure, panels, runs, colors)
+
+
+def _measures(runs: list[BatchRun]) -> list[str]:
+    """What any of the sizes follows; a schedule follows nothing."""
+    return [name for name in _MEASURES if any(run.measured(name) for run in runs)]
 
 
 def _draw_returns(axes: Any, run: BatchRun, color: str, alone: bool) -> None:
@@ -152,19 +198,24 @@ def _draw_returns(axes: Any, run: BatchRun, color: str, alone: bool) -> None:
             axes.vlines(curve.evaluation_steps, mean - half, mean + half, color=color, linewidth=1, alpha=0.6)
 
 
-def _draw_divergence(axes: Any, run: BatchRun, color: str, faint: float) -> None:
-    steps, divergence, mean = (run.rows[name] for name in ("timesteps", "divergence", "divergence_mean"))
-    axes.plot(steps, divergence, ".", color=color, alpha=0.5 * faint, markersize=5, mew=0, zorder=2)
+def _draw_measure(axes: Any, run: BatchRun, measure: str, color: str, faint: float) -> None:
+    steps = run.rows["timesteps"]
+    axes.plot(steps, run.rows[measure], ".", color=color, alpha=0.5 * faint, markersize=5, mew=0, zorder=2)
+    if measure != "divergence":
+        return
+    mean = run.rows["divergence_mean"]
     known = np.isfinite(mean)
     axes.plot(steps[known], mean[known], color="white", linewidth=2.8, zorder=3)
     axes.plot(steps[known], mean[known], color=color, linewidth=1.8, zorder=4)
 
 
-def _draw_sizes(axes: Any, run: BatchRun, color: str, filled: bool) -> None:
+def _draw_sizes(axes: Any, run: BatchRun, color: str, alone: bool) -> None:
     # A size lasts until the next measurement, the last one until the run ends.
     steps, sizes = np.append(run.rows["timesteps"], run.end), np.append(run.rows["size"], run.rows["size"][-1])
     axes.step(steps, sizes, where="post", color=color, linewidth=1.8)
-    if filled:
+    if alone and run.measured("target"):
+        axes.plot(run.rows["timesteps"], run.rows["target"], linestyle=":", color=color, linewidth=1.2, alpha=0.8)
+    if alone:
         axes.fill_between(steps, sizes, 0.0, step="post", color=color, alpha=0.12, linewidth=0)
 
 
@@ -210,7 +261,12 @@ def _explain(figure: Any, panels: Any, runs: list[BatchRun], colors: list[str]) 
     place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "ncols": 2, **style}
     if marks:
         panels[0].legend(*zip(*marks, strict=True), **place)
-    panels[1].legend([points, line], ["one measurement", "mean of the window"], **place)
+    for axes, measure in zip(panels[1:-1], _measures(runs), strict=True):
+        means = measure == "divergence"
+        axes.legend([points, line][: 1 + means], ["one measurement", "mean of the window"][: 1 + means], **place)
+    if len(runs) == 1 and runs[0].measured("target"):
+        dots = Line2D([], [], color=ink, linestyle=":", linewidth=1.2)
+        panels[-1].legend([line, dots], ["size", "target, which it follows"], **place)
     if len(runs) > 1:
         handles = [Line2D([], [], color=color, linewidth=3) for color in colors]
         legend = figure.legend(handles, [run.name for run in runs], loc="outside lower center", ncols=5, **style)
@@ -234,7 +290,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = Parser(
         prog="sbbatch plot batch",
-        description="Draw return, divergence and batch size of runs with an adaptive batch size on one time axis.",
+        description="Draw return, what was measured and batch size of adaptive runs on one time axis.",
     )
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="folder", help="folders of runs, e.g. of several seeds"

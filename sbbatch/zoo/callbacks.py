@@ -15,9 +15,10 @@ from typing import IO, Any
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 
+from sbbatch.batch import BatchSizeCallback
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write, unwritable_file
-from sbbatch.zoo.batch_log import COLUMNS, Row, batch_history, lines_of, read_batch_log
+from sbbatch.zoo.batch_log import COLUMNS, Row, find_batch_callback, lines_of, read_batch_log
 from sbbatch.zoo.build import save_model
 from sbbatch.zoo.progress import say, warn
 
@@ -176,7 +177,8 @@ class EpisodeLog(BaseCallback):
 class BatchSizeLog(BaseCallback):
     """
     One line per measurement of an agent that adapts its batch size, after one of the size it starts with; an agent
-    whose batch size is fixed leaves no file.
+    whose batch size is fixed leaves no file. Sizes are rollout steps per environment for agents that learn from
+    rollouts, and samples per gradient step for the others.
 
     A file that is already there is gone on with: its lines up to the model's step counter stay, later ones belong to a
     run that was killed after the model had been saved.
@@ -189,21 +191,21 @@ class BatchSizeLog(BaseCallback):
         self.path = path
         self._lenient = Lenient()
         self._file: IO[str] | None = None
-        self._n_seen: int | None = None
+        self._followed: BatchSizeCallback | None = None
 
     def _on_training_start(self) -> None:
         self._start = self.num_timesteps
-        self._n_seen = None
+        self._followed = None
 
     def _on_step(self) -> bool:
-        history = batch_history(self.model)
-        if history is None:
-            return True
-        if self._n_seen is None:  # not before the first step: by then every other callback has begun too
-            self._n_seen = self._begin(history)
+        if self._followed is None:  # not before the first step: by then every other callback has begun too
+            self._followed = find_batch_callback(self.model)
+            if self._followed is None:
+                return True
+            self._n_seen = self._begin(self._followed)
         # Not by the step counter: several measurements may share a step.
-        new = history[self._n_seen :]
-        self._n_seen = len(history)
+        new = self._followed.history[self._n_seen :]
+        self._n_seen = len(self._followed.history)
         if new and self._file is not None:
             with self._lenient.writing(self.path):
                 self._file.write(lines_of(new))
@@ -211,23 +213,23 @@ class BatchSizeLog(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        if self._n_seen is not None:
+        if self._followed is not None:
             self._on_step()  # what the last update measured
         if self._file is not None:
             with self._lenient.writing(self.path):
                 self._file.close()
             self._file = None
 
-    def _begin(self, history: list[dict[str, Any]]) -> int:
+    def _begin(self, followed: BatchSizeCallback) -> int:
         """Open the file, with its old lines or the starting size in it; how many measurements it already has."""
         kept = self._kept()
-        size: int = self.model.batch_size  # type: ignore[attr-defined]
-        rows = kept or [{"timesteps": self._start, "size": size}]
+        assert followed.size is not None
+        rows = kept or [{"timesteps": self._start, "size": followed.size}]
         with self._lenient.writing(self.path):
             with atomic_write(self.path) as file:
                 file.write(f"{','.join(COLUMNS)}\n{lines_of(rows)}".encode())
             self._file = self.path.open("a", newline="\n", encoding="utf-8")
-        return sum(entry["timesteps"] <= rows[-1]["timesteps"] for entry in history)
+        return sum(entry["timesteps"] <= rows[-1]["timesteps"] for entry in followed.history)
 
     def _kept(self) -> list[Row]:
         try:

@@ -1,8 +1,8 @@
 """From YAML files and the command line to checked settings, each of which knows where it came from.
 
 Order of precedence, lowest first: the class's own default, the file's ``default`` section, the suite's section
-(``atari``), the environment's section, the command line. For a run that exists, its ``config.yml`` takes the place of
-the sections.
+(``atari``, ``minatar``, ``mujoco``), the environment's section, the command line. For a run that exists, its
+``config.yml`` takes the place of the sections.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import sbbatch
 from sbbatch.envs.atari import atari_game
+from sbbatch.envs.make import is_mujoco
 from sbbatch.errors import InvalidType, InvalidValue, check_bool, check_int, check_names, check_number, did_you_mean
 from sbbatch.zoo.reader import read_command_line_value, read_literal, read_yaml
 from sbbatch.zoo.schema import Argument, convert, keyword_arguments
@@ -140,6 +141,11 @@ def resolve(
         for key in layer:
             if key in _FLAGS:
                 raise InvalidType(f"{origin}: '{key}' is no hyperparameter; give it as {_FLAGS[key]}")
+        if "batch_size" in layer and "batch_size" not in known:
+            raise InvalidType(
+                f"{origin}: {cls.__name__} has no batch_size: a gradient step learns from n_steps * n_envs / "
+                "n_minibatches samples; give --n-steps N, or -params n_minibatches:N"
+            )
         check_names(origin, layer, set(known) | RUN_KEYS)
         settings.update({key: _setting(key, value, origin, known) for key, value in layer.items()})
     if "n_timesteps" not in settings:
@@ -184,8 +190,8 @@ def _layers(sections: dict[str, Any], file: str, env_id: str) -> list[tuple[str,
     """The sections that count for an environment, lowest precedence first."""
     game = atari_game(env_id)
     same_game = [name for name in sections if game is not None and atari_game(name) == game]
-    suite = "atari" if game is not None else "minatar" if env_id.startswith("MinAtar/") else None
-    names = ["default", *([suite] if suite else []), *same_game, env_id]
+    suites = {"atari": game is not None, "minatar": env_id.startswith("MinAtar/"), "mujoco": is_mujoco(env_id)}
+    names = ["default", *(name for name, member in suites.items() if member), *same_game, env_id]
     layers = []
     for name in dict.fromkeys(names):
         section = sections.get(name)

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shlex
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,15 @@ def describe_run(run: RunFolder, config: dict[str, Any], arguments: dict[str, An
         _write_and_sync(run.parameters / "command.txt", shlex.join(command) + "\n")
     except OSError as error:
         raise InvalidValue(unwritable(run.path, error)) from None
+
+
+def discard_run(run: RunFolder) -> None:
+    """
+    Remove the folder of a run that was refused before its first step.
+
+    :param run: its folder
+    """
+    shutil.rmtree(run.path, ignore_errors=True)
 
 
 def probe_folder(folder: Path, option: str = "-f") -> None:

@@ -203,7 +203,20 @@ def arguments_of(folder: Path) -> dict[str, Any]:
 
     :param folder: a run's folder
     """
-    for path in folder.glob("*/args.yml"):
+    return _written(folder, "args.yml")
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """
+    The hyperparameters that were set for a run; none if they were not written down.
+
+    :param folder: a run's folder
+    """
+    return _written(folder, "config.yml")
+
+
+def _written(folder: Path, name: str) -> dict[str, Any]:
+    for path in folder.glob(f"*/{name}"):
         return read_yaml(path)
     return {}
 

@@ -13,7 +13,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
-from sbbatch.zoo.batch_log import batch_history
+from sbbatch.zoo.batch_log import measured_now, size_now
 
 _WINDOW_SECONDS = 60.0
 _LINE_SECONDS = 10.0
@@ -64,30 +64,27 @@ class Speed:
 
 
 def progress_text(
-    fps: float, mean_return: float | None, batch_size: int | None, seconds_left: float, divergence: float | None = None
+    fps: float, mean_return: float | None, size: str | None, seconds_left: float, measured: str | None = None
 ) -> str:
     """
     The part of the line that changes.
 
     :param fps: agent steps per second
     :param mean_return: of the last 100 episodes; ``None``: none has ended yet
-    :param batch_size: samples per gradient step now
+    :param size: of a batch now, e.g. ``"batch 8"``
     :param seconds_left: estimate
-    :param divergence: mean of the last measurements that the batch size follows; ``None``: it is fixed, or none yet
+    :param measured: what the batch size follows, e.g. ``"divergence 0.12"``; ``None``: it is fixed, or nothing yet
     """
     shown = "-" if mean_return is None else f"{mean_return:.1f}"
     parts = [f"{fps:,.0f} steps/s", f"return {shown}"]
-    if batch_size is not None:
-        parts.append(f"batch {batch_size}")
-    if divergence is not None:
-        parts.append(f"divergence {divergence:.3g}")
+    parts += [part for part in (size, measured) if part is not None]
     return ", ".join([*parts, f"{timedelta(seconds=int(seconds_left))} left"])
 
 
 class Progress(BaseCallback):
     """
-    Show agent steps, agent steps per second, mean return of the last 100 episodes, batch size, the mean divergence it
-    follows if it is adaptive, and time left.
+    Show agent steps, agent steps per second, mean return of the last 100 episodes, batch size (of agents that learn
+    from rollouts: their length), what it follows if it is adaptive, and time left.
 
     :param terminal: a moving bar instead of plain lines; ``None``: when standard output is a terminal
     """
@@ -126,9 +123,7 @@ class Progress(BaseCallback):
         left = max(self._total - self.num_timesteps, 0) / fps if fps > 0 else 0.0
         episodes = self.model.ep_info_buffer
         mean_return = float(np.mean([episode["r"] for episode in episodes])) if episodes else None
-        history = batch_history(self.model)
-        divergence = history[-1]["divergence_mean"] if history else None
-        text = progress_text(fps, mean_return, getattr(self.model, "batch_size", None), left, divergence)
+        text = progress_text(fps, mean_return, size_now(self.model), left, measured_now(self.model))
         if self._bar is None:
             say(f"{self.num_timesteps:,}/{self._total:,} agent steps: {text}")
             return

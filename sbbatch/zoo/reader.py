@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,15 @@ def read_literal(text: str, where: str) -> Any:
     :param where: what is being read, for messages
     :raises UserError: anything that is not such a literal
     """
+    return _read(text, where, _literal)
+
+
+def _read(text: str, where: str, translate: Callable[[ast.expr, str], Any]) -> Any:
+    """Text as Python would parse it, translated without running anything."""
     if len(text) > MAX_LITERAL_CHARACTERS:
         raise InvalidValue(f"{where}: {len(text)} characters are too many, expected at most {MAX_LITERAL_CHARACTERS}")
     try:
-        return _literal(ast.parse(text.strip(), mode="eval").body, where)
+        return translate(ast.parse(text.strip(), mode="eval").body, where)
     except SyntaxError as error:
         column = f" at character {error.offset}" if error.offset else ""
         raise InvalidValue(f"{where}: cannot read {_short(text)}{column} ({error.msg})") from None
@@ -141,22 +147,35 @@ def read_literal(text: str, where: str) -> Any:
         raise InvalidValue(f"{where}: cannot read {_short(text)} ({error})") from None
 
 
-def read_call(text: str, where: str) -> tuple[str, dict[str, Any]]:
+def read_call(text: str, where: str) -> tuple[str, list[Any], dict[str, Any]]:
     """
     Read a name with or without arguments; nothing is called.
 
-    :param text: e.g. ``"double"`` or ``"munchausen(alpha=0.9)"``
+    :param text: e.g. ``"double"``, ``"munchausen(alpha=0.9)"`` or ``"abs(8, 64)"``
     :param where: what is being read, for messages
-    :return: the name and its keyword arguments
+    :return: the name, its positional and its keyword arguments
     :raises UserError: anything else
     """
-    name, bracket, rest = text.strip().partition("(")
+    name, bracket, _ = text.strip().partition("(")
     if not bracket:
-        return name, {}
+        return name, [], {}
     try:
-        return name, read_literal(f"dict({rest}", where)
+        return name, *_read(text, where, _arguments)
     except UserError:
         raise InvalidValue(f"{where}: cannot read {_short(text)}, expected e.g. {name}(name=value)") from None
+
+
+def _arguments(node: ast.expr, where: str) -> tuple[list[Any], dict[str, Any]]:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        raise InvalidValue(f"{where}: expected a name with arguments")
+    named = [ast.keyword(one.arg, _word(one.value)) for one in node.keywords]
+    values = [_literal(_word(argument), where) for argument in node.args]
+    return values, _named(ast.Call(ast.Name("dict"), [], named), where)
+
+
+def _word(node: ast.expr) -> ast.expr:
+    """``kind=linear`` is ``kind='linear'``: there is nothing else that it could mean."""
+    return ast.Constant(node.id) if isinstance(node, ast.Name) else node
 
 
 def read_command_line_value(text: str, key: str) -> Any:

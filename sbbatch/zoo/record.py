@@ -71,9 +71,12 @@ class RecordedGame:
         self._stack.extend([np.zeros_like(observation)] * (self._stack.maxlen or 1))
         return self._pushed(observation)
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool]:
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool]:
         """One agent step: observation, raw reward, whether the game is over."""
-        observation, reward, terminated, truncated, _ = self.env.step(action)
+        numbered = isinstance(self.env.action_space, gym.spaces.Discrete)
+        observation, reward, terminated, truncated, _ = self.env.step(
+            int(np.asarray(action).item()) if numbered else action
+        )
         over = bool(terminated or truncated)
         return (observation if self._stack is None else self._pushed(observation)), float(reward), over
 
@@ -192,7 +195,7 @@ def record(
     frames.add(game)
     while not over and steps < max_steps:
         action, _ = model.predict(observation, deterministic=True)
-        observation, reward, over = game.step(int(np.asarray(action).item()))
+        observation, reward, over = game.step(action)
         total += reward
         steps += 1
         frames.add(game)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
 from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.envs.make import canonical_id
@@ -34,6 +36,8 @@ EXAMPLES = """examples:
   sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8 -n 1000000 --seed 0
   sbbatch train --algo dqn --env CartPole-v1
   sbbatch train --algo qrdqn --env ALE/Pong-v5 -params learning_rate:1e-4 n_steps:3
+  sbbatch train --algo pqn --env ALE/Breakout-v5 --abs 16:64
+  sbbatch train --algo ppo --env HalfCheetah-v5
   sbbatch train --algo dqn --env CartPole-v1 -i logs/dqn/CartPole-v1_1/CartPole-v1.zip -n 20000
 
 One agent step is one action of the agent in one environment: 4 frames of an Atari game."""
@@ -82,9 +86,18 @@ def make_parser() -> argparse.ArgumentParser:
     add("--algo", default="qrdqn", help="algorithm")
     add("--env", default="CartPole-v1", help="environment, e.g. CartPole-v1, ALE/Breakout-v5")
     add("-n", "--n-timesteps", type=whole_number(1, -1), default=-1, help="agent steps (-1: as in the YAML file)")
-    add("--batch-size", type=int_or_text, help="samples per gradient step")
-    add("--n-steps", type=int_or_text, help="n of the n-step return")
+    add("--batch-size", type=int_or_text, help="samples per gradient step (PPO: of a minibatch)")
+    add("--n-steps", type=int_or_text, help="n of the n-step return (PQN, PPO: steps per environment and rollout)")
     add("--n-envs", type=int_or_text, help="environments side by side")
+    add(
+        "--abs",
+        type=abs_bounds,
+        nargs="?",
+        const="",
+        metavar="LOW:HIGH",
+        help="adapt the batch size (ABS), between bounds or the algorithm's own: rollout steps for PQN and PPO, "
+        "samples per gradient step for the others",
+    )
     add("--protocol", help=f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)")
     add(
         "-params",
@@ -110,15 +123,34 @@ def make_parser() -> argparse.ArgumentParser:
     add("--eval-max-steps", type=whole_number(1), help="cut evaluation games off after this many agent steps")
     add("--n-eval-envs", type=whole_number(1), help="games side by side (default: all of them on Atari, else 1)")
     add("--save-freq", type=whole_number(1, -1), default=-1, help="agent steps between checkpoints (-1: none)")
-    add("--save-replay-buffer", action="store_true", help="also save the replay buffer")
+    add("--save-replay-buffer", action="store_true", help="also save the replay buffer, if the agent has one")
     add("-f", "--log-folder", type=Path, default=Path("logs"), help="where runs are kept")
     add("-tb", "--tensorboard-log", type=Path, help="TensorBoard folder")
-    add("--log-interval", type=whole_number(1, -1), default=-1, help="episodes between log lines (-1: SB3's)")
+    add(
+        "--log-interval",
+        type=whole_number(1, -1),
+        default=-1,
+        help="episodes (PQN, PPO: rollouts) between log lines (-1: SB3's)",
+    )
     add("-P", "--progress", action="store_true", default=None, help="progress bar (default on a terminal)")
     add("--no-progress", action="store_false", dest="progress", help="SB3's tables instead of a progress bar")
     add("--verbose", type=whole_number(0), default=1, help="0: only the summary, 1: as usual, 2: all of SB3")
     add("--uuid", action="store_true", help="append a unique id to the run's folder")
     return parser
+
+
+def abs_bounds(text: str) -> str:
+    """
+    An argparse type: ``16:64`` as the value of ``batch_size_callback``.
+
+    :param text: as typed; nothing for the algorithm's own bounds
+    """
+    if not text:
+        return "abs"
+    low, _, high = text.partition(":")
+    if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected LOW:HIGH with 1 <= LOW <= HIGH, e.g. 16:64")
+    return f"abs({int(low)}, {int(high)})"
 
 
 def int_or_text(text: str) -> Any:
@@ -144,12 +176,15 @@ def read_request(argv: list[str] | None) -> Request:
     args = make_parser().parse_args(words)
     cls = require_algorithm(args.algo)
     env_id = canonical_id(args.env)
+    if args.save_replay_buffer and not issubclass(cls, OffPolicyAlgorithm):
+        raise InvalidValue(f"--save-replay-buffer: {cls.__name__} learns from rollouts and has none; remove it")
     overrides = read_parameters(args.hyperparams)
     flags = {
         "n_timesteps": None if args.n_timesteps == -1 else args.n_timesteps,
         "batch_size": args.batch_size,
         "n_steps": args.n_steps,
         "n_envs": args.n_envs,
+        "batch_size_callback": args.abs,
         "atari_protocol": args.protocol,
     }
     for key, value in flags.items():

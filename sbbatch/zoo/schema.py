@@ -11,6 +11,7 @@ from typing import Any
 
 from stable_baselines3.common.utils import LinearSchedule
 
+from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.components.bootstrap import BOOTSTRAPS
 from sbbatch.errors import InvalidType, InvalidValue, UserError, check_keywords, describe, did_you_mean
 from sbbatch.networks.heads import HEADS
@@ -37,6 +38,22 @@ _PARTS: dict[str, dict[str, Any]] = {
     "initializer": dict(INITIALIZERS),
     "features_extractor_class": {torso.__name__: torso for torso in (NatureCNN, ImpalaCNN, MinAtarCNN, MultiSkipCNN)},
     "activation_fn": dict(ACTIVATIONS),
+}
+
+
+def _schedule(first: Any, last: Any = None) -> BatchSizeSchedule:
+    """``schedule(8, 128)`` goes from one size to the other, ``schedule({0: 8, 0.5: 32})`` in jumps."""
+    if isinstance(first, dict) and last is None:
+        return BatchSizeSchedule.piecewise(first)
+    if last is None:
+        raise InvalidValue(f"got one size {first!r}, expected two as in schedule(8, 128)")
+    return BatchSizeSchedule.linear(first, last)
+
+
+# Keys whose value is an object of ours; in text it is a name, with or without arguments.
+_CALLS: dict[str, dict[str, Callable[..., Any]]] = {
+    "bootstrap": dict(BOOTSTRAPS),
+    "batch_size_callback": {"abs": ABS, "noise_scale": GradientNoiseScale, "schedule": _schedule},
 }
 
 
@@ -76,10 +93,10 @@ def convert(where: str, value: Any, argument: Argument) -> Any:
     :raises InvalidValue: an unknown schedule or part, or a number that is not finite
     """
     kinds = argument.kinds
-    names: dict[str, dict[str, Any]] = {"head": _PARTS["head"], "bootstrap": dict(BOOTSTRAPS)}
+    names: dict[str, dict[str, Any]] = {"head": _PARTS["head"], **_CALLS}
     if isinstance(value, str) and "str" not in kinds:
-        if argument.name == "bootstrap":
-            value = _read_bootstrap(where, value)
+        if argument.name in _CALLS:
+            value = _read_made(where, argument.name, value)
         elif argument.name in _PARTS:
             value = _named_part(where, argument.name, value)
         elif "dict" in kinds or ("tuple" in kinds and value.strip().startswith(("(", "["))):
@@ -90,7 +107,7 @@ def convert(where: str, value: Any, argument: Argument) -> Any:
         value = tuple(value)
     if isinstance(value, dict):
         value = _with_parts(where, value)
-    if argument.name in names and isinstance(value, _PLAIN):
+    if argument.name in names and isinstance(value, _PLAIN) and not (value is None and "None" in kinds):
         raise InvalidType(f"{where}: got {describe(value)}, expected a name; known: {', '.join(names[argument.name])}")
     _check_kind(where, value, kinds)
     return value
@@ -129,15 +146,19 @@ def _kind_names(node: ast.expr) -> list[str]:
     return [ast.unparse(node).rsplit(".", 1)[-1]]
 
 
-def _read_bootstrap(where: str, text: str) -> Any:
-    """``double``, or with arguments ``munchausen(alpha=0.9, temperature=0.03)``."""
-    name, arguments = read_call(text, where)
-    if name not in BOOTSTRAPS:
-        raise InvalidValue(f"{where}: unknown bootstrap '{name}'{did_you_mean(name, BOOTSTRAPS)}")
-    cls: Callable[..., Any] = BOOTSTRAPS[name]
-    check_keywords(where, arguments, cls)
+def _read_made(where: str, key: str, text: str) -> Any:
+    """``double``, or with arguments ``munchausen(alpha=0.9, temperature=0.03)`` or ``abs(8, 64, check_every=5)``."""
+    name, values, named = read_call(text, where)
+    known = _CALLS[key]
+    if name not in known:
+        raise InvalidValue(f"{where}: unknown {key} '{name}'{did_you_mean(name, known)}")
+    check_keywords(where, named, known[name])
     try:
-        return cls(**arguments)
+        inspect.signature(known[name]).bind(*values, **named)
+    except TypeError as error:  # e.g. too many positional arguments
+        raise InvalidValue(f"{where}: {name}: {error}") from None
+    try:
+        return known[name](*values, **named)
     except UserError as error:
         raise type(error)(f"{where}: {error}") from None
 

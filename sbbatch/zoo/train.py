@@ -17,15 +17,25 @@ from stable_baselines3.common.logger import (
     Logger,
     TensorBoardOutputFormat,
 )
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.errors import InvalidValue, NumericalError, UnwritableFile, UserError
+from sbbatch.zoo.batch_plot import PICTURE_NAME, plot_batch
 from sbbatch.zoo.build import load_model, make_model, run_env, save_model
 from sbbatch.zoo.callbacks import BatchSizeLog, Checkpoint, EpisodeLog, LenientWriter, StopRequest, StopWhenAsked
 from sbbatch.zoo.cli import guarded
 from sbbatch.zoo.config import explicit_values, run_value
 from sbbatch.zoo.evaluate import Evaluation, describe_returns, games_side_by_side
-from sbbatch.zoo.folders import RunFolder, claim_numbered, create_run_folder, describe_run, folder_name, unwritable
+from sbbatch.zoo.folders import (
+    RunFolder,
+    claim_numbered,
+    create_run_folder,
+    describe_run,
+    discard_run,
+    folder_name,
+    unwritable,
+)
 from sbbatch.zoo.plot import plot_run
 from sbbatch.zoo.progress import Progress, say
 from sbbatch.zoo.request import Request, read_request, warn_of_short_start
@@ -77,7 +87,7 @@ def build_model(request: Request, env: VecEnv) -> BaseAlgorithm:
         return make_model(request.cls, env, request.settings, request.seed, args.device, sb3_verbose)
     seed = request.seed if args.seed != -1 else None
     model = load_model(request.cls, args.trained_agent, env, request.settings, args.device, seed)
-    buffer = find_replay_buffer(args.trained_agent)
+    buffer = find_replay_buffer(args.trained_agent) if isinstance(model, OffPolicyAlgorithm) else None
     if buffer is not None:
         model.load_replay_buffer(buffer)  # type: ignore[attr-defined]
         say(f"loaded {buffer}")
@@ -196,7 +206,7 @@ def learn(
         say(f"run folder: {folder.path}")
     interval = {"log_interval": args.log_interval} if args.log_interval > 0 else {}
     callbacks = make_callbacks(request, folder, stop, evaluation)
-    again = args.trained_agent is not None
+    again, first_step = args.trained_agent is not None, model.num_timesteps
     try:
         with stop.interruptible():
             model.learn(request.n_timesteps, callback=callbacks, reset_num_timesteps=not again, **interval)
@@ -204,6 +214,10 @@ def learn(
         pass
     except NumericalError as error:
         raise NumericalError(f"{error}; {_what_is_left(folder)}") from error
+    except UserError:
+        if model.num_timesteps == first_step:  # e.g. bounds of the batch size that this agent cannot have
+            discard_run(folder)
+        raise
     return evaluation
 
 
@@ -230,7 +244,7 @@ def save(request: Request, model: BaseAlgorithm, folder: RunFolder) -> None:
 
 def report(request: Request, folder: RunFolder, evaluation: Evaluation | None, early: bool) -> None:
     """
-    Say how it went and where everything is but the learning curve, which may still take a while.
+    Say how it went and where everything is but the pictures, which may still take a while.
 
     :param request: the run
     :param folder: its folder
@@ -248,7 +262,7 @@ def report(request: Request, folder: RunFolder, evaluation: Evaluation | None, e
         "last model": folder.last_model,
         "best model": folder.best_model,
         "evaluations": folder.evaluations,
-        "batch sizes": folder.batch_sizes,
+        "measurements": folder.batch_sizes,
         "replay buffer": find_replay_buffer(folder.last_model) if request.args.save_replay_buffer else None,
     }
     for name, path in files.items():
@@ -257,11 +271,15 @@ def report(request: Request, folder: RunFolder, evaluation: Evaluation | None, e
 
 
 def _draw(folder: RunFolder) -> None:
-    """A run that learned something is worth more than its picture: without one, say why and go on."""
-    try:
-        say(f"learning curve: {plot_run(folder.path, folder.curve)}")
-    except UserError as error:
-        say(f"no learning curve: {error}")
+    """A run that learned something is worth more than its pictures: without one, say why and go on."""
+    pictures = {"learning curve": lambda: plot_run(folder.path, folder.curve)}
+    if folder.batch_sizes.exists():
+        pictures["batch size picture"] = lambda: plot_batch([folder.path], folder.path / PICTURE_NAME)
+    for name, draw in pictures.items():
+        try:
+            say(f"{name}: {draw()}")
+        except UserError as error:
+            say(f"no {name}: {error}")
 
 
 @guarded

@@ -1,22 +1,23 @@
 """How the batch size changed: the file a run leaves, and the picture drawn from it."""
 
 import errno
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from sbbatch import ABS, PQN
 from sbbatch.errors import UserError
 from sbbatch.zoo import cli, train
-from sbbatch.zoo.batch_log import batch_history, lines_of, read_batch_log
-from sbbatch.zoo.batch_plot import _names, _short, plot_batch, read_batch_run
-from sbbatch.zoo.build import make_model
+from sbbatch.zoo.batch_log import find_batch_callback, lines_of, measured_now, read_batch_log, size_now
+from sbbatch.zoo.batch_plot import _measures, _names, _short, plot_batch, read_batch_run
 from sbbatch.zoo.callbacks import BatchSizeLog
 from sbbatch.zoo.plot import main
 from sbbatch.zoo.progress import Progress
 
-HEADER = "timesteps,divergence,divergence_mean,target,size\n"
-ROWS = "0,,,,8\n100,0.5,0.5,20.5,8\n200,0.25,0.375,30,10\n"
+HEADER = "timesteps,divergence,divergence_mean,target,noise_scale,size\n"
+ROWS = "0,,,,,8\n100,0.5,0.5,20.5,,8\n200,0.25,0.375,30,,10\n"
 
 
 def write_run(logs, number, seed=None):
@@ -44,9 +45,8 @@ class Session:
     """A run whose model has measured what ``history`` says."""
 
     def __init__(self, path, history, start=0, batch_size=8):
-        self.model = SimpleNamespace(
-            batch_size=batch_size, batch_size_callback=SimpleNamespace(history=history), num_timesteps=start
-        )
+        followed = SimpleNamespace(history=history, size=batch_size)
+        self.model = SimpleNamespace(batch_size_callback=followed, num_timesteps=start)
         self.log = BatchSizeLog(path)
         self.log.model, self.log.num_timesteps = self.model, start
         self.log._on_training_start()
@@ -59,11 +59,11 @@ def test_a_run_writes_its_starting_size_and_then_every_measurement(tmp_path):
     history, path = [], tmp_path / "batch_size.csv"
     session = Session(path, history)
     session.step()
-    assert path.read_text() == HEADER + "0,,,,8\n"
+    assert path.read_text() == HEADER + "0,,,,,8\n"
     history += [measured(10, 0.5, 8), measured(10, np.float32(0.25), np.int64(9))]  # two updates in one step
     session.step()
     session.step()
-    assert path.read_text() == HEADER + "0,,,,8\n10,0.5,0.5,9.5,8\n10,0.25,0.25,9.5,9\n"
+    assert path.read_text() == HEADER + "0,,,,,8\n10,0.5,0.5,9.5,,8\n10,0.25,0.25,9.5,,9\n"
     history.append(measured(20, 0.125, 10))  # by the last update, after the last step
     session.log._on_training_end()
     assert [row["size"] for row in read_batch_log(path)] == [8, 8, 9, 10]
@@ -75,7 +75,7 @@ def test_a_model_that_goes_on_in_a_new_folder_begins_with_its_present_size(tmp_p
     session.step()
     history.append(measured(30, 0.25, 14))
     session.step()
-    assert (tmp_path / "b.csv").read_text() == HEADER + "20,,,,12\n30,0.25,0.25,9.5,14\n"
+    assert (tmp_path / "b.csv").read_text() == HEADER + "20,,,,,12\n30,0.25,0.25,9.5,,14\n"
 
 
 @pytest.mark.parametrize("remembers", [True, False], ids=["history kept", "history lost"])
@@ -96,7 +96,7 @@ def test_a_run_that_goes_on_in_its_folder_neither_doubles_nor_loses_rows(tmp_pat
 
 def test_rows_that_the_disk_had_no_room_for_come_from_the_history(tmp_path):
     path = tmp_path / "b.csv"
-    path.write_text(HEADER + "0,,,,8\n10,0.5,0.5,9.5,8\n")
+    path.write_text(HEADER + "0,,,,,8\n10,0.5,0.5,9.5,,8\n")
     Session(path, [measured(steps, 0.5, 8) for steps in (10, 20)], start=20).step()
     assert [row["timesteps"] for row in read_batch_log(path)] == [0, 10, 20]
 
@@ -105,7 +105,7 @@ def test_a_damaged_file_is_told_and_begun_anew(tmp_path, capsys):
     path = tmp_path / "b.csv"
     path.write_text("rubbish\n")
     Session(path, [], start=50).step()
-    assert path.read_text() == HEADER + "50,,,,8\n"
+    assert path.read_text() == HEADER + "50,,,,,8\n"
     assert "begun anew" in capsys.readouterr().err
 
 
@@ -121,23 +121,79 @@ def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, capsys, monkeyp
     assert capsys.readouterr().err.count("training goes on") == 1
 
 
-def test_a_training_run_leaves_the_file_and_names_it(tmp_path, monkeypatch, capsys):
-    def adaptive(*args):
-        model = make_model(*args)
-        model.batch_size_callback = SimpleNamespace(history=[measured(10, 0.5, 8)])
-        return model
+SHORT = ["--env", "CartPole-v1", "--seed", "0", "--num-threads", "1", "--eval-freq", "-1", "-params"]
+SMALL = ["n_steps:8", "n_minibatches:4", "n_envs:4", "policy_kwargs:dict(net_arch=[16])"]
+REPLAY = ["learning_starts:20", "train_freq:10", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]
 
-    monkeypatch.setattr(train, "make_model", adaptive)
-    words = ["--algo", "dqn", "--env", "CartPole-v1", "-n", "40", "--num-threads", "1", "--eval-freq", "-1"]
-    assert train.main([*words, "-f", str(tmp_path), "-params", "batch_size:8", "learning_starts:20"]) == 0
-    path = tmp_path / "dqn/CartPole-v1_1/batch_size.csv"
-    assert path.read_text() == HEADER + "0,,,,8\n10,0.5,0.5,9.5,8\n"
-    assert f"batch sizes: {path}" in capsys.readouterr().out
+
+@pytest.mark.parametrize(
+    ("algo", "callback", "params", "column"),
+    [
+        ("pqn", "abs(8, 16, check_every=1, window=1, warmup=1)", SMALL, "divergence"),
+        ("pqn", "noise_scale(4, 16, check_every=1)", SMALL, "noise_scale"),
+        ("pqn", "schedule(4, 12)", SMALL, None),
+        ("qrdqn", "abs(4, 8, check_every=40, updates=2)", REPLAY, "divergence"),
+        ("ppo", "abs(8, 16, check_every=1)", ["n_steps:8", "batch_size:16"], "divergence"),
+    ],
+)
+def test_an_adaptive_run_leaves_its_sizes_and_their_picture(tmp_path, capsys, algo, callback, params, column):
+    words = ["--algo", algo, "-n", "300", "-f", str(tmp_path), *SHORT, *params, f"batch_size_callback:{callback}"]
+    assert train.main(words) == 0
+    folder = tmp_path / algo / "CartPole-v1_1"
+    rows = read_batch_log(folder / "batch_size.csv")
+    own = callback.startswith("noise")  # it begins with the agent's own size
+    assert (rows[0]["timesteps"], rows[0]["size"]) == (0, 8 if own else int(re.search(r"\d+", callback)[0]))
+    assert len(rows) > 2
+    for name in ("divergence", "noise_scale"):
+        assert np.isfinite([row[name] for row in rows]).any() == (name == column)
+    out = capsys.readouterr().out
+    assert f"measurements: {folder / 'batch_size.csv'}" in out
+    assert f"batch size picture: {folder / 'batch_size.png'}" in out
+    run = read_batch_run(folder, "")
+    assert run.unit == ("samples per gradient step" if algo == "qrdqn" else "rollout steps")
+    assert _measures([run]) == ([] if column is None else [column])
+
+
+def test_the_last_row_is_the_size_that_the_model_goes_on_with(tmp_path):
+    words = ["--algo", "pqn", "-f", str(tmp_path), *SHORT, "n_timesteps:300", *SMALL]
+    assert train.main([*words, "batch_size_callback:abs(8, 16, check_every=1, window=1, warmup=1)"]) == 0
+    folder = tmp_path / "pqn"
+    last = read_batch_log(folder / "CartPole-v1_1/batch_size.csv")[-1]
+    model = str(folder / "CartPole-v1_1/CartPole-v1.zip")
+    assert train.main(["--algo", "pqn", "-i", model, "-n", "100", "-f", str(tmp_path), *SHORT[:-1]]) == 0
+    first, *others = read_batch_log(folder / "CartPole-v1_2/batch_size.csv")
+    assert (first["timesteps"], first["size"]) == (last["timesteps"], last["size"])
+    assert others[0]["timesteps"] > first["timesteps"]
+
+
+def test_a_callback_that_was_given_to_learn_is_written_down_too(tmp_path):
+    model = PQN("MlpPolicy", "CartPole-v1", n_steps=8, seed=0)
+    model.learn(100, callback=[ABS(8, 16, check_every=1), BatchSizeLog(tmp_path / "b.csv")])
+    assert len(read_batch_log(tmp_path / "b.csv")) == 1 + 13
+
+
+def test_a_run_that_ends_before_the_first_measurement_has_no_picture(tmp_path, capsys):
+    words = ["--algo", "pqn", "-n", "100", "-f", str(tmp_path), "--abs", *SHORT, *SMALL]
+    assert train.main(words) == 0
+    assert "no batch size picture: " in capsys.readouterr().out
+
+
+def test_runs_with_different_callbacks_are_called_by_them(run, tmp_path):
+    second = write_run(tmp_path, 2, seed=0)
+    for folder, name in ((run, "abs(8, 16)"), (second, "schedule(8, 16)")):
+        (folder / "CartPole-v1" / "config.yml").write_text(f"batch_size_callback: {name}\n")
+    (second / "batch_size.csv").write_text(HEADER + "0,,,,,8\n100,,,,40,12\n")
+    assert _names([run, second])[1] == ["abs(8, 16)", "schedule(8, 16)"]
+    runs = [read_batch_run(folder, "") for folder in (run, second)]
+    assert _measures(runs) == ["divergence", "noise_scale"]
+    assert plot_batch([run, second]).exists()
 
 
 def test_a_fixed_batch_size_leaves_no_file(tmp_path):
     for model in (SimpleNamespace(batch_size=8), SimpleNamespace(batch_size=8, batch_size_callback=None)):
-        assert batch_history(model) is None
+        assert find_batch_callback(model) is None
+        assert measured_now(model) is None
+        assert size_now(model) == "batch 8"
         log = BatchSizeLog(tmp_path / "b.csv")
         log.model, log.num_timesteps = model, 0
         log._on_training_start()
@@ -159,6 +215,13 @@ def test_progress_tells_batch_size_and_mean_divergence(capsys):
     history.append(measured(50, 0.12345, 24))
     progress._on_training_end()
     assert "batch 24, divergence 0.123, " in capsys.readouterr().out
+    history.append({"timesteps": 60, "noise_scale": 812.3, "size": 24})
+    progress._on_training_end()
+    assert "batch 24, noise scale 812, " in capsys.readouterr().out
+    history.append({"timesteps": 70, "size": 24})
+    progress._on_training_end()
+    assert "batch 24, 0:00" in capsys.readouterr().out
+    assert size_now(PQN("MlpPolicy", "CartPole-v1", n_steps=16)) == "rollout 16"
 
 
 def test_a_picture_is_drawn_from_the_files_alone(run, capsys):
@@ -203,17 +266,17 @@ def test_a_time_axis_has_short_numbers(steps, text):
 
 def test_a_half_written_last_line_is_left_out(run):
     with (run / "batch_size.csv").open("a") as file:
-        file.write("300,0.5,0.5,30,3")  # of 32
+        file.write("300,0.5,0.5,30,,3")  # of 32
     assert len(read_batch_log(run / "batch_size.csv")) == 3
 
 
 @pytest.mark.parametrize(
     "line",
-    ["a,b,c,d,e", "300,0.5", "300,0.5,0.5,30,nan", "300,0.5,0.5,30,0", "300,inf,0.5,30,8", "50,0.5,0.5,30,8", ""],
+    ["a,b,c,d,e,f", "300,0.5", "300,0.5,0.5,30,,nan", "300,0.5,0.5,30,,0", "300,inf,0.5,30,,8", "50,0.5,0.5,30,,8", ""],
 )
 def test_a_damaged_line_is_named(run, capsys, line):
     with (run / "batch_size.csv").open("a") as file:
-        file.write(f"{line}\n400,0.5,0.5,30,8\n")
+        file.write(f"{line}\n400,0.5,0.5,30,,8\n")
     assert main(["batch", str(run)]) == 2
     assert capsys.readouterr().err == f"sbbatch: error: {run / 'batch_size.csv'}: damaged in line 5\n"
 
@@ -235,8 +298,8 @@ def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path, capsys):
     assert "expected 'timesteps,divergence," in refusal(capsys, run)
     (run / "batch_size.csv").write_text("")
     assert "expected 'timesteps,divergence," in refusal(capsys, run)
-    (run / "batch_size.csv").write_text(HEADER + "0,,,,8\n")
-    assert "no divergence has been measured yet" in refusal(capsys, run)
+    (run / "batch_size.csv").write_text(HEADER + "0,,,,,8\n")
+    assert "nothing was measured yet" in refusal(capsys, run)
     (run / "batch_size.csv").unlink()
     assert "this run has a fixed batch size" in refusal(capsys, run)
 

@@ -241,7 +241,7 @@ def test_every_packaged_file_resolves_and_holds_real_arguments_only(algo):
         settings = resolve(algo, env_id)
         known = keyword_arguments(config.require_algorithm(algo))
         assert set(constructor_values(settings)) <= set(known)
-    assert resolve(algo, "ALE/Pong-v5", {"batch_size": 8})["batch_size"].value == 8
+    assert resolve(algo, "ALE/Pong-v5", {"n_steps": 8})["n_steps"].value == 8
 
 
 @pytest.mark.parametrize(

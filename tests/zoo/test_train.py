@@ -329,7 +329,7 @@ def test_the_time_left_follows_the_last_minute_only():
 
 
 def test_the_progress_line_says_what_it_shows():
-    assert progress_text(142.4, 12.34, 8, 61.9) == "142 steps/s, return 12.3, batch 8, 0:01:01 left"
+    assert progress_text(142.4, 12.34, "batch 8", 61.9) == "142 steps/s, return 12.3, batch 8, 0:01:01 left"
     assert "return -" in progress_text(1.0, None, None, 0.0)
 
 
