@@ -78,10 +78,10 @@ def test_a_misspelt_argument_comes_with_the_right_name(replay_algorithm):
     assert "did you mean 'learning_starts'" in refusal(InvalidType, make_agent, replay_algorithm, learning_strats=100)
 
 
-@pytest.mark.parametrize(("misspelt", "name"), [("gama", "gamma"), ("learning_rat", "learning_rate"), ("sed", "seed")])
-def test_a_misspelt_argument_that_all_have_comes_with_the_right_name(algorithm, misspelt, name):
+@pytest.mark.parametrize(("misspelt", "right"), [("gama", "gamma"), ("learning_rat", "learning_rate"), ("sed", "seed")])
+def test_a_misspelt_argument_that_all_have_comes_with_the_right_name(algorithm, misspelt, right):
     told = refusal(InvalidType, make_agent, algorithm, **{misspelt: 0.5})
-    assert told == f"{algorithm.__name__}: unknown argument '{misspelt}'; did you mean '{name}'?"
+    assert told == f"{algorithm.__name__}: unknown argument '{misspelt}'; did you mean '{right}'?"
 
 
 def test_a_misspelt_policy_comes_with_the_right_name(algorithm):
