@@ -7,7 +7,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from sbbatch import ALGORITHMS
 from sbbatch.zoo.build import make_env, make_model
-from sbbatch.zoo.config import require_algorithm, resolve
+from sbbatch.zoo.config import require_algorithm, resolve, run_value
 from sbbatch.zoo.enjoy import enjoy
 from sbbatch.zoo.evaluate import evaluate_random
 from sbbatch.zoo.quickstart import ENV_ID
@@ -22,10 +22,11 @@ class StopWhenSolved(BaseCallback):
     def __init__(self, env, threshold, every):
         super().__init__()
         self.env, self.threshold, self.every = env, threshold, every
-        self.solved_at = None
+        self.solved_at, self.looked_at = None, 0
 
     def _on_step(self):
-        if self.num_timesteps % self.every == 0:
+        if self.num_timesteps - self.looked_at >= self.every:
+            self.looked_at = self.num_timesteps
             n_games = self.env.num_envs
             mean_return, _ = evaluate_policy(self.model, self.env, n_eval_episodes=n_games, deterministic=True)
             if mean_return >= self.threshold:
@@ -33,16 +34,28 @@ class StopWhenSolved(BaseCallback):
         return self.solved_at is None
 
 
+def train_until_solved(algorithm, env_id, seed, threshold, every):
+    """With the settings and within the steps of its YAML file; returns after how many agent steps."""
+    settings = resolve(algorithm, env_id)
+    n_timesteps, n_envs = run_value(settings, "n_timesteps"), run_value(settings, "n_envs", 1)
+    env = make_env(env_id, n_envs=n_envs, seed=seed * n_envs)
+    model = make_model(require_algorithm(algorithm), env, settings, seed, "cpu", 0)
+    games = make_env(env_id, n_envs=20, seed=1_000 + seed, training=False)
+    stop = StopWhenSolved(games, threshold, every)
+    model.learn(n_timesteps, callback=stop)
+    print(f"{algorithm} {env_id} seed {seed}: solved after {stop.solved_at} of {n_timesteps} agent steps")
+    return stop.solved_at
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_cartpole_is_solved_within_50_000_steps(algorithm, seed):
-    settings = resolve(algorithm, "CartPole-v1")
-    model = make_model(require_algorithm(algorithm), make_env("CartPole-v1", seed=seed), settings, seed, "cpu", 0)
-    games = make_env("CartPole-v1", n_envs=20, seed=1_000 + seed, training=False)
-    stop = StopWhenSolved(games, 475, every=1_000)
-    model.learn(50_000, callback=stop)
-    assert stop.solved_at is not None
-    print(f"{algorithm} seed {seed}: solved after {stop.solved_at} agent steps")
+def test_cartpole_is_solved_within_the_steps_of_its_settings(algorithm, seed):
+    assert train_until_solved(algorithm, "CartPole-v1", seed, threshold=475, every=1_000)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pqn_solves_acrobot(seed):
+    assert train_until_solved("pqn", "Acrobot-v1", seed, threshold=-100, every=10_000)
 
 
 @pytest.mark.parametrize("seed", range(3))
