@@ -216,11 +216,15 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
             return gaussian_kl(*after, *before).mean().item()
         return sum(categorical_kl(new, old).mean().item() for new, old in zip(after, before, strict=True))
 
-    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
+    def check_gradient_parts(self, n_parts: int, size: int) -> None:
         """
         :raises InvalidValue: always; the noise scale is defined for agents with one loss on fixed targets
         """
         raise InvalidValue("GradientNoiseScale: PPO has no fixed targets to measure it on; use ABS, which looks at KL")
+
+    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
+        """See :meth:`check_gradient_parts`."""
+        raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------------- files
 

@@ -262,12 +262,9 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
 
         :param n_parts: at most ``n_steps * n_envs``
         :return: ``(n_parts, parameters)``, samples in each part
-        :raises InvalidValue: too few samples
         """
         observations, actions, targets = self._samples()
         part_size = len(targets) // n_parts
-        if part_size == 0:
-            raise InvalidValue(f"n_parts: got {n_parts}, expected at most the {len(targets)} samples of a rollout")
         with self._undisturbed(), th.enable_grad():
             gradients = []
             for start in range(0, n_parts * part_size, part_size):

@@ -94,6 +94,14 @@ class BatchScalingAgent(SafeFiles, BaseAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_update_hooks"]
 
+    def check_gradient_parts(self, n_parts: int, size: int) -> None:
+        """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_gradient_parts`."""
+        n_samples = size * self.batch_unit  # type: ignore[attr-defined]
+        if n_parts > n_samples:
+            raise InvalidValue(
+                f"n_parts: got {n_parts}, expected at most {n_samples}, the samples of the smallest batch"
+            )
+
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
         """The policy in evaluation mode, without gradients, and afterwards as it was."""
@@ -206,11 +214,8 @@ class ReplayBatchScaling(BatchScalingAgent, OffPolicyAlgorithm):
 
         :param n_parts: at most ``batch_size``
         :return: ``(n_parts, parameters)``, samples in each part
-        :raises InvalidValue: too few samples
         """
         part_size = self.batch_size // n_parts
-        if part_size == 0:
-            raise InvalidValue(f"n_parts: got {n_parts}, expected at most batch_size = {self.batch_size}")
         with self._undisturbed(), self._streams_kept(), th.enable_grad():
             parts = self._sample_replay(part_size * n_parts).split(n_parts)
             losses = ((part.weights * self._losses(part)[0]).mean() for part in parts)

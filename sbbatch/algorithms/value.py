@@ -299,16 +299,18 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         losses, mean_weights = [], []
-        gradient_steps = self._updates_due(gradient_steps, batch_size)
+        gradient_steps, own_size = self._updates_due(gradient_steps, batch_size), self.batch_size
         for _ in range(gradient_steps):
+            if self.batch_size != own_size:  # a callback has changed it since the last update
+                batch_size = own_size = self.batch_size
             with self.updating():
                 batch = self._sample_replay(batch_size)
                 losses += [self._train_step(part) for part in batch.split(self.batch_divisor)]
+            self._n_samples += batch_size
             mean_weights.append(float(batch.weights.mean()))
         if gradient_steps == 0:
             return
         self._n_updates += gradient_steps * self.batch_divisor
-        self._n_samples += gradient_steps * batch_size
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/gradient_steps", self._n_updates)
         self.logger.record("train/samples", self._n_samples)

@@ -109,7 +109,7 @@ class ABS(BatchSizeCallback):
         self._updates: int = given.get("updates", scaling.updates)
         seed = self.model.seed
         self._rng = np.random.default_rng(None if seed is None else (seed, 3))
-        self._next_check = self._check_every
+        self._next_check = (self.agent.batch_clock // self._check_every + 1) * self._check_every
         self._measuring: tuple[np.ndarray, Behavior, int] | None = None  # states, behavior before, updates since
         self.resize(self.scheduler.size)
 

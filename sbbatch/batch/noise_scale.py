@@ -61,8 +61,9 @@ class GradientNoiseScale(BatchSizeCallback):
     def _start(self) -> None:
         scaling = self.agent.batch_scaling
         self.sizes = sizes_for(self, self.min_size, self.max_size, self.agent.batch_quantum)
+        self.agent.check_gradient_parts(self.n_parts, self.sizes[0])
         self.check_every = self._check_every or scaling.check_every
-        self._next_check = self.check_every
+        self._next_check = (self.agent.batch_clock // self.check_every + 1) * self.check_every
         self.size = getattr(self.model, scaling.knob)
 
     def after_update(self) -> None:

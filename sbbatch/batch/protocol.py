@@ -111,11 +111,17 @@ class BatchScalable(Protocol):
         :return: how far it moved, >= 0
         """
 
+    def check_gradient_parts(self, n_parts: int, size: int) -> None:
+        """
+        :param n_parts: how many parts
+        :param size: the smallest size they will be asked of, in the unit of the knob
+        :raises InvalidValue: the agent does not offer :meth:`gradient_parts`, or has too few samples
+        """
+
     def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
         """
         Gradients of the parts of one batch, at the present parameters.
 
         :param n_parts: how many parts
         :return: gradients ``(n_parts, parameters)``, and the samples in each part
-        :raises InvalidValue: the agent does not offer this, or has too few samples
         """

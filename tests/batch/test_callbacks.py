@@ -45,6 +45,10 @@ class Agent:
     def divergence(self, before, after):
         return self.divergences.pop(0)
 
+    def check_gradient_parts(self, n_parts, size):
+        if n_parts > size * self.batch_unit:
+            raise InvalidValue("n_parts: too many")
+
     def gradient_parts(self, n_parts):
         return self.gradients, self.part_size
 
@@ -347,6 +351,19 @@ def test_a_size_that_the_agent_cannot_have_is_refused_at_the_start(callback):
 def test_a_threshold_that_does_not_fit_the_agents_is_refused_at_the_start():
     with pytest.raises(InvalidValue, match=r"high: got 0\.04"):
         Agent().start(ABS(high=0.04))
+
+
+def test_more_parts_than_samples_are_refused_at_the_start():
+    with pytest.raises(InvalidValue, match="n_parts: too many"):
+        Agent().start(GradientNoiseScale(16, 64, n_parts=161))
+
+
+def test_a_new_callback_waits_for_its_first_interval_also_in_an_agent_that_has_learned():
+    agent = Agent([0.05] * 5)
+    agent.batch_clock = 7
+    agent.start(ABS(check_every=5))
+    agent.update(4)
+    assert [clock for clock, _ in agent.looked_at] == [10, 10]
 
 
 def test_an_agent_that_cannot_scale_is_named():
