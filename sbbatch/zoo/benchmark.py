@@ -7,14 +7,11 @@ import functools
 import gc
 import itertools
 import json
-import multiprocessing
 import platform
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import psutil
@@ -25,51 +22,31 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 
-import sbbatch
 from sbbatch import ALGORITHMS, QRDQN
+from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.make import canonical_id
 from sbbatch.files import atomic_write
 from sbbatch.replay import FrameReplayBuffer
+from sbbatch.zoo.benchmark_rollouts import GAME, UPDATES_ALONE, measuring, pqn
 from sbbatch.zoo.build import check_trained_in, model_file
 from sbbatch.zoo.cli import MAX_THREADS, Parser, guarded, whole_number
+from sbbatch.zoo.contest import contest, interleaved, seconds_per_call, show
 from sbbatch.zoo.folders import probe_folder
-from sbbatch.zoo.plain_pqn import PlainPQN
 
 PEERS: dict[str, Any] = {"dqn": stable_baselines3.DQN, "qrdqn": sb3_contrib.QRDQN}
+REPLAY_AGENTS = [name for name, cls in ALGORITHMS.items() if issubclass(cls, ValueAlgorithm)]
 BATCH_SIZES = (8, 32)
 # Gradient steps before measuring: with a peer enough for denormal numbers to appear (docs/speed.md), else a warm-up.
-UPDATES_WITH_PEER, UPDATES_ALONE = 1_500, 50
-GAME = "Pong"
-PQN_PEER = "plain PyTorch PQN in CleanRL's form"
-PQN_SIZES = {"n_envs": 8, "n_steps": 128, "n_minibatches": 4, "n_epochs": 4}  # CleanRL's defaults
+UPDATES_WITH_PEER = 1_500
 EXAMPLES = """examples:
   sbbatch benchmark                                     all speeds of all agents; --algo takes one
   sbbatch benchmark --only step                         one gradient step of each agent
   sbbatch benchmark --only pqn                          PQN beside a plain one in PyTorch
+  sbbatch benchmark --only measuring                    what ABS costs
   sbbatch benchmark --only memory --env Pong --model logs/qrdqn/ALE-Pong-v5_1/best_model.zip
 
 Figures of two machines, or of two runs, cannot be compared; the ratios inside one run can."""
-
-
-class Worker(Protocol):
-    """Somebody who works when asked, in a process of its own."""
-
-    @property
-    def who(self) -> str:
-        """``"peer"``, or something of ours."""
-
-    @property
-    def n_threads(self) -> int:
-        """Threads for PyTorch."""
-
-    def make(self) -> Any:
-        """What works, warmed up."""
-
-    def figure(self, model: Any) -> float:
-        """
-        :param model: what :meth:`make` made
-        """
 
 
 @dataclass(frozen=True)
@@ -118,107 +95,6 @@ class Contestant:
         return 400 / seconds_per_call(lambda: model.learn(400, reset_num_timesteps=False), 1)
 
 
-@dataclass(frozen=True)
-class PQNContestant:
-    """
-    PQN, or a plain one.
-
-    :param who: ``"sbbatch"`` or ``"peer"``
-    :param n_envs: copies of the game
-    :param n_steps: steps of each in a rollout
-    :param n_minibatches: parts that a rollout is learned in
-    :param n_epochs: passes over a rollout
-    :param n_updates: gradient steps before the first measurement, at least
-    :param n_threads: threads for PyTorch
-    """
-
-    who: str
-    n_envs: int
-    n_steps: int
-    n_minibatches: int
-    n_epochs: int
-    n_updates: int
-    n_threads: int
-
-    def make(self) -> Callable[[int], Any]:
-        """Plays and learns as many agent steps as it is told; both in the same environment."""
-        env = make_ale_vec_env(GAME, self.n_envs, seed=0)
-        sizes = {"n_steps": self.n_steps, "n_minibatches": self.n_minibatches, "n_epochs": self.n_epochs}
-        if self.who == "peer":
-            learn: Callable[[int], Any] = PlainPQN(env, **sizes).learn
-        else:
-            model = _our_pqn()("CnnPolicy", env, seed=0, device="cpu", **sizes)
-            model.set_logger(Logger(None, []))
-            learn = functools.partial(model.learn, reset_num_timesteps=False)
-        rollouts = -(-self.n_updates // (self.n_minibatches * self.n_epochs))
-        learn(rollouts * self.n_envs * self.n_steps)
-        return learn
-
-    def figure(self, model: Callable[[int], Any]) -> float:
-        """
-        :param model: what :meth:`make` made
-        :return: agent steps per second of a rollout and what is learned from it
-        """
-        n = self.n_envs * self.n_steps
-        return n / seconds_per_call(lambda: model(n), 1)
-
-
-def _our_pqn() -> Any:
-    """``None`` as long as there is none."""
-    return getattr(sbbatch, "PQN", None)
-
-
-def pqn_peer(n_envs: int, n_steps: int, n_minibatches: int, n_epochs: int, n_updates: int = UPDATES_ALONE) -> float:
-    """
-    Agent steps per second of the plain PQN in this process, with the floating-point mode that it has; :func:`pqn` gives
-    it a process of its own.
-
-    :param n_envs: copies of the game
-    :param n_steps: steps of each in a rollout
-    :param n_minibatches: parts that a rollout is learned in
-    :param n_epochs: passes over a rollout
-    :param n_updates: gradient steps before measuring, at least
-    """
-    peer = PQNContestant("peer", n_envs, n_steps, n_minibatches, n_epochs, n_updates, th.get_num_threads())
-    return peer.figure(peer.make())
-
-
-def _serve(contestant: Worker, pipe: Connection) -> None:
-    """One process a contestant: threads, allocator and floating-point mode of one must not touch the other."""
-    th.set_flush_denormal(contestant.who != "peer")  # importing sbbatch has turned it on, which no peer does
-    th.set_num_threads(contestant.n_threads)
-    model = contestant.make()
-    pipe.send("ready")
-    while pipe.recv() == "go":
-        pipe.send(contestant.figure(model))
-
-
-def contest(contestants: Sequence[Worker], rounds: int) -> list[float]:
-    """
-    Median figure of each contestant over several rounds, in each of which every one works once and alone.
-
-    :param contestants: who
-    :param rounds: how many
-    """
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    for contestant in contestants:
-        ours, theirs = context.Pipe()
-        processes.append(context.Process(target=_serve, args=(contestant, theirs), daemon=True))
-        processes[-1].start()
-        pipes.append(ours)
-        ours.recv()  # warm up one after the other
-    figures: list[list[float]] = [[] for _ in contestants]
-    for _ in range(rounds):
-        for pipe, own in zip(pipes, figures, strict=True):
-            pipe.send("go")
-            own.append(pipe.recv())
-    for pipe, process in zip(pipes, processes, strict=True):
-        pipe.send("stop")
-        process.join()
-    return [float(np.median(values)) for values in figures]
-
-
 def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int | None) -> list[dict[str, Any]]:
     """
     Gradient steps or whole loops of our agents, at both batch sizes, and of their peers where they have one.
@@ -255,52 +131,6 @@ def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int | None)
         rows[-1]["times_faster"] = ratio
         show(rows[-1])
     return rows
-
-
-def pqn(rounds: int, n_updates: int | None, sizes: dict[str, int] = PQN_SIZES) -> list[dict[str, Any]]:
-    """
-    PQN's whole loop beside the plain one's.
-
-    :param rounds: rounds of the median
-    :param n_updates: gradient steps before the first measurement; None for a warm-up
-    :param sizes: of the rollout, as :class:`PQNContestant` names them
-    """
-    updates = n_updates or UPDATES_ALONE
-    names = {"peer": PQN_PEER} if _our_pqn() is None else {"sbbatch": "sbbatch", "peer": PQN_PEER}
-    contestants = [PQNContestant(who, **sizes, n_updates=updates, n_threads=th.get_num_threads()) for who in names]
-    figures = dict(zip(names.values(), contest(contestants, rounds), strict=True))
-    row = {"what": "agent steps per second", "agent": "pqn", **sizes, "after_updates": updates, **figures}
-    if "sbbatch" in figures:
-        row["times_faster"] = figures["sbbatch"] / figures[PQN_PEER]
-    show(row)
-    return [row]
-
-
-def interleaved(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """
-    Median of several rounds, in each of which every contestant runs once, so that noise hits all alike.
-
-    :param contestants: name -> a function that works and returns its figure
-    :param rounds: how many
-    """
-    figures: dict[str, list[float]] = {name: [] for name in contestants}
-    for contestant in contestants.values():
-        contestant()  # warm up
-    for _ in range(rounds):
-        for name, contestant in contestants.items():
-            figures[name].append(contestant())
-    return {name: float(np.median(values)) for name, values in figures.items()}
-
-
-def seconds_per_call(work: Callable[[], Any], n: int) -> float:
-    """
-    :param work: what to time
-    :param n: calls
-    """
-    start = time.perf_counter()
-    for _ in range(n):
-        work()
-    return (time.perf_counter() - start) / n
 
 
 def sampling(rounds: int) -> list[dict[str, Any]]:
@@ -406,20 +236,12 @@ def memory(game: str, model_path: Path | None, n_transitions: int, compression: 
     return row
 
 
-def show(row: dict[str, Any]) -> None:
-    """
-    :param row: one figure
-    """
-    values = [f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()]
-    print(" | ".join(values), flush=True)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = Parser(prog="sbbatch benchmark", description=__doc__, epilog=EXAMPLES)
-    parts = ["step", "loop", "pqn", "sample", "memory"]
+    parts = ["step", "loop", "pqn", "measuring", "sample", "memory"]
     parser.add_argument("--only", choices=parts, help="one part (default: step, loop and sample)")
-    parser.add_argument("--algo", choices=list(ALGORITHMS), help="one agent (default: all)")
+    parser.add_argument("--algo", choices=REPLAY_AGENTS, help="one agent that learns from replay (default: all)")
     parser.add_argument("--rounds", type=whole_number(1), default=5, help="rounds of each median")
     parser.add_argument("--updates", type=whole_number(1), help="gradient steps before measuring (default: enough)")
     parser.add_argument("--num-threads", type=whole_number(1, high=MAX_THREADS), help="threads for PyTorch")
@@ -450,11 +272,12 @@ def main(argv: list[str] | None = None) -> int:
         | {"python": platform.python_version()}
     ]
     show(rows[0])
-    agents = [args.algo] if args.algo else list(ALGORITHMS)
+    agents = [args.algo] if args.algo else REPLAY_AGENTS
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "step": lambda: speeds("step", agents, args.rounds, args.updates),
         "loop": lambda: speeds("loop", [args.algo] if args.algo else PEERS, args.rounds, args.updates),
         "pqn": lambda: pqn(args.rounds, args.updates),
+        "measuring": lambda: measuring(args.rounds),
         "sample": lambda: sampling(args.rounds),
         "memory": lambda: [memory(args.env, args.model, args.transitions, None if args.raw else "lz4")],
     }

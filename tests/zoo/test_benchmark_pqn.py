@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch as th
 
-import sbbatch
+from sbbatch import DQN, PQN
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.zoo import benchmark
+from sbbatch.zoo import benchmark_rollouts as rollouts
 from sbbatch.zoo.plain_pqn import GAMMA, Q_LAMBDA, PlainPQN, lambda_targets
 
 TINY = {"n_envs": 2, "n_steps": 4, "n_minibatches": 2, "n_epochs": 1}
@@ -73,41 +74,35 @@ def test_learn_counts_agent_steps(peer, monkeypatch):
 
 def test_the_harness_returns_agent_steps_per_second(monkeypatch):
     calls = []
-    monkeypatch.setattr(benchmark, "seconds_per_call", lambda work, n: (calls.append(work()), 0.5)[1])
-    assert benchmark.pqn_peer(**TINY, n_updates=1) == 16.0  # 8 agent steps in half a second
+    monkeypatch.setattr(rollouts, "seconds_per_call", lambda work, n: (calls.append(work()), 0.5)[1])
+    assert rollouts.pqn_peer(**TINY, n_updates=1) == 16.0  # 8 agent steps in half a second
     assert len(calls) == 1
 
 
-class FakePQN:
-    def __init__(self, policy, env, *, n_steps, n_minibatches, n_epochs, seed, device):
-        self.env, self.learned = env, []
-
-    def set_logger(self, logger):
-        pass
-
-    def learn(self, n, reset_num_timesteps):
-        self.learned.append(n)
-
-
-def test_ours_is_measured_as_soon_as_there_is_one(monkeypatch, capsys):
+def test_both_are_measured_and_the_ratio_is_ours_over_theirs(monkeypatch, capsys):
     asked = []
 
     def contest(contestants, rounds):
         asked.extend(contestant.who for contestant in contestants)
-        return [30.0, 20.0][-len(contestants) :]
+        return [30.0, 20.0]
 
-    monkeypatch.setattr(benchmark, "contest", contest)
-    monkeypatch.delattr(sbbatch, "PQN", raising=False)
+    monkeypatch.setattr(rollouts, "contest", contest)
     assert benchmark.main(["--only", "pqn"]) == 0
-    assert asked == ["peer"]
-    assert f"{benchmark.PQN_PEER} 20" in capsys.readouterr().out
-    monkeypatch.setattr(sbbatch, "PQN", FakePQN, raising=False)
-    row = benchmark.pqn(1, None)[0]
-    assert asked == ["peer", "sbbatch", "peer"]
-    assert row["times_faster"] == 1.5
+    assert asked == ["sbbatch", "peer"]
+    assert f"{rollouts.PQN_PEER} 20 | times_faster 1.5" in capsys.readouterr().out
 
 
-def test_ours_warms_up_by_whole_rollouts(monkeypatch):
-    monkeypatch.setattr(sbbatch, "PQN", FakePQN, raising=False)
-    learn = benchmark.PQNContestant("sbbatch", **TINY, n_updates=3, n_threads=1).make()
-    assert learn.func.__self__.learned == [16]  # two rollouts of two updates each
+def test_ours_warms_up_by_whole_rollouts():
+    learn = rollouts.PQNContestant("sbbatch", **TINY, n_updates=3, n_threads=1).make()
+    assert learn.func.__self__.num_timesteps == 16  # two rollouts of two updates each
+
+
+def test_the_cost_of_measuring_is_relative_to_the_training_between_two_measurements(monkeypatch):
+    figures = {"measurement": 0.2, "training": 2.0}
+    monkeypatch.setattr(rollouts, "interleaved", lambda work, n: figures)
+    agent = PQN("MlpPolicy", "CartPole-v1", n_steps=4, n_minibatches=2)
+    row = rollouts._cost(agent, "pqn", n_timesteps=4, rounds=1)
+    assert row["training_between_two"] == 2.0 * 50  # rollouts
+    assert row["percent"] == pytest.approx(0.2)
+    replay = DQN("MlpPolicy", "CartPole-v1", buffer_size=100)
+    assert rollouts._cost(replay, "dqn", n_timesteps=1_000, rounds=1)["training_between_two"] == 2.0 * 100
