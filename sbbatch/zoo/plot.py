@@ -19,7 +19,8 @@ from sbbatch.zoo.reader import read_yaml
 
 CURVE_NAME = "learning_curve.png"
 EPILOG = """`sbbatch plot batch FOLDER [FOLDER ...]` draws return, divergence and batch size of runs with an adaptive
-batch size on one time axis (a run folder that is itself called batch is ./batch)."""
+batch size on one time axis, `sbbatch plot compare FOLDER [FOLDER ...]` the evaluations of several agents over seeds (a
+run folder that is itself called batch or compare is ./batch or ./compare)."""
 _RUNNING_MEAN_EPISODES = 20
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom: evaluations are a handful of games.
 # fmt: off
@@ -233,7 +234,7 @@ def environment_of(folder: Path) -> str:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """
-    ``sbbatch plot FOLDER`` and ``sbbatch plot batch FOLDER ...``.
+    ``sbbatch plot FOLDER``, ``sbbatch plot batch FOLDER ...`` and ``sbbatch plot compare FOLDER ...``.
 
     :param argv: arguments (``None``: those of the process)
     :return: exit code
@@ -245,6 +246,10 @@ def main(argv: list[str] | None = None) -> int:
         args = make_parser().parse_args(words[1:])
         print(plot_batch(args.folders, args.output, args.title))
         return 0
+    if words[:1] == ["compare"]:
+        from sbbatch.zoo.compare_plot import main as compare
+
+        return compare(words[1:])
     parser = Parser(prog="sbbatch plot", description="Draw the learning curve of a run.", epilog=EPILOG)
     parser.add_argument("folder", type=Path, help="a run's folder, e.g. logs/qrdqn/ALE-Breakout-v5_1")
     parser.add_argument("-o", "--output", type=Path, help=f"PNG, PDF or SVG (default: {CURVE_NAME} in the folder)")
