@@ -107,7 +107,9 @@ def _check_parts(arguments: Mapping[str, Any]) -> None:
     check_number("target_noise", arguments["target_noise"], 0.0)
     check_batch_size_callback(arguments["batch_size_callback"])
     if arguments["samples_per_step"] is not None:
-        check_number("samples_per_step", arguments["samples_per_step"], 0.0, open_low=True)
+        check_number("samples_per_step", arguments["samples_per_step"], 0.0, 1e6, open_low=True)
+        if arguments["gradient_steps"] == 0:
+            raise InvalidValue("gradient_steps: got 0, with which samples_per_step has no effect; leave it out")
         if as_train_freq(arguments["train_freq"]).unit is TrainFrequencyUnit.EPISODE:
             raise InvalidValue("samples_per_step: needs train_freq in vector steps, not in episodes")
     head, bootstrap = arguments["head"], arguments["bootstrap"]
@@ -159,7 +161,7 @@ def check_surroundings(arguments: Mapping[str, Any]) -> None:
     :raises InvalidType: one of the wrong type
     """
     window = "_stats_window_size" if "_stats_window_size" in arguments else "stats_window_size"  # SB3's attribute
-    check_int("stats_window_size", arguments[window], 1)
+    check_int("stats_window_size", arguments[window], 1, 2**31 - 1)
     check_int("verbose", arguments["verbose"], 0)
     if arguments["seed"] is not None:
         check_int("seed", arguments["seed"], 0, 2**32 - 1)
@@ -305,8 +307,10 @@ def check_any_actions(space: spaces.Space) -> None:
         raise InvalidValue(f"{got}, expected Box, Discrete, MultiDiscrete or MultiBinary; change it with a wrapper")
     if isinstance(space, spaces.Box) and not space.is_bounded():
         raise InvalidValue(f"{got} without bounds, expected finite ones; change it with a wrapper")
-    if isinstance(space, spaces.MultiBinary) and len(space.shape) != 1:
+    if isinstance(space, (spaces.MultiBinary, spaces.MultiDiscrete)) and len(space.shape) != 1:
         raise InvalidValue(f"{got}, expected one dimension; change it with a wrapper")
+    if isinstance(space, spaces.Box) and not np.prod(space.shape):
+        raise InvalidValue(f"{got}, expected at least one number")
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) and np.any(space.start):
         raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
 
@@ -348,6 +352,12 @@ def check_environment(env: object) -> None:
         return  # perhaps one of the old gym, which SB3 converts
     space = getattr(env, "observation_space", None)
     parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    actions = getattr(env, "action_space", None)
+    if isinstance(actions, spaces.Box) and not actions.is_bounded():  # SB3 refuses it before we could say more
+        raise InvalidValue(
+            f"action space: got {describe_space(actions)} without bounds, expected finite ones; change it with a "
+            "wrapper"
+        )
     for key, part in parts.items():
         _check_observations(f"observation space{f' {key}' if key else ''}", part)
     if not parts:

@@ -20,7 +20,15 @@ from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
 from sbbatch.files import PathOrFile, atomic_write, with_suffix
 
 # What the file and the environment decide; another value would contradict the network or the replay buffer.
-_FIXED = {"policy", "policy_class", "_init_setup_model", "n_envs", "observation_space", "action_space"}
+_FIXED = {
+    "policy",
+    "policy_class",
+    "_init_setup_model",
+    "n_envs",
+    "observation_space",
+    "action_space",
+    "batch_scaling_state",
+}
 
 SelfSafeFiles = TypeVar("SelfSafeFiles", bound="SafeFiles")
 
@@ -38,6 +46,7 @@ class SafeFiles(BaseAlgorithm):
     kept_as: ClassVar[dict[str, str]] = {
         "stats_window_size": "_stats_window_size"
     }  # argument -> attribute, if not alike
+    pending: ClassVar[dict[str, str]] = {}  # argument -> attribute that would change it later, and which it replaces
     env_id: str | None = None  # saved with the model, so that a run is not resumed in another game
     trained_protocol: str | None = None  # of an Atari game; saved, so that the model is played as it was trained
 
@@ -58,6 +67,14 @@ class SafeFiles(BaseAlgorithm):
             return
         with atomic_write(with_suffix(path, ".zip")) as file:
             super().save(file, exclude, include)  # type: ignore[arg-type]
+
+    @classmethod
+    def _check_changes(cls, saved: dict[str, Any], given: dict[str, Any]) -> None:
+        """
+        :param saved: attributes of a saved agent
+        :param given: the keyword arguments of `load`
+        :raises UserError: one that cannot be changed
+        """
 
     def _note_state(self) -> None:
         """Put the states of the agent's parts, which are not saved themselves, where :meth:`save` finds them."""
@@ -82,7 +99,8 @@ class SafeFiles(BaseAlgorithm):
         :param custom_objects: objects that replace the saved ones, by name
         :param print_system_info: print the systems the model was saved and is loaded on
         :param force_reset: reset the environment before training goes on
-        :param kwargs: attributes to change, e.g. ``batch_size=8``; a ``seed`` starts every generator anew
+        :param kwargs: attributes to change, e.g. ``batch_size=8``; a ``seed`` starts every generator of the
+            agent anew (not the one that chooses the states :class:`~sbbatch.batch.abs.ABS` looks at)
         :raises FileNotFoundError: no such file
         :raises InvalidValue: a damaged file, a model of another algorithm, or of other spaces than the environment's
         :raises InvalidType: an attribute that does not exist
@@ -90,6 +108,7 @@ class SafeFiles(BaseAlgorithm):
         model = ModelFile(path)
         cls._check_holds_own(model)
         attributes = model.attributes(custom_objects)
+        cls._check_changes(attributes, kwargs)
         attributes |= _attributes_to_change(cls, attributes, kwargs)
         if "seed" in kwargs:  # the states the generators were saved in belong to the old one
             attributes["_generator_states"] = None
@@ -196,7 +215,8 @@ def _attributes_to_change(cls: type[SafeFiles], saved: dict[str, Any], given: di
             f"load: policy_kwargs {given['policy_kwargs']} are not those of the model, {saved['policy_kwargs']}; a "
             "trained agent keeps its network, leave them out"
         )
-    return {cls.kept_as.get(name, name): value for name, value in given.items()}
+    replaced = {cls.pending[name]: None for name in given if name in cls.pending}
+    return replaced | {cls.kept_as.get(name, name): value for name, value in given.items()}
 
 
 def trained_environment(path: Path) -> tuple[str | None, str | None]:

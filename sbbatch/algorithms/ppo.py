@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.algorithms import checks
 from sbbatch.algorithms.rollout import ResizableRollout, check_scaling_arguments
-from sbbatch.algorithms.scaling import CHUNK
+from sbbatch.algorithms.scaling import CHUNK, in_parts
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling, Behavior
 from sbbatch.envs.make import make_env
@@ -41,8 +42,8 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
     With ``ABS()`` it is the continuous-control agent of the Adaptive Batch Scaling paper: rollouts of 1,024 to 8,192
     steps, by the KL divergence of the new policy from the old, Gaussian or categorical. Deviations from the authors'
     script: the epochs follow the length from the first rollout on (there: from the first change on); time limits are
-    bootstrapped (there: they end the return). Its normalisation, learning rate and value loss are in
-    ``hyperparams/ppo.yml``.
+    bootstrapped (there: they end the return; there is no switch for it). Its normalisation, learning rate and value
+    loss are in ``hyperparams/ppo.yml``.
 
     Arguments up to ``_init_setup_model``: see SB3's PPO. An Atari game given by its name is built 8 times.
 
@@ -56,6 +57,8 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
     """
 
     scaling_defaults = BatchScaling("n_steps", 1024, 8192, low=0.01, high=0.1, check_every=10)
+    reference_length = 2048
+    rollout_copies = 2  # SB3 flattens them for its minibatches
     atari_protocol = "sb3"
     atari_envs = 8
     _generator_states: dict[str, Any] | None = None  # of a loaded model
@@ -142,6 +145,11 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         try:
             super()._setup_model()
         except RuntimeError as error:  # on a GPU OutOfMemoryError, which is one
+            if "Kernel size" in str(error):
+                raise InvalidValue(
+                    f"policy: images of {checks.describe_space(self.observation_space)} are too small for its "
+                    "convolutions; give policy_kwargs=dict(features_extractor_class=...), e.g. MinAtarCNN"
+                ) from None
             if "memory" not in str(error):
                 raise
             raise InvalidValue("policy_kwargs: the network does not fit in the memory; make it smaller") from error
@@ -154,6 +162,27 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         wrapped = ResizableRollout._wrap_env(env, verbose, monitor_wrapper)
         checks.check_any_actions(wrapped.action_space)
         return wrapped
+
+    @property
+    def batch_scaling(self) -> BatchScaling:
+        """The defaults, but never shorter than :meth:`check_batch` allows."""
+        usual, shortest = super().batch_scaling, self._shortest
+        return replace(usual, min_size=max(usual.min_size, shortest), max_size=max(usual.max_size, shortest))
+
+    @property
+    def _shortest(self) -> int:
+        """Rollout whose minibatches have two samples: SB3 normalises their advantages."""
+        return -(-2 * self.n_minibatches // self.n_envs) if self.normalize_advantage else 1
+
+    def check_batch(self, name: str, size: object) -> int:
+        """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_batch`."""
+        n_steps = super().check_batch(name, size)
+        if n_steps < self._shortest:
+            raise InvalidValue(
+                f"{name}: got {n_steps}, with which a minibatch has one sample, whose advantage cannot be normalised; "
+                f"expected at least {self._shortest}"
+            )
+        return n_steps
 
     def _follow(self, n_steps: int) -> None:
         super()._follow(n_steps)
@@ -193,11 +222,10 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
 
     # --------------------------------------------------------------------------------------------- measuring
 
-    def behavior(self, probe: np.ndarray) -> Behavior:
+    def behavior(self, observations: PyTorchObs) -> Behavior:
         """Mean and standard deviation ``(states, dimensions)`` of a Gaussian policy, or its logits, one per part."""
         with self._undisturbed():
-            parts = np.array_split(probe, -(-len(probe) // CHUNK))
-            found = [self._parameters_of(self._rollout_observations(part)) for part in parts]
+            found = [self._parameters_of(part) for part in in_parts(observations, CHUNK)]
         return tuple(th.cat(same) for same in zip(*found, strict=True))
 
     def _parameters_of(self, observations: Any) -> Behavior:
@@ -213,8 +241,10 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
     def divergence(self, before: Behavior, after: Behavior) -> float:
         """``KL(new || old)``, mean over the states."""
         if isinstance(self.action_space, spaces.Box):
-            return gaussian_kl(*after, *before).mean().item()
-        return sum(categorical_kl(new, old).mean().item() for new, old in zip(after, before, strict=True))
+            parts = [gaussian_kl(*after, *before)]
+        else:
+            parts = [categorical_kl(new, old) for new, old in zip(after, before, strict=True)]
+        return max(sum(part.mean().item() for part in parts), 0.0)  # rounding may put it just below
 
     def check_gradient_parts(self, n_parts: int, size: int) -> None:
         """
@@ -245,7 +275,7 @@ def _check_arguments(arguments: dict[str, Any]) -> None:
     for name in ("gamma", "gae_lambda"):
         checks.check_number(name, arguments[name], 0.0, 1.0)
     for name in ("ent_coef", "vf_coef"):
-        checks.check_number(name, arguments[name], 0.0)
+        checks.check_number(name, arguments[name], 0.0, 1e6)
     checks.check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
     checks.check_schedule("clip_range", arguments["clip_range"], 0.0, 1e6)
     if callable(arguments["clip_range_vf"]):
@@ -259,7 +289,8 @@ def _check_arguments(arguments: dict[str, Any]) -> None:
     for name in ("normalize_advantage", "use_sde"):
         checks.check_bool(name, arguments[name])
     checks.check_int("sde_sample_freq", arguments["sde_sample_freq"], -1)
-    buffer_class, buffer_kwargs = arguments["rollout_buffer_class"] or RolloutBuffer, arguments["rollout_buffer_kwargs"]
+    buffer_class, buffer_kwargs = arguments["rollout_buffer_class"], arguments["rollout_buffer_kwargs"]
+    buffer_class = RolloutBuffer if buffer_class is None else buffer_class
     if not (isinstance(buffer_class, type) and issubclass(buffer_class, RolloutBuffer)):
         got = checks.describe(buffer_class)
         raise InvalidType(f"rollout_buffer_class: got {got}, expected a subclass of SB3's RolloutBuffer")

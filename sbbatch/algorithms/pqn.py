@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from torch import nn
 
 from sbbatch.algorithms import checks
 from sbbatch.algorithms.acting import EpsilonGreedyAgent
 from sbbatch.algorithms.rollout import ResizableRollout, check_minibatches, check_scaling_arguments, in_minibatches
-from sbbatch.algorithms.scaling import CHUNK, flat_gradient
+from sbbatch.algorithms.scaling import CHUNK, flat_gradient, in_parts
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling, Behavior
 from sbbatch.envs.make import make_env
@@ -50,7 +51,9 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
 
     Deviations from the published code: at a time limit the return goes on with the value of the real final observation
     (there: as if the game had ended); environments reset at once, so that there is no spurious transition between two
-    episodes (there: EnvPool plays one); exploration throws a coin for each environment.
+    episodes (there: EnvPool plays one); exploration throws a coin for each environment; a falling learning rate is
+    that of the steps played when an update begins, its own rollout included, as in SB3 (there: of the rollouts before
+    it), and epsilon is that of the steps before the action (there: one vector step later).
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"CnnPolicy-L"``, ``"CnnPolicy-XL"``, ``"MultiInputPolicy"`` or a
         subclass of :class:`~sbbatch.rollout_policies.RolloutPolicy`
@@ -89,7 +92,7 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
         "MultiInputPolicy": RolloutMultiInputPolicy,
     }
     scaling_defaults = BatchScaling("n_steps", 16, 64, check_every=50)
-    large_scaling_defaults = BatchScaling("n_steps", 16, 128, check_every=50)  # of PQN-L and PQN-XL
+    reference_length = 32
     atari_protocol = "pqn"
     atari_envs = 128
 
@@ -154,6 +157,7 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        self._settle()
         _check_arguments(vars(self))  # again: `load` may have changed some
         checks.check_discrete_actions(self)
         check_minibatches("n_steps", self.n_steps, self.n_envs, self.n_minibatches)
@@ -168,8 +172,10 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
     @property
     def batch_scaling(self) -> BatchScaling:
         """PQN-L and PQN-XL go further, as in the authors' code."""
-        large = issubclass(self.policy_class, RolloutCnnPolicyL)
-        return self.large_scaling_defaults if large else self.scaling_defaults
+        usual = super().batch_scaling
+        return (
+            replace(usual, max_size=2 * usual.max_size) if issubclass(self.policy_class, RolloutCnnPolicyL) else usual
+        )
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
@@ -239,18 +245,17 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
 
     def _explore(self, greedy: np.ndarray) -> np.ndarray:
         """At every step of a rollout; epsilon follows the steps, not the rollouts."""
-        progress = min(self.num_timesteps / self._total_timesteps, 1.0)
+        progress = min(self.num_timesteps / max(self._total_timesteps, 1), 1.0)
         self.exploration_rate = self.exploration_schedule(1.0 - progress)
         explorers = self.exploration.explorers(len(greedy), self.exploration_rate)
         return np.where(explorers, self.exploration.random_actions(len(greedy)), greedy)
 
     # --------------------------------------------------------------------------------------------- measuring
 
-    def behavior(self, probe: np.ndarray) -> Behavior:
-        """Greedy actions int64 ``(states,)``, see :meth:`~sbbatch.batch.protocol.BatchScalable.behavior`."""
+    def behavior(self, observations: PyTorchObs) -> Behavior:
+        """Greedy actions int64 ``(states,)``."""
         with self._undisturbed():
-            parts = np.array_split(probe, -(-len(probe) // CHUNK))
-            return (th.cat([self.q_net(self._rollout_observations(part)).argmax(dim=1) for part in parts]),)
+            return (th.cat([self.q_net(part).argmax(dim=1) for part in in_parts(observations, CHUNK)]),)
 
     def divergence(self, before: Behavior, after: Behavior) -> float:
         """Part of the states whose greedy action changed."""

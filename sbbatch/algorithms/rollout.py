@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -18,8 +19,9 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.algorithms import checks
 from sbbatch.algorithms.numerics import require_finite, require_finite_returns
-from sbbatch.algorithms.scaling import BatchScalingAgent
+from sbbatch.algorithms.scaling import BatchScalingAgent, at
 from sbbatch.algorithms.stopping import WatchedSteps
+from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import id_of
 from sbbatch.errors import InvalidValue, NumericalError, check_int
 from sbbatch.replay.buffer import free_memory, n_bytes_of
@@ -39,6 +41,9 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
     batch_size: int  # samples of a minibatch
     epoch_reference: int
     scale_epochs: bool
+    reference_length: ClassVar[int]  # of a rollout that `scaling_defaults` are for
+    rollout_copies: ClassVar[int] = 1  # of the observations, while the agent learns from them
+    pending = {"n_steps": "_requested_n_steps"}
     kept_as = {**BatchScalingAgent.kept_as, "n_epochs": "_own_epochs"}
     _own_epochs: int  # `n_epochs` as it was given
     _requested_n_steps: int | None = None
@@ -49,7 +54,14 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
         self.epoch_reference = self.n_steps if epoch_reference is None else epoch_reference
         self.scale_epochs = scale_epochs
 
+    def _settle(self) -> None:
+        """What was asked for before the agent was saved, unless :meth:`load` was asked for something else."""
+        if self._requested_n_steps is not None:
+            self._follow(self._requested_n_steps)
+            self._requested_n_steps = None
+
     def _setup_model(self) -> None:
+        self._settle()
         self._check_memory("n_steps", self.n_steps)
         if self.epoch_reference is None:  # `load` may have changed it
             self.epoch_reference = self.n_steps
@@ -62,6 +74,13 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
     def min_epochs(self) -> int:
         """Epochs on the shortest rollout."""
         return 1
+
+    @property
+    def batch_scaling(self) -> BatchScaling:
+        """The defaults are for rollouts of ``reference_length`` and move with ``epoch_reference``."""
+        own = self.scaling_defaults
+        bounds = [max(size * self.epoch_reference // self.reference_length, 1) for size in (own.min_size, own.max_size)]
+        return replace(own, min_size=bounds[0], max_size=bounds[1])
 
     @property
     def batch_clock(self) -> int:
@@ -86,7 +105,10 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
         return n_steps
 
     def _check_memory(self, name: str, n_steps: int) -> None:
-        needed, free = n_bytes_of(self.observation_space) * n_steps * self.n_envs, free_memory()
+        per_step = n_bytes_of(self.observation_space) * self.n_envs * self.rollout_copies
+        needed, free = per_step * n_steps, free_memory()
+        if hasattr(self, "rollout_buffer"):  # it makes room
+            free += per_step * self.rollout_buffer.buffer_size
         if needed > free:
             fits = n_steps * free // needed
             raise InvalidValue(
@@ -122,8 +144,7 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
     def _resize(self, rollout_buffer: RolloutBuffer) -> None:
         if self._requested_n_steps is not None:
             rollout_buffer.buffer_size = self._requested_n_steps  # `collect_rollouts` allocates anew
-            self._follow(self._requested_n_steps)
-            self._requested_n_steps = None
+            self._settle()
 
     def _follow(self, n_steps: int) -> None:
         """What depends on the length of rollouts."""
@@ -181,28 +202,22 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
         :param progress_bar: SB3's progress bar
         :return: the agent itself
         """
-        name = tb_log_name or type(self).__name__
         total_timesteps = checks.check_learn(self, total_timesteps, callback, log_interval)
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
 
     # --------------------------------------------------------------------------------------------- measuring
 
-    def draw_probe(self, n_states: int, rng: np.random.Generator) -> np.ndarray:
-        """Without replacement from the present rollout, ``n_steps * n_envs`` states in the order of time."""
+    def probe_observations(self, n_states: int, rng: np.random.Generator) -> PyTorchObs:
+        """Without replacement from the present rollout."""
         n_samples = self.n_steps * self.n_envs
-        return rng.choice(n_samples, size=min(n_states, n_samples), replace=False)
-
-    def _rollout_observations(self, indices: np.ndarray) -> PyTorchObs:
-        """:param indices: ``step * n_envs + environment``"""
-        steps, envs = np.divmod(indices, self.n_envs)
+        chosen = rng.choice(n_samples, size=min(n_states, n_samples), replace=False)
+        steps, envs = np.divmod(chosen, self.n_envs)
         # SB3 has flattened the rollout, environment by environment, once minibatches were drawn from it.
-        where: Any = envs * self.n_steps + steps if self.rollout_buffer.generator_ready else (steps, envs)
-        stored: Any = self.rollout_buffer.observations
-        chosen = {key: part[where] for key, part in stored.items()} if isinstance(stored, dict) else stored[where]
-        return obs_as_tensor(chosen, self.device)
+        where = envs * self.n_steps + steps if self.rollout_buffer.generator_ready else (steps, envs)
+        return obs_as_tensor(at(self.rollout_buffer.observations, where), self.device)
 
 
 def check_minibatches(name: str, n_steps: int, n_envs: int, n_minibatches: int) -> None:

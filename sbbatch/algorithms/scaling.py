@@ -14,6 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from sbbatch.algorithms.checks import check_batch_size
@@ -85,11 +86,48 @@ class BatchScalingAgent(SafeFiles, BaseAlgorithm):
         callbacks = [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in others]
         return super()._init_callback([own, *callbacks], progress_bar)
 
-    def _note_state(self) -> None:
-        super()._note_state()
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Any:
+        """See SB3; however it ends, the callback that changed the batch size has nothing to say afterwards."""
+        self._end_scaling()  # of an agent that was copied while it learned
+        name = tb_log_name or type(self).__name__
+        try:
+            return super().learn(  # type: ignore[safe-super]  # of SB3's class for replay or for rollouts
+                total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar
+            )
+        finally:
+            self._end_scaling()
+
+    def _end_scaling(self) -> None:
+        """Unsubscribe the callback that changed the batch size, and keep what it knows."""
+        self._note_scaling()
+        self.update_hooks[:] = [hook for hook in self.update_hooks if not isinstance(hook, BatchSizeCallback)]
+
+    def _note_scaling(self) -> None:
         for hook in self.update_hooks:
             if isinstance(hook, BatchSizeCallback):
                 self.batch_scaling_state = hook.saved_state()
+
+    def _note_state(self) -> None:
+        super()._note_state()
+        self._note_scaling()
+
+    @classmethod
+    def _check_changes(cls, saved: dict[str, Any], given: dict[str, Any]) -> None:
+        super()._check_changes(saved, given)
+        knob, callback = cls.scaling_defaults.knob, given.get("batch_size_callback", saved.get("batch_size_callback"))
+        if knob in given and callback is not None:
+            raise InvalidValue(
+                f"load: {knob}: {type(callback).__name__} decides it; leave it out, or give batch_size_callback=None "
+                "as well"
+            )
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_update_hooks"]
@@ -172,37 +210,19 @@ class ReplayBatchScaling(BatchScalingAgent, OffPolicyAlgorithm):
         n_updates, self._sample_credit = divmod(self._sample_credit, batch_size)
         return int(n_updates)
 
-    def draw_probe(self, n_states: int, rng: np.random.Generator) -> np.ndarray:
-        """See :meth:`~sbbatch.batch.protocol.BatchScalable.draw_probe`."""
+    def probe_observations(self, n_states: int, rng: np.random.Generator) -> PyTorchObs:
+        """Without replacement from the newest 8,192 transitions."""
         buffer = self.replay_buffer
         assert buffer is not None
-        # The oldest quarter of a full buffer may be overwritten before the second look.
-        n_rows = buffer.size() if not buffer.full else max(3 * buffer.size() // 4, 1)
-        newest = self._newest(buffer, min(n_rows, -(-RECENT // self.n_envs)))
-        return rng.choice(newest, size=min(n_states, len(newest)), replace=False)
+        n_rows = min(buffer.size(), -(-RECENT // self.n_envs))
+        newest = newest_transitions(buffer, n_rows)
+        chosen = rng.choice(newest, size=min(n_states, len(newest)), replace=False)
+        return observations_at(buffer, chosen, self._vec_normalize_env)
 
-    def _newest(self, buffer: ReplayBuffer, n_rows: int) -> np.ndarray:
-        if isinstance(buffer, FrameReplayBuffer):
-            return buffer.newest(n_rows)
-        rows = (buffer.pos - 1 - np.arange(n_rows)) % buffer.buffer_size
-        return (rows[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
-
-    def behavior(self, probe: np.ndarray) -> Behavior:
-        """Greedy actions int64 ``(states,)``, see :meth:`~sbbatch.batch.protocol.BatchScalable.behavior`."""
+    def behavior(self, observations: PyTorchObs) -> Behavior:
+        """Greedy actions int64 ``(states,)``."""
         with self._undisturbed():
-            parts = np.array_split(probe, -(-len(probe) // CHUNK))
-            return (th.cat([self.policy.q_net(self._stored_observations(part)).argmax(dim=1) for part in parts]),)
-
-    def _stored_observations(self, indices: np.ndarray) -> PyTorchObs:
-        buffer = self.replay_buffer
-        if isinstance(buffer, FrameReplayBuffer):
-            return buffer.observations_at(indices, self._vec_normalize_env)
-        assert buffer is not None
-        rows, envs = np.divmod(indices, self.n_envs)
-        stored = buffer.observations
-        chosen: Any = stored[rows, envs] if isinstance(stored, np.ndarray) else _each(stored, rows, envs)
-        normalized = buffer._normalize_obs(chosen, self._vec_normalize_env)
-        return obs_as_tensor(normalized, self.device)
+            return (th.cat([self.policy.q_net(part).argmax(dim=1) for part in in_parts(observations, CHUNK)]),)
 
     def divergence(self, before: Behavior, after: Behavior) -> float:
         """Part of the states whose greedy action changed."""
@@ -233,8 +253,51 @@ class ReplayBatchScaling(BatchScalingAgent, OffPolicyAlgorithm):
             generator.bit_generator.state = state
 
 
-def _each(stored: dict[str, np.ndarray], rows: np.ndarray, envs: np.ndarray) -> dict[str, np.ndarray]:
-    return {key: part[rows, envs] for key, part in stored.items()}
+def newest_transitions(buffer: ReplayBuffer, n_rows: int) -> np.ndarray:
+    """
+    :param buffer: ours, or one of SB3
+    :param n_rows: steps of all environments, at most as many as are stored
+    :return: indices ``row * n_envs + environment`` of the newest
+    """
+    if isinstance(buffer, FrameReplayBuffer):
+        return buffer.newest(n_rows)
+    rows = (buffer.pos - 1 - np.arange(n_rows)) % buffer.buffer_size
+    return (rows[:, None] * buffer.n_envs + np.arange(buffer.n_envs)).reshape(-1)
+
+
+def observations_at(buffer: ReplayBuffer, indices: np.ndarray, env: VecNormalize | None) -> PyTorchObs:
+    """
+    :param buffer: ours, or one of SB3
+    :param indices: as :func:`newest_transitions` gives them
+    :param env: normalises them
+    :return: observations from which these transitions start ``(len(indices), *shape)``
+    """
+    if isinstance(buffer, FrameReplayBuffer):
+        return buffer.observations_at(indices, env)
+    chosen = at(buffer.observations, np.divmod(indices, buffer.n_envs))
+    return obs_as_tensor(buffer._normalize_obs(chosen, env), buffer.device)
+
+
+def at(stored: Any, where: Any) -> Any:
+    """
+    :param stored: an array, or a dictionary of them
+    :param where: index of an array
+    :return: a copy of what is there
+    """
+    return {key: part[where] for key, part in stored.items()} if isinstance(stored, dict) else stored[where]
+
+
+def in_parts(observations: PyTorchObs, size: int) -> Iterator[PyTorchObs]:
+    """
+    :param observations: a batch, or a dictionary of them
+    :param size: of each part but the last
+    """
+    if not isinstance(observations, dict):
+        yield from observations.split(size)
+        return
+    parts = {key: value.split(size) for key, value in observations.items()}
+    for values in zip(*parts.values(), strict=True):
+        yield dict(zip(parts, values, strict=True))
 
 
 def flat_gradient(loss: th.Tensor, network: nn.Module) -> th.Tensor:

@@ -287,9 +287,8 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
         :param progress_bar: SB3's progress bar
         :return: the agent itself
         """
-        name = tb_log_name or type(self).__name__
         total_timesteps = checks.check_learn(self, total_timesteps, callback, log_interval)
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
         """

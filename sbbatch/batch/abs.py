@@ -6,11 +6,13 @@ import math
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sbbatch.batch.callback import BatchSizeCallback, check_bounds, sizes_for
 from sbbatch.batch.protocol import Behavior
 from sbbatch.batch.scheduler import AdaptiveBatchScheduler
-from sbbatch.errors import check_int, check_number
+from sbbatch.errors import InvalidValue, check_int, check_number
+from sbbatch.recipe import with_defaults
 
 
 class ABS(BatchSizeCallback):
@@ -29,12 +31,14 @@ class ABS(BatchSizeCallback):
     ==========================  ===========  ============  ====================  ===========================
     agent                       sizes        low, high     measured every        change across
     ==========================  ===========  ============  ====================  ===========================
-    PQN                         16 to 64     0.05, 0.95    50 rollouts           one update on a rollout
-    PQN-L, PQN-XL               16 to 128    0.05, 0.95    50 rollouts           one update on a rollout
-    PPO                         1024 to 8192 0.01, 0.1     10 rollouts           one update on a rollout
+    PQN                         16 to 64 *   0.05, 0.95    50 rollouts           one update on a rollout
+    PQN-L, PQN-XL               16 to 128 *  0.05, 0.95    50 rollouts           one update on a rollout
+    PPO                         1024-8192 *  0.01, 0.1     10 rollouts           one update on a rollout
     DQN, QRDQN, IQN, Rainbow    16 to 64     0.05, 0.95    100,000 agent steps   8 gradient steps
     BTR                         128 to 512   0.05, 0.95    102,400 agent steps   8 gradient steps
     ==========================  ===========  ============  ====================  ===========================
+
+    (*) At ``epoch_reference`` 32 (PQN) and 2048 (PPO), the defaults of ``n_steps``; in proportion to it otherwise.
 
     The first change comes at the ``warmup``-th measurement, which with these intervals is after a million steps: for
     shorter trainings give ``check_every``, so that there are some sixty measurements or more.
@@ -42,7 +46,9 @@ class ABS(BatchSizeCallback):
     Rollout agents are measured exactly as in the authors' code: before and after the whole update, in states drawn
     without replacement from the rollout it learns from. The paper's replay agent (BTR) is not in their release; what
     is done here is the nearest analogue: ``updates`` gradient steps, in states drawn from the newest 8,192
-    transitions. Measuring uses no noise, draws nothing from the agent's random streams and changes nothing in it.
+    transitions. Quantile agents are compared on the midpoint fractions they are evaluated with. Larger networks may
+    want a larger ``max_size``, as in the paper; only PQN-L and PQN-XL have one by themselves. Measuring uses no noise,
+    draws nothing from the agent's random streams and changes nothing in it.
 
     :param min_size: smallest size
     :param max_size: largest size
@@ -104,13 +110,16 @@ class ABS(BatchSizeCallback):
         sizes = sizes_for(self, given.get("min_size"), given.get("max_size"), quantum)
         options = {name: given[name] for name in ("kind", "window", "warmup", "ema", "rounding")}
         thresholds = given.get("low", scaling.low), given.get("high", scaling.high)
+        if thresholds[1] <= thresholds[0]:
+            names = [f"{name} {value}" for name, value in zip(("low", "high"), thresholds, strict=True)]
+            raise InvalidValue(f"ABS: {names[0]} is not below {names[1]}; give both, the agent has defaults of its own")
         self.scheduler = AdaptiveBatchScheduler(*sizes, *thresholds, **options, quantum=quantum)
         self._check_every: int = given.get("check_every", scaling.check_every)
         self._updates: int = given.get("updates", scaling.updates)
         seed = self.model.seed
         self._rng = np.random.default_rng(None if seed is None else (seed, 3))
         self._next_check = (self.agent.batch_clock // self._check_every + 1) * self._check_every
-        self._measuring: tuple[np.ndarray, Behavior, int] | None = None  # states, behavior before, updates since
+        self._measuring: tuple[PyTorchObs, Behavior, int] | None = None  # states, behavior before, updates since
         self.resize(self.scheduler.size)
 
     def before_update(self) -> None:
@@ -120,7 +129,7 @@ class ABS(BatchSizeCallback):
         self._next_check = min(self._next_check, clock + self._check_every)
         if self._measuring is None and clock >= self._next_check:
             self._next_check = (clock // self._check_every + 1) * self._check_every
-            probe = self.agent.draw_probe(self.n_states, self._rng)
+            probe = self.agent.probe_observations(self.n_states, self._rng)
             self._measuring = probe, self.agent.behavior(probe), 0
 
     def after_update(self) -> None:
@@ -152,3 +161,6 @@ class ABS(BatchSizeCallback):
         self.scheduler.set_state(state["scheduler"])
         self._rng.bit_generator.state = state["rng"]
         self._next_check, self._measuring = state["next_check"], state["measuring"]
+
+
+ABS.__init__ = with_defaults(ABS.__init__, {})  # type: ignore[method-assign]  # names misspelt arguments

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from abc import abstractmethod
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback
@@ -26,7 +28,7 @@ class BatchSizeCallback(BaseCallback):
     """
 
     def __init__(self, verbose: int = 0) -> None:
-        super().__init__(verbose)
+        super().__init__(check_int("verbose", verbose, 0, 2))
         self.size: int | None = None  # in the unit of the agent's knob
         self.history: list[dict[str, Any]] = []  # one row per measurement
 
@@ -36,9 +38,9 @@ class BatchSizeCallback(BaseCallback):
         assert isinstance(self.model, BatchScalable)
         return self.model
 
+    @abstractmethod
     def config(self) -> dict[str, Any]:
         """What tells this callback from others of its class: its arguments."""
-        raise NotImplementedError
 
     def get_state(self) -> dict[str, Any]:
         """What must be known to go on exactly as before: plain numbers, arrays and tensors."""
@@ -50,9 +52,9 @@ class BatchSizeCallback(BaseCallback):
         """
         self.size, self.history = state["size"], list(state["history"])
 
+    @abstractmethod
     def _start(self) -> None:
         """Training starts: check the arguments against the agent, and choose the first size."""
-        raise NotImplementedError
 
     def before_update(self) -> None:
         """The agent is about to change its parameters; see :class:`~sbbatch.batch.protocol.UpdateHook`."""
@@ -86,7 +88,6 @@ class BatchSizeCallback(BaseCallback):
                 f"{type(self).__name__}: {type(self.model).__name__} cannot change its batch size; use it with an "
                 "agent of sbbatch"
             )
-        self._unsubscribe_left_over()
         saved = self.agent.batch_scaling_state
         self.size, self.history = None, []
         self._start()
@@ -98,25 +99,12 @@ class BatchSizeCallback(BaseCallback):
             self.note()
         self.agent.update_hooks.append(self)
 
-    def _unsubscribe_left_over(self) -> None:
-        """A run that ended by an error has not called `on_training_end`."""
-        for hook in list(self.agent.update_hooks):
-            if isinstance(hook, BatchSizeCallback):
-                if getattr(hook, "model", self.model) is self.model:  # a copy of a learning agent has one without model
-                    self.agent.batch_scaling_state = hook.saved_state()
-                self.agent.update_hooks.remove(hook)
-
-    def _on_training_end(self) -> None:  # SB3 may call it twice
-        if self in self.agent.update_hooks:
-            self.agent.update_hooks.remove(self)
-            self.agent.batch_scaling_state = self.saved_state()
-
     def saved_state(self) -> dict[str, Any]:
         """What an agent saves."""
         return {"callback": self._identity(), "state": self.get_state()}
 
-    def _identity(self) -> list[Any]:
-        return [type(self).__name__, self.config()]  # a tuple would come back from a file as a list
+    def _identity(self) -> str:
+        return f"{type(self).__name__} {json.dumps(self.config(), default=repr, sort_keys=True)}"
 
     def _on_step(self) -> bool:
         return True
@@ -132,7 +120,7 @@ def find_batch_size_callback(callback: object) -> BatchSizeCallback | None:
     """
     :param callback: what `learn` got
     :return: the one in it that changes the batch size
-    :raises InvalidValue: there are two
+    :raises InvalidValue: there are two, or one that is called at some steps only
     """
     found = list(_in(callback))
     if len(found) > 1:
@@ -148,7 +136,13 @@ def _in(callback: object) -> list[BatchSizeCallback]:
         return [found for one in callback for found in _in(one)]
     if isinstance(callback, CallbackList):
         return _in(callback.callbacks)
-    return _in(callback.callback) if isinstance(callback, EventCallback) else []
+    if isinstance(callback, EventCallback):
+        for nested in _in([callback.callback, getattr(callback, "callback_on_new_best", None)]):
+            raise InvalidValue(
+                f"callback: got {type(nested).__name__} inside {type(callback).__name__}, which calls it at some steps "
+                "only; give it to the agent as batch_size_callback, or to learn beside the others"
+            )
+    return []
 
 
 def check_bounds(min_size: int | None, max_size: int | None) -> None:
@@ -182,6 +176,8 @@ def sizes_for(callback: BatchSizeCallback, min_size: int | None, max_size: int |
         low = min(low, high)
     if max_size is None:
         high = max(low, high)
+    if high < 1:
+        raise InvalidValue(f"{name}: sizes must be multiples of {quantum} here; give min_size and max_size")
     for which, size in (("min_size", low), ("max_size", high)):
         if size % quantum:
             raise InvalidValue(f"{name}: {which}: got {size}, expected a multiple of {quantum}")

@@ -19,10 +19,11 @@ class GradientNoiseScale(BatchSizeCallback):
     After an update the batch is cut into ``n_parts`` parts; from their gradients come noise and signal
     (:func:`~sbbatch.functional.noise_scale.gradient_noise_scale`), and ``noise / signal`` is the batch size. Rollout
     agents divide it by the number of environments, which gives rollout steps. Without a positive signal the size is
-    the smallest. There is no smoothing: the sizes jump. The agent starts with its own size.
+    the smallest. There is no smoothing: the sizes jump. The agent starts with its own size, or the bound next to it.
 
     As in the authors' code, the parts of a rollout are contiguous in time, so that they are not independent samples.
-    Their script holds the epochs; here rollout agents scale them with the rollout unless ``epoch_reference`` is None.
+    Their script holds the epochs and lets the learning rate fall; here rollout agents scale the epochs with the rollout
+    (``scale_epochs=False`` holds them), and the learning rate is the agent's own argument.
 
     Measuring draws nothing from the agent's random streams. Agents without a gradient to look at (PPO) refuse it.
 
@@ -64,7 +65,7 @@ class GradientNoiseScale(BatchSizeCallback):
         self.agent.check_gradient_parts(self.n_parts, self.sizes[0])
         self.check_every = self._check_every or scaling.check_every
         self._next_check = (self.agent.batch_clock // self.check_every + 1) * self.check_every
-        self.size = getattr(self.model, scaling.knob)
+        self.resize(self._within(getattr(self.model, scaling.knob)))
 
     def after_update(self) -> None:
         """Measure, if it is time to, and set the size."""
@@ -80,9 +81,11 @@ class GradientNoiseScale(BatchSizeCallback):
         self.note(noise_scale=scale, gradient_noise=noise, gradient_signal=signal)
 
     def _as_size(self, scale: float) -> int:
+        return self._within(int(min(scale, 2**62)) // self.agent.batch_unit)
+
+    def _within(self, size: int) -> int:
         quantum, (low, high) = self.agent.batch_quantum, self.sizes
-        size = int(min(scale, 2**62)) // self.agent.batch_unit // quantum * quantum
-        return min(max(size, low), high)
+        return min(max(size // quantum * quantum, low), high)
 
     def get_state(self) -> dict[str, Any]:
         """See :meth:`BatchSizeCallback.get_state`."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
 
 # What an agent does in some states: its greedy actions ``(states,)``, or the parameters of its distributions.
 Behavior = tuple[th.Tensor, ...]
@@ -89,18 +90,18 @@ class BatchScalable(Protocol):
         :raises InvalidValue: the agent cannot have it
         """
 
-    def draw_probe(self, n_states: int, rng: np.random.Generator) -> np.ndarray:
+    def probe_observations(self, n_states: int, rng: np.random.Generator) -> PyTorchObs:
         """
         Choose states to look at: of the present rollout, or of the newest transitions.
 
         :param n_states: how many; fewer if there are not so many
         :param rng: the caller's
-        :return: indices for :meth:`behavior` ``(states,)``
+        :return: observations ``(states, *shape)``, a copy: what is stored goes on changing
         """
 
-    def behavior(self, probe: np.ndarray) -> Behavior:
+    def behavior(self, observations: PyTorchObs) -> Behavior:
         """
-        :param probe: from :meth:`draw_probe`
+        :param observations: from :meth:`probe_observations`
         :return: what the agent does in these states without noise and exploration
         """
 

@@ -35,7 +35,9 @@ class BatchSizeSchedule(BatchSizeCallback):
                 f"schedule: got {describe(schedule)}, expected a function of the progress, or "
                 "BatchSizeSchedule.linear(8, 128)"
             )
-        self._sizes = check_schedule("schedule", lambda remaining: schedule(1.0 - remaining), 1.0, 2.0**62)
+        check_schedule("schedule", lambda remaining: schedule(1.0 - remaining), 1.0, 2.0**62)
+        moments = sorted({*(percent / 100 for percent in range(101)), *getattr(schedule, "moments", ())})
+        self._sizes = [check_number(f"schedule: at progress {at:g}", schedule(at), 1.0, 2.0**62) for at in moments]
         self.schedule = schedule
 
     @classmethod
@@ -54,7 +56,7 @@ class BatchSizeSchedule(BatchSizeCallback):
         return cls(Piecewise(sizes))
 
     def config(self) -> dict[str, Any]:
-        """See :meth:`BatchSizeCallback.config`; functions are compared by what they give at three points."""
+        """See :meth:`BatchSizeCallback.config`; functions are compared by what they give at every percent."""
         return {"sizes": self._sizes}
 
     def _start(self) -> None:
@@ -75,7 +77,7 @@ class BatchSizeSchedule(BatchSizeCallback):
 
     def _as_size(self, size: float) -> int:
         quantum = self.agent.batch_quantum
-        return max(round(float(size) / quantum), 1) * quantum
+        return max(round(check_number("schedule", size, 1.0, 2.0**62) / quantum), 1) * quantum
 
     def set_state(self, state: dict[str, Any]) -> None:
         """The schedule knows the size; only the history is taken over."""
@@ -113,6 +115,7 @@ class Piecewise:
         if 0.0 not in values:
             raise InvalidValue("sizes: got none for the start, expected one at progress 0.0")
         self.values = dict(sorted(values.items()))
+        self.moments = tuple(self.values)  # where it jumps
 
     def __call__(self, progress: float) -> float:
         """

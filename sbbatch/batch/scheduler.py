@@ -84,7 +84,7 @@ class AdaptiveBatchScheduler:
         self.warmup = check_int("warmup", warmup, 1, self.window)
         self.ema = check_number("ema", ema, 0.0, 1.0, open_low=True)
         for name, value, known in (("kind", kind, INTERPOLATIONS), ("rounding", rounding, ROUNDINGS)):
-            if value not in known:
+            if not isinstance(value, str) or value not in known:
                 raise InvalidValue(f"{name}: got {value!r}{did_you_mean(str(value), known)}")
         self.kind, self.rounding = kind, rounding
         self._divergences: deque[float] = deque(maxlen=self.window)

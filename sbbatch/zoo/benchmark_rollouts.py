@@ -129,7 +129,7 @@ def _cost(agent: Any, name: str, n_timesteps: int, rounds: int) -> dict[str, Any
     scaling, rng = agent.batch_scaling, np.random.default_rng(0)
 
     def measure() -> None:
-        probe = agent.draw_probe(2_048, rng)
+        probe = agent.probe_observations(2_048, rng)
         agent.divergence(agent.behavior(probe), agent.behavior(probe))
 
     work = {

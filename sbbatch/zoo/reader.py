@@ -190,6 +190,8 @@ def read_command_line_value(text: str, key: str) -> Any:
     except UserError:
         if text.lstrip().startswith(("dict(", "{", "[", "(")):
             raise
+        if re.fullmatch(r"\w+\(.*\)", text.strip(), flags=re.DOTALL):  # a call, whose colons are its own
+            return text
     try:
         return parse_yaml(text, key)
     except UserError:

@@ -93,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--abs",
         type=abs_bounds,
         nargs="?",
-        const="",
+        const=_OWN_BOUNDS,
         metavar="LOW:HIGH",
         help="adapt the batch size (ABS), between bounds or the algorithm's own: rollout steps for PQN and PPO, "
         "samples per gradient step for the others",
@@ -139,13 +139,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_OWN_BOUNDS = "the algorithm's own"  # what `--abs` alone means; nobody types it
+
+
 def abs_bounds(text: str) -> str:
     """
     An argparse type: ``16:64`` as the value of ``batch_size_callback``.
 
-    :param text: as typed; nothing for the algorithm's own bounds
+    :param text: as typed
     """
-    if not text:
+    if text == _OWN_BOUNDS:
         return "abs"
     low, _, high = text.partition(":")
     if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)):

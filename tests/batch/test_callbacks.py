@@ -1,11 +1,13 @@
 """Batch-size callbacks on an agent that does nothing but count: timing, sizes, state and refusals."""
 
+import json
 import pickle
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3.common.callbacks import CallbackList, EveryNTimesteps
+from stable_baselines3.common.callbacks import CallbackList, EvalCallback, EveryNTimesteps
 from stable_baselines3.common.logger import Logger
 
 from sbbatch.batch import ABS, BatchScalable, BatchScaling, BatchSizeCallback, BatchSizeSchedule, GradientNoiseScale
@@ -35,7 +37,7 @@ class Agent:
         self.n_steps = size
         return size
 
-    def draw_probe(self, n_states, rng):
+    def probe_observations(self, n_states, rng):
         return rng.choice(100, size=min(n_states, 100), replace=False)
 
     def behavior(self, probe):
@@ -175,30 +177,13 @@ def test_a_restored_callback_goes_on_like_the_uninterrupted_one(interrupted_at):
 
 def test_other_arguments_start_anew():
     agent = Agent([0.05] * 20)
-    agent.start(ABS(check_every=1, warmup=1)).on_training_end()
     agent.start(ABS(check_every=1, warmup=1))
     agent.update(5)
-    agent.update_hooks[0].on_training_end()
+    agent.batch_scaling_state = agent.update_hooks.pop().saved_state()
+    agent.start(ABS(check_every=1, warmup=1))
     assert agent.n_steps > 16
     agent.start(ABS(check_every=1, warmup=2))
     assert agent.n_steps == 16
-
-
-def test_a_run_that_broke_off_leaves_its_state_and_no_second_callback():
-    agent = Agent([0.05] * 20)
-    agent.start(ABS(check_every=1, warmup=1))
-    sizes = agent.update(5)  # and no `on_training_end`
-    agent.start(ABS(check_every=1, warmup=1))
-    assert agent.n_steps == sizes[-1]
-    assert len(agent.update_hooks) == 1
-
-
-def test_the_end_may_come_twice():
-    agent = Agent()
-    callback = agent.start(ABS())
-    callback.on_training_end()
-    callback.on_training_end()
-    assert agent.update_hooks == []
 
 
 def test_steps_counted_from_zero_again_do_not_silence_it():
@@ -288,11 +273,11 @@ def test_pieces_and_functions():
 
 
 def test_sizes_are_those_the_agent_can_have():
-    agent = Agent(total=1_000)
+    agent = Agent(total=2_000)
     agent.batch_quantum = 32
     agent.start(BatchSizeSchedule.linear(1, 100))
     assert agent.n_steps == 32
-    assert set(agent.update(5)) <= {32, 64, 96}
+    assert sorted(set(agent.update(6))) == [32, 64, 96]
 
 
 def test_a_loaded_schedule_follows_the_clock():
@@ -328,6 +313,9 @@ def test_a_loaded_schedule_follows_the_clock():
         (lambda: GradientNoiseScale(n_parts=1), InvalidValue, "n_parts: got 1, expected an int >= 2"),
         (lambda: BatchSizeSchedule(8), InvalidType, "schedule: got int 8, expected a function"),
         (lambda: BatchSizeSchedule(lambda p: 0), InvalidValue, "schedule: at the progress remaining 1"),
+        (lambda: ABS(kind=["log"]), InvalidValue, "kind: got ['log']"),
+        (lambda: ABS(verbose="x"), InvalidType, "verbose: got str 'x'"),
+        (lambda: BatchSizeSchedule(lambda p: -5 if 0.1 < p < 0.4 else 8), InvalidValue, "schedule: at progress 0.11"),
         (lambda: BatchSizeSchedule.linear(0, 8), InvalidValue, "first: got 0"),
         (lambda: BatchSizeSchedule.piecewise({0.5: 8}), InvalidValue, "expected one at progress 0.0"),
         (lambda: BatchSizeSchedule.piecewise([8]), InvalidType, "sizes: got list"),
@@ -349,7 +337,7 @@ def test_a_size_that_the_agent_cannot_have_is_refused_at_the_start(callback):
 
 
 def test_a_threshold_that_does_not_fit_the_agents_is_refused_at_the_start():
-    with pytest.raises(InvalidValue, match=r"high: got 0\.04"):
+    with pytest.raises(InvalidValue, match=r"ABS: low 0\.05 is not below high 0\.04; give both"):
         Agent().start(ABS(high=0.04))
 
 
@@ -376,9 +364,53 @@ def test_an_agent_that_cannot_scale_is_named():
 def test_callbacks_are_found_wherever_they_hide():
     one = ABS()
     assert find_batch_size_callback(None) is None
-    assert find_batch_size_callback([CallbackList([EveryNTimesteps(5, one)])]) is one
+    assert find_batch_size_callback([CallbackList([CallbackList([one])])]) is one
     with pytest.raises(InvalidValue, match="got ABS and BatchSizeSchedule, expected one callback"):
         find_batch_size_callback([one, CallbackList([BatchSizeSchedule.linear(1, 2)])])
+
+
+@pytest.mark.parametrize("keyword", ["callback_on_new_best", "callback_after_eval"])
+def test_a_callback_that_is_called_at_some_steps_only_is_refused(keyword):
+    env = gym.make("CartPole-v1")
+    for event in (EveryNTimesteps(5, ABS()), EvalCallback(env, **{keyword: ABS()})):
+        with pytest.raises(InvalidValue, match=f"got ABS inside {type(event).__name__}, which calls it at some steps"):
+            find_batch_size_callback([CallbackList([event])])
+
+
+def test_a_callback_of_a_user_may_have_a_tuple_among_its_arguments():
+    class Own(BatchSizeCallback):
+        def config(self):
+            return {"sizes": (8, 16)}
+
+        def _start(self):
+            self.resize(8)
+
+    agent = Agent()
+    state = json.loads(json.dumps(agent.start(Own()).saved_state()))
+    agent.batch_scaling_state = state | {"state": {"size": 16, "history": [1]}}
+    assert agent.start(Own()).history == [1]
+
+
+def test_a_callback_must_say_what_it_does():
+    with pytest.raises(TypeError, match="abstract"):
+        BatchSizeCallback()
+
+
+def test_a_misspelt_argument_comes_with_the_right_name():
+    with pytest.raises(InvalidType, match="ABS: unknown argument 'chek_every'; did you mean 'check_every'"):
+        ABS(chek_every=3)
+
+
+def test_no_default_fits_a_large_quantum():
+    with pytest.raises(InvalidValue, match="ABS: sizes must be multiples of 1000 here; give min_size and max_size"):
+        Agent().start(ABS(quantum=1000))
+
+
+def test_the_noise_scale_starts_within_its_bounds():
+    agent = Agent()
+    agent.n_steps = 8
+    agent.start(GradientNoiseScale(16, 64))
+    assert agent.n_steps == 16
 
 
 def test_a_callback_forgets_its_run_when_it_is_pickled():

@@ -1,14 +1,14 @@
 """The batch size of every agent adapts: the sizes a callback asks for are the sizes of the updates."""
 
+import copy
 import itertools
 
-import numpy as np
 import pytest
 import torch as th
 from contract_tools import KINDS, RecordSizes, assert_same_weights, cart_poles, make_agent, weights
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sbbatch import ABS
+from sbbatch import ABS, PPO, PQN
 from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.batch.protocol import BatchScalable
 
@@ -103,15 +103,74 @@ def test_no_step_of_several_environments_is_lost(rollout_algorithm):
 
 
 def test_epochs_follow_the_length_of_the_rollout(rollout_algorithm):
-    kwargs = {"n_steps": 8, "n_epochs": 2, "batch_size_callback": eager(rollout_algorithm, 4, 16, **ABRUPT)}
-    agent = make_agent(rollout_algorithm, **kwargs)
+    kwargs = {"n_steps": 16, "n_epochs": 2, "batch_size_callback": eager(rollout_algorithm, 8, 32, **ABRUPT)}
+    agent = make_agent(rollout_algorithm, **kwargs | ({"batch_size": 8} if rollout_algorithm is PPO else {}))
     drive(agent, [0.0, 1.0])
     record, epochs = RecordSizes(agent), []
     record.after_update = lambda: epochs.append(agent.n_epochs)
-    agent.learn(60)
-    assert record.sizes == [4, 16, 4, 16, 4, 16]
+    agent.learn(120)
+    assert record.sizes == [8, 32, 8, 32, 8, 32]
     assert epochs == [agent.min_epochs, 4] * 3  # PQN never makes fewer than were asked for
     assert agent.min_epochs == (2 if rollout_algorithm.__name__ == "PQN" else 1)
+
+
+@pytest.mark.parametrize(
+    ("algorithm_class", "lengths", "epochs"),
+    [
+        # max(2 * length // 32, 2), the authors' PQN
+        (PQN, [16, 31, 32, 47, 48, 55, 64, 79, 80, 119, 128], [2, 2, 2, 2, 3, 3, 4, 4, 5, 7, 8]),
+        (PPO, [1024, 2048, 4096, 7872, 7904, 8192], [5, 10, 20, 38, 38, 40]),  # 10 * length // 2048
+    ],
+)
+def test_epochs_at_the_published_lengths(algorithm_class, lengths, epochs):
+    agent = algorithm_class("MlpPolicy", "CartPole-v1")
+    assert [agent.epochs_for(length) for length in lengths] == epochs
+
+
+@pytest.mark.parametrize(
+    ("algorithm_class", "kwargs", "bounds"),
+    [
+        (PQN, {}, (16, 64)),
+        (PQN, {"n_steps": 128}, (64, 256)),
+        (PQN, {"n_steps": 128, "epoch_reference": 32}, (16, 64)),
+        (PPO, {}, (1024, 8192)),
+        (PPO, {"n_steps": 128}, (64, 512)),
+        (PPO, {"n_steps": 32, "batch_size": 2}, (32, 128)),  # at least two samples in each of 16 minibatches
+    ],
+)
+def test_default_bounds_move_with_the_length_that_the_epochs_are_for(algorithm_class, kwargs, bounds):
+    scaling = algorithm_class("MlpPolicy", "CartPole-v1", **kwargs).batch_scaling
+    assert (scaling.min_size, scaling.max_size) == bounds
+
+
+@pytest.mark.parametrize("n_updates", [1, 2, 3])
+def test_a_policy_that_stands_still_does_not_diverge(rollout_algorithm, n_updates):
+    callback = eager(rollout_algorithm, 16, 32, updates=n_updates, kind="linear")
+    agent = make_agent(rollout_algorithm, n_steps=16, learning_rate=1e-12, batch_size_callback=callback)
+    agent.learn(300)
+    measured = [row["divergence"] for row in callback.history if "divergence" in row]
+    assert len(measured) > 2
+    assert max(measured) < 1e-6
+
+
+def test_pqn_is_compared_with_itself_before_the_update_in_the_states_of_that_rollout():
+    agent = make_agent(PQN, n_steps=16, learning_rate=0.05, batch_size_callback=ABS(16, 16, check_every=1, n_states=16))
+    expected = []
+
+    class Snapshot:
+        def before_update(self):
+            self.network = copy.deepcopy(agent.q_net)
+            self.observations = th.as_tensor(agent.rollout_buffer.observations[:, 0])
+
+        def after_update(self):
+            with th.no_grad():
+                greedy = [net(self.observations).argmax(dim=1) for net in (self.network, agent.q_net)]
+            expected.append((greedy[0] != greedy[1]).double().mean().item())
+
+    agent.update_hooks.append(Snapshot())
+    agent.learn(128)
+    assert [row["divergence"] for row in agent.batch_size_callback.history[1:]] == expected
+    assert max(expected) > 0
 
 
 def test_the_epoch_reference_is_the_length_that_the_epochs_are_for(rollout_algorithm):
@@ -169,7 +228,7 @@ def test_divergence_counts_the_states_whose_first_best_action_changed(value_algo
     seen = []
     for table in (before, after):
         agent.q_net.forward = lambda _, table=table: table
-        seen.append(agent.behavior(np.arange(4)))
+        seen.append(agent.behavior(th.zeros(4, 1)))
     assert agent.divergence(*seen) == 0.75
     assert agent.divergence(seen[0], seen[0]) == 0.0
 

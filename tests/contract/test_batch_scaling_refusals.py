@@ -53,7 +53,8 @@ def test_a_bound_that_does_not_split_into_the_minibatches_is_refused(rollout_alg
 
 def test_a_bound_above_the_memory_is_refused(rollout_algorithm, monkeypatch):
     agent = make_agent(rollout_algorithm)
-    monkeypatch.setattr(rollout, "free_memory", lambda: 16 * 100)  # four numbers of four bytes are 16
+    # Four numbers of four bytes are 16, which PPO needs twice; the present rollout makes room.
+    monkeypatch.setattr(rollout, "free_memory", lambda: 16 * rollout_algorithm.rollout_copies * (100 - agent.n_steps))
     told = refused(agent, ABS(16, 128))
     assert told.startswith("ABS: max_size: got 128, which needs 0.0 GB of memory in 1 environments while ")
     assert told.endswith("expected at most 100")

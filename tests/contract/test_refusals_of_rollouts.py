@@ -126,7 +126,7 @@ class Anything(SpaceEnv):
 )
 def test_actions_of_every_kind_are_played_and_measured_by_ppo(actions):
     agent = make_agent(PPO, env=lambda: Anything(VECTOR, actions)).learn(20)
-    probe = agent.draw_probe(3, np.random.default_rng(0))
+    probe = agent.probe_observations(3, np.random.default_rng(0))
     before = agent.behavior(probe)
     assert agent.divergence(before, before) == pytest.approx(0.0, abs=1e-7)
     agent.learn(20)
