@@ -5,6 +5,10 @@ Arms, the same in everything else: rollouts of 8, 32 and 128 steps; ABS between 
 looks at nothing. The epochs follow the length as in the ABS authors' code, ``max(2 * length // 32, 2)``, so that long
 rollouts use each sample more often; the learning rate is constant.
 
+Not among them: ABS the other way round, a falling learning rate, epochs that do not follow, and the average length of
+ABS as a fixed one. Without these nobody can say that it is the signal that helps, or the batch size and not the reuse
+of samples.
+
 The thresholds of ABS are fixed before it runs, by one rule: the 10th and the 90th percentile of the divergence that the
 runs with 32 steps had on the same game. It measures every 5 rollouts instead of every 50, since these trainings are a
 tenth as long as the paper's.
@@ -62,8 +66,8 @@ class Run:
     n_timesteps: int
 
     def file(self, folder: Path) -> Path:
-        """Where its result is, once it is there."""
-        return folder / "runs" / f"{self.game}_{self.arm.replace(' ', '_')}_{self.seed}.json"
+        """Where its result is, once it is there; a run of another length is another run."""
+        return folder / "runs" / f"{self.game}_{self.arm.replace(' ', '_')}_{self.n_timesteps}_{self.seed}.json"
 
 
 class TrainingReturns(BaseCallback):
@@ -110,7 +114,7 @@ def train(run: Run, folder: Path) -> None:
     th.set_num_threads(1)
     began = time.perf_counter()
     env = make_env(f"MinAtar/{run.game}-v1", n_envs=N_ENVS, seed=run.seed * N_ENVS)
-    thresholds = (0.05, 0.95) if run.arm == CALIBRATES else calibrated(folder, run.game)
+    thresholds = (0.05, 0.95) if run.arm == CALIBRATES else read_thresholds(folder, run)
     model = PQN(
         "CnnPolicy",
         env,
@@ -169,21 +173,41 @@ def mean_size(history: Sequence[dict[str, Any]], n_timesteps: int) -> float:
     return float(np.average([row["size"] for row in history], weights=np.maximum(np.diff(starts), 0)))
 
 
-def calibrated(folder: Path, game: str) -> tuple[float, float]:
+def calibrated(results: Sequence[dict[str, Any]]) -> tuple[float, float]:
     """
-    The thresholds of ABS on a game: percentiles 10 and 90 of the divergence with rollouts of 32 steps, all seeds.
+    The thresholds of ABS on a game: percentiles 10 and 90 of the divergence with rollouts of 32 steps.
+
+    :param results: of such runs
+    :raises InvalidValue: the percentiles are the same
+    """
+    divergences = [row["divergence"] for result in results for row in result["history"] if "divergence" in row]
+    low, high = (float(value) for value in np.quantile(divergences, [0.1, 0.9]))
+    low = max(low, 1e-3)
+    if high <= low:
+        raise InvalidValue(
+            f"the divergences of '{CALIBRATES}' are all near {low:g}, which leaves ABS nothing to follow"
+        )
+    return low, high
+
+
+def read_thresholds(folder: Path, run: Run) -> tuple[float, float]:
+    """
+    The thresholds of ABS on a game, made once from all runs with 32 steps that have ended, and never changed.
 
     :param folder: of the study
-    :param game: MinAtar game
-    :raises InvalidValue: no such run has ended
+    :param run: whose game and length count
+    :raises InvalidValue: no run has ended that they could be made from
     """
-    files = sorted((folder / "runs").glob(f"{game}_{CALIBRATES.replace(' ', '_')}_*.json"))
-    if not files:
-        raise InvalidValue(f"{game}: the arm '{CALIBRATES}' must run first, ABS takes its thresholds from it")
-    histories = [json.loads(file.read_text())["history"] for file in files]
-    divergences = [row["divergence"] for history in histories for row in history if "divergence" in row]
-    low, high = np.quantile(divergences, [0.1, 0.9])
-    return max(float(low), 1e-3), float(high)
+    path = folder / f"thresholds_{run.game}_{run.n_timesteps}.json"
+    if not path.exists():
+        pattern = f"{run.game}_{CALIBRATES.replace(' ', '_')}_{run.n_timesteps}_*.json"
+        files = sorted((folder / "runs").glob(pattern))
+        if not files:
+            raise InvalidValue(f"{run.game}: the arm '{CALIBRATES}' must run first, ABS takes its thresholds from it")
+        with atomic_write(path) as file:
+            file.write(json.dumps(calibrated([json.loads(one.read_text()) for one in files])).encode())
+    low, high = json.loads(path.read_text())
+    return low, high
 
 
 def run_all(folder: Path, games: Sequence[str], seeds: Sequence[int], n_timesteps: int, n_jobs: int) -> None:
@@ -203,14 +227,15 @@ def run_all(folder: Path, games: Sequence[str], seeds: Sequence[int], n_timestep
             list(pool.map(partial(train, folder=folder), part))
 
 
-def write_tables(folder: Path) -> list[dict[str, Any]]:
+def write_tables(folder: Path, n_timesteps: int) -> list[dict[str, Any]]:
     """
     ``runs.csv`` from all results of a folder.
 
     :param folder: of the study
+    :param n_timesteps: only trainings of this length
     :return: the results
     """
-    results = [json.loads(file.read_text()) for file in sorted((folder / "runs").glob("*.json"))]
+    results = [json.loads(file.read_text()) for file in sorted((folder / "runs").glob(f"*_{n_timesteps}_*.json"))]
     with (folder / "runs.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(RUN_COLUMNS)
@@ -240,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not args.report_only:
         run_all(args.folder, args.games, args.seeds, args.n_timesteps, args.jobs)
-    report(args.folder, write_tables(args.folder))
+    report(args.folder, write_tables(args.folder, args.n_timesteps))
     return 0
 
 

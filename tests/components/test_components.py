@@ -148,7 +148,10 @@ def test_btr_loss_and_priority_worked_by_hand():
     # u = [[0.095828513, 0.165435625], [-0.104171487, -0.034564375]]
     estimate = QuantileReturns(th.tensor([[[0.5, 0.7]]]), th.tensor([[0.25, 0.75]]), 1.0)
     action, target = th.tensor([0]), th.tensor([[0.595828513, 0.665435625]])
-    assert estimate.td_loss(action, target).item() == pytest.approx(0.003037403, abs=1e-8)
+    loss = estimate.td_loss(action, target)
+    assert loss.item() == pytest.approx(0.003037403, abs=1e-8)
+    weights = th.tensor([1.0, 0.5])  # of two such samples
+    assert (weights * loss.repeat(2)).mean().item() == pytest.approx(0.002278052, abs=1e-8)
     error = estimate.td_error(action, target)
     assert error.item() == pytest.approx(0.2, abs=1e-7)
     sampler = PrioritizedSampler(1, priority_exponent=0.2, epsilon=1e-6)
