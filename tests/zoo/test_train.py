@@ -338,7 +338,7 @@ def test_the_progress_line_says_what_it_shows():
     [
         ("learning_rate:lin_7", "command line learning_rate: at the progress remaining 1: got 7.0"),
         ("importance_exponent:lin_7", "command line importance_exponent: at the progress remaining 1: got 7.0"),
-        ("stats_window_size:0", "command line stats_window_size: got 0, expected an int >= 1"),
+        ("stats_window_size:0", "command line stats_window_size: got 0, expected an int between 1 and 2147483647"),
         ("priority_exponent:-1", "command line priority_exponent: got -1"),
         ("normalize:dict(gamma=7)", "command line normalize gamma: got 7"),
         ("policy:MultiInputPolicy", "MultiInputPolicy: got observations Box(4,) of float32, expected a Dict"),
