@@ -304,3 +304,7 @@ def test_a_value_that_does_not_fit_its_tag_is_one_sentence(text):
 )
 def test_parts_and_flags_are_told_apart(word, message):
     assert message in sentence(resolve, "dqn", "CartPole-v1", read_parameters([word]))
+
+
+def test_a_call_on_the_command_line_keeps_its_colons():
+    assert read_parameters(["batch_size_callback:schedule({0: 8})"]) == {"batch_size_callback": "schedule({0: 8})"}
