@@ -67,6 +67,10 @@ def stochastic(network: nn.Module, rng: np.random.Generator) -> Iterator[None]:
             module.still()
 
 
+# From here on one product with a weight made for it beats two products: 1.4 to 2 times, forward and backward, on a CPU.
+ROWS_WORTH_A_WEIGHT = 64
+
+
 class NoisyLinear(Stochastic, nn.Module):
     """
     Linear layer with factorised Gaussian noise on its weights (Fortunato et al. 2018)::
@@ -74,8 +78,8 @@ class NoisyLinear(Stochastic, nn.Module):
         y = (mu_W + sigma_W * f(e_out) f(e_in)^T) x + mu_b + sigma_b * f(e_out),    f(e) = sign(e) sqrt|e|
 
     The noise is drawn by :func:`stochastic`, one draw for all samples of a batch, independently in each layer; outside
-    of it the layer computes ``mu_W x + mu_b``. The noisy weight is never built: ``f(e_out) * (sigma_W (f(e_in) * x))``
-    is the same product, and at small batches much cheaper.
+    of it the layer computes ``mu_W x + mu_b``. For fewer than :data:`ROWS_WORTH_A_WEIGHT` inputs the noisy weight is not
+    built: ``f(e_out) * (sigma_W (f(e_in) * x))`` is the same product, and cheaper there.
 
     :param in_features: size of the input
     :param out_features: size of the output
@@ -116,11 +120,14 @@ class NoisyLinear(Stochastic, nn.Module):
         :param inputs: ``(..., in_features)``
         :return: ``(..., out_features)``
         """
-        outputs = F.linear(inputs, self.weight, self.bias)
         if self._noise is None:
-            return outputs
+            return F.linear(inputs, self.weight, self.bias)
         noise_in, noise_out = self._noise
-        return outputs + noise_out * F.linear(inputs * noise_in, self.weight_sigma, self.bias_sigma)
+        if inputs.numel() < ROWS_WORTH_A_WEIGHT * self.in_features:
+            noise = noise_out * F.linear(inputs * noise_in, self.weight_sigma, self.bias_sigma)
+            return F.linear(inputs, self.weight, self.bias) + noise
+        weight = th.addcmul(self.weight, self.weight_sigma, th.outer(noise_out, noise_in))
+        return F.linear(inputs, weight, self.bias + self.bias_sigma * noise_out)
 
 
 def linear(in_features: int, out_features: int, noisy_sigma0: float = 0.0) -> nn.Module:

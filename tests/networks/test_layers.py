@@ -9,7 +9,7 @@ from torch import nn
 from sbbatch.networks.action_layers import LayerSpec
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.initializers import INITIALIZERS
-from sbbatch.networks.layers import NoisyLinear, SameConv2d, stochastic
+from sbbatch.networks.layers import ROWS_WORTH_A_WEIGHT, NoisyLinear, SameConv2d, stochastic
 
 
 @pytest.mark.parametrize(("sigma0", "expected"), [(0.5, -0.001471863), (0.1, -0.200294373)])
@@ -37,9 +37,10 @@ def test_noise_starts_at_sigma0_over_the_root_of_the_inputs(fan_in, sigma0, sigm
     assert layer.weight.abs().max() <= fan_in**-0.5
 
 
-def test_gradient_of_the_noisy_layer_is_that_of_the_plain_formula():
+@pytest.mark.parametrize("rows", [ROWS_WORTH_A_WEIGHT - 1, ROWS_WORTH_A_WEIGHT])
+def test_gradient_of_the_noisy_layer_is_that_of_the_plain_formula(rows):
     th.manual_seed(0)
-    layer, inputs = NoisyLinear(5, 3).double(), th.randn(7, 5, dtype=th.double)
+    layer, inputs = NoisyLinear(5, 3).double(), th.randn(rows, 5, dtype=th.double)
     rng = np.random.default_rng(0)
     raw_in, raw_out = rng.normal(size=5), rng.normal(size=3)
     layer.set_noise(raw_in, raw_out)
