@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
+import stable_baselines3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import sync_envs_normalization
 
-from sbbatch import ALGORITHMS
-from sbbatch.zoo.build import make_env, make_model
+from sbbatch import ALGORITHMS, PPO
+from sbbatch.zoo.build import make_env, make_model, run_env
 from sbbatch.zoo.config import require_algorithm, resolve, run_value
 from sbbatch.zoo.enjoy import enjoy
-from sbbatch.zoo.evaluate import evaluate_random
+from sbbatch.zoo.evaluate import evaluate_random, evaluate_returns
 from sbbatch.zoo.quickstart import ENV_ID
 from sbbatch.zoo.quickstart import main as quickstart
 
@@ -56,6 +58,29 @@ def test_cartpole_is_solved_within_the_steps_of_its_settings(algorithm, seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_pqn_solves_acrobot(seed):
     assert train_until_solved("pqn", "Acrobot-v1", seed, threshold=-100, every=10_000)
+
+
+def score_of_ppo(cls, env_id, n_timesteps, seed):
+    """Trains with the settings of our YAML file, plays 20 greedy games."""
+    settings = resolve("ppo", env_id, {"n_timesteps": n_timesteps})
+    env = run_env(env_id, PPO, settings, 1_000 * seed, True, run_value(settings, "n_envs"))
+    model = make_model(cls, env, settings, seed, "cpu", 0)
+    model.learn(n_timesteps)
+    games = run_env(env_id, PPO, settings, 10_000 + seed, False, 20)
+    if run_value(settings, "normalize") is not None:
+        sync_envs_normalization(env, games)
+    return np.mean(evaluate_returns(model, games, 20))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("env_id", "n_timesteps", "level"), [("Pendulum-v1", 100_000, -250), ("InvertedPendulum-v5", 100_000, 900)]
+)
+def test_ppo_reaches_the_level_of_sb3s(env_id, n_timesteps, level, seed):
+    ours, theirs = (score_of_ppo(cls, env_id, n_timesteps, seed) for cls in (PPO, stable_baselines3.PPO))
+    print(f"PPO {env_id} seed {seed}: {ours:.1f} after {n_timesteps} agent steps, SB3's {theirs:.1f}")
+    assert ours == theirs  # the same weights, by the same numbers in the same order
+    assert ours >= level
 
 
 @pytest.mark.parametrize("seed", range(3))
