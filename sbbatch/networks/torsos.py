@@ -68,9 +68,9 @@ class ConvTorso(BaseFeaturesExtractor):
 
     def apply(self, fn: Callable[[nn.Module], None]) -> ConvTorso:
         """As any module's, but on plain weights: PyTorch's orthogonal initializer, SB3's, cannot write to others."""
-        self.cnn.to(memory_format=th.contiguous_format)  # type: ignore[call-overload]
+        self.cnn.to(memory_format=th.contiguous_format)
         super().apply(fn)
-        self.cnn.to(memory_format=th.channels_last)  # type: ignore[call-overload]
+        self.cnn.to(memory_format=th.channels_last)
         return self
 
 
