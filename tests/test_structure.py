@@ -1,6 +1,7 @@
 """The house rules that a machine can hold: layers import downwards only, files stay readable, imports stay cheap."""
 
 import ast
+import configparser
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,18 @@ def test_importing_sbbatch_leaves_the_heavy_and_the_global_alone():
     bare = code.replace("sys, sbbatch", "sys, stable_baselines3, sb3_contrib")
     runs = [subprocess.run([sys.executable, "-c", c], capture_output=True, text=True, check=True) for c in (code, bare)]
     assert runs[0].stdout == runs[1].stdout
+
+
+def test_every_folder_of_the_package_is_in_the_wheel():
+    setup = PACKAGE.parent / "setup.cfg"
+    if not setup.exists():
+        pytest.skip("installed without the repository")
+    config = configparser.ConfigParser()
+    config.read(setup)
+    folders = {".".join((PACKAGE.name, *path.parent.relative_to(PACKAGE).parts)) for path in SOURCES}
+    listed = config["options"]["packages"].split()
+    assert listed == sorted(folders | {"sbbatch.hyperparams"})
+    data = {pattern.strip() for pattern in config["options.package_data"]["sbbatch.hyperparams"].split(",")}
+    kept = PACKAGE.parent / "hyperparams"
+    files = {path for path in kept.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert files == {path for pattern in data for path in kept.glob(pattern)}

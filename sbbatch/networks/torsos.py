@@ -66,6 +66,13 @@ class ConvTorso(BaseFeaturesExtractor):
         """
         return self.linear(self.cnn(observations.contiguous(memory_format=th.channels_last)))
 
+    def apply(self, fn: Callable[[nn.Module], None]) -> ConvTorso:
+        """As any module's, but on plain weights: PyTorch's orthogonal initializer, SB3's, cannot write to others."""
+        self.cnn.to(memory_format=th.contiguous_format)
+        super().apply(fn)
+        self.cnn.to(memory_format=th.channels_last)
+        return self
+
 
 def _dense(n_flatten: int, features_dim: int | None, layer_norm: str | None) -> nn.Module:
     if features_dim is None:

@@ -1,8 +1,17 @@
 """From YAML files and the command line to checked settings, each of which knows where it came from.
 
-Order of precedence, lowest first: the class's own default, the file's ``default`` section, the suite's section
-(``atari``, ``minatar``, ``mujoco``), the environment's section, the command line. For a run that exists, its
-``config.yml`` takes the place of the sections.
+Order of precedence, lowest first:
+
+1. the class's own default,
+2. the file's ``default`` section,
+3. the suite: what its name stands for, then its section (``atari``, ``minatar``, ``mujoco`` follow from the
+   environment; ``atari100k`` is only played when asked for),
+4. the environment's section,
+5. the overrides of the game's file ``hyperparams/atari/<Game>.yml``,
+6. the command line.
+
+A file given by ``-conf`` takes the place of ``hyperparams/<algo>.yml`` and is complete: what it says is what the user
+wants, so the files of the games have no say in it. For a run that exists, its ``config.yml`` takes the place of 2 to 5.
 """
 
 from __future__ import annotations
@@ -16,10 +25,11 @@ from typing import Any
 
 import sbbatch
 from sbbatch.envs.atari import atari_game
-from sbbatch.envs.make import is_mujoco
 from sbbatch.errors import InvalidType, InvalidValue, check_bool, check_int, check_names, check_number, did_you_mean
-from sbbatch.zoo.reader import read_command_line_value, read_literal, read_yaml
+from sbbatch.zoo.games import overrides_of
+from sbbatch.zoo.reader import hyperparams_folder, read_command_line_value, read_literal, read_yaml
 from sbbatch.zoo.schema import Argument, convert, keyword_arguments
+from sbbatch.zoo.suites import Layer, layers
 
 COMMAND_LINE = "command line"
 CLASS_DEFAULT = "class default"
@@ -68,13 +78,6 @@ def require_algorithm(name: str) -> type:
     return sbbatch.ALGORITHMS[name]
 
 
-def hyperparams_folder() -> Path:
-    """The packaged hyperparameter files: inside the package in a wheel, beside it in the repository."""
-    package = Path(sbbatch.__file__).parent
-    inside = package / "hyperparams"
-    return inside if inside.is_dir() else package.parent / "hyperparams"
-
-
 def read_sections(algo: str, conf_file: Path | None = None) -> tuple[dict[str, Any], str]:
     """
     Read an algorithm's hyperparameter file.
@@ -114,6 +117,7 @@ def resolve(
     overrides: Mapping[str, Any] | None = None,
     conf_file: Path | None = None,
     run_file: Path | None = None,
+    suite: str | None = None,
 ) -> Settings:
     """
     All settings of a run, in the order of precedence above, checked before anything is built.
@@ -121,23 +125,23 @@ def resolve(
     :param algo: name of the algorithm
     :param env_id: environment
     :param overrides: what the command line says
-    :param conf_file: a hyperparameter file instead of the packaged one
+    :param conf_file: a hyperparameter file instead of the packaged ones
     :param run_file: the ``config.yml`` of a run, which is complete, instead of both
+    :param suite: the suite (``None``: the one that follows from the environment)
     :raises UserError: an unknown key, a wrong type, a missing length of the run
     """
     cls = require_algorithm(algo)
     known = {name: arg for name, arg in keyword_arguments(cls).items() if name not in _NOT_IN_FILES}
     if run_file is not None:
-        file, layers = str(run_file), [(str(run_file), read_yaml(run_file))]
+        file, written = str(run_file), [(str(run_file), read_yaml(run_file))]
     else:
-        sections, file = read_sections(algo, conf_file)
-        layers = _layers(sections, file, env_id)
+        written, file = _file_layers(algo, env_id, conf_file, suite)
     settings: Settings = {
         name: Setting(argument.default, argument.default, CLASS_DEFAULT)
         for name, argument in known.items()
         if argument.default is not inspect.Parameter.empty
     }
-    for origin, layer in [*layers, (COMMAND_LINE, dict(overrides or {}))]:
+    for origin, layer in [*written, (COMMAND_LINE, dict(overrides or {}))]:
         for key in layer:
             if key in _FLAGS:
                 raise InvalidType(f"{origin}: '{key}' is no hyperparameter; give it as {_FLAGS[key]}")
@@ -186,23 +190,14 @@ def with_origin(message: str, settings: Settings) -> str:
     return f"{setting.origin} {message}" if setting is not None and setting.explicit else message
 
 
-def _layers(sections: dict[str, Any], file: str, env_id: str) -> list[tuple[str, dict[str, Any]]]:
-    """The sections that count for an environment, lowest precedence first."""
+def _file_layers(algo: str, env_id: str, conf_file: Path | None, suite: str | None) -> tuple[list[Layer], str]:
+    """What the files say, lowest precedence first, and the main file's name for messages."""
+    sections, file = read_sections(algo, conf_file)
+    found = layers(sections, file, env_id, suite)
     game = atari_game(env_id)
-    same_game = [name for name in sections if game is not None and atari_game(name) == game]
-    suites = {"atari": game is not None, "minatar": env_id.startswith("MinAtar/"), "mujoco": is_mujoco(env_id)}
-    names = ["default", *(name for name, member in suites.items() if member), *same_game, env_id]
-    layers = []
-    for name in dict.fromkeys(names):
-        section = sections.get(name)
-        if section is None:
-            continue
-        if not isinstance(section, dict):
-            raise InvalidType(
-                f"{file} {name}: got {type(section).__name__} {section!r}, expected a mapping of settings"
-            )
-        layers.append((f"{file} {name}", section))
-    return layers
+    if game is not None and conf_file is None:
+        found.append(overrides_of(algo, game))
+    return found, file
 
 
 def _setting(key: str, value: Any, origin: str, known: dict[str, Argument]) -> Setting:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from torch import nn
 
+import sbbatch
 from sbbatch.errors import InvalidType, InvalidValue, UserError
 
 # The longest file of rl-baselines3-zoo has 15 kB; PyYAML needs about 3 s for 256 kB.
@@ -62,6 +63,13 @@ _StrictLoader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+
+
+def hyperparams_folder() -> Path:
+    """The packaged hyperparameter files: inside the package in a wheel, beside it in the repository."""
+    package = Path(sbbatch.__file__).parent
+    inside = package / "hyperparams"
+    return inside if inside.is_dir() else package.parent / "hyperparams"
 
 
 def read_yaml(path: Path, shown: str | None = None) -> dict[str, Any]:

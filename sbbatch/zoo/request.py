@@ -31,6 +31,7 @@ from sbbatch.zoo.config import (
 )
 from sbbatch.zoo.folders import probe_folder, run_of
 from sbbatch.zoo.progress import warn
+from sbbatch.zoo.suites import SUITES
 
 EXAMPLES = """examples:
   sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8 -n 1000000 --seed 0
@@ -108,7 +109,14 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="KEY:VALUE",
         help="override hyperparameters",
     )
-    add("-conf", "--conf-file", type=Path, help="a YAML file instead of the packaged hyperparameters")
+    add(
+        "-conf",
+        "--conf-file",
+        type=Path,
+        help="a YAML file instead of the packaged hyperparameters, those of single games included",
+    )
+    add("--suite", help=f"suite of the settings: {', '.join(SUITES)} (default: the one the environment belongs to)")
+    add("--show-config", action="store_true", help="print every setting with where it came from, and do nothing else")
     add("--seed", type=whole_number(0, -1, high=MAX_SEED), default=-1, help="seed of everything (-1: a random one)")
     add("--device", type=torch_device, default="auto", help="torch device")
     add(
@@ -195,8 +203,10 @@ def read_request(argv: list[str] | None) -> Request:
             raise InvalidValue(f"{key} is given twice: as an option and with -params")
     overrides |= {key: value for key, value in flags.items() if value is not None}
     if args.trained_agent is None:
-        settings = resolve(args.algo, env_id, overrides, args.conf_file)
+        settings = resolve(args.algo, env_id, overrides, args.conf_file, suite=args.suite)
     else:
+        if args.suite is not None:
+            raise InvalidValue("--suite: a trained agent goes on with its own settings; remove --suite")
         args.trained_agent = model_file(args.trained_agent)
         settings = _resumed_settings(args, cls, env_id, overrides)
     _check_learns(settings)

@@ -39,6 +39,7 @@ from sbbatch.zoo.folders import (
 from sbbatch.zoo.plot import plot_run
 from sbbatch.zoo.progress import Progress, say
 from sbbatch.zoo.request import Request, read_request, warn_of_short_start
+from sbbatch.zoo.show import show_settings
 
 
 def run(request: Request) -> tuple[int, RunFolder]:
@@ -290,7 +291,11 @@ def main(argv: list[str] | None = None) -> int:
     :param argv: arguments (``None``: those of the process)
     :return: exit code
     """
-    return run(read_request(argv))[0]
+    request = read_request(argv)
+    if request.args.show_config:
+        print(show_settings(request.cls, request.env_id, request.settings))
+        return 0
+    return run(request)[0]
 
 
 if __name__ == "__main__":

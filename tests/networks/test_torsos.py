@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from torch import nn
 from torch.nn.utils import parametrize
@@ -167,3 +168,14 @@ def test_vectors_and_misspelt_paddings_are_refused():
         NatureCNN(ATARI, padding="sane")
     with pytest.raises(InvalidValue, match="too small for its convolutions"):
         NatureCNN(spaces.Box(0, 255, (4, 10, 10), np.uint8))
+
+
+@pytest.mark.parametrize("torso", [MinAtarCNN, NatureCNN, ImpalaCNN])
+def test_sb3s_orthogonal_start_reaches_the_convolutions_and_leaves_them_channels_last(torso):
+    images = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    policy = ActorCriticPolicy(images, spaces.Discrete(3), lambda _: 1e-3, features_extractor_class=torso, net_arch=[])
+    first = next(module for module in policy.features_extractor.cnn.modules() if isinstance(module, nn.Conv2d))
+    rows = first.weight.detach().contiguous().flatten(1)
+    # Rows of length sqrt(2), at right angles: W Wᵀ = 2 I (of 16 and 32 rows of 36 and more weights).
+    assert th.allclose(rows @ rows.T, 2 * th.eye(len(rows)), atol=1e-5)
+    assert first.weight.is_contiguous(memory_format=th.channels_last)

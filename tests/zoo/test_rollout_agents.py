@@ -7,7 +7,7 @@ from sbbatch import ABS, PPO, PQN, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.networks.torsos import MinAtarCNN
 from sbbatch.zoo import enjoy, record, train
 from sbbatch.zoo.config import read_parameters, resolve
-from sbbatch.zoo.reader import read_yaml
+from sbbatch.zoo.reader import hyperparams_folder, read_yaml
 from sbbatch.zoo.record import RecordedGame
 
 SHORT = ["--seed", "0", "--num-threads", "1", "--eval-episodes", "1"]
@@ -164,15 +164,26 @@ def test_a_file_may_ask_for_an_adaptive_batch(tmp_path):
     assert resolve("pqn", "CartPole-v1", {}, path)["batch_size_callback"].value.config()["check_every"] == 5
 
 
-MUJOCO = ["HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid", "Swimmer", "Reacher"]
+TUNED = ["Hopper", "Humanoid", "HumanoidStandup", "Reacher", "Swimmer", "Walker2d"]
+TUNED += ["InvertedDoublePendulum", "InvertedPendulum"]
 
 
-@pytest.mark.parametrize("task", [*MUJOCO, "InvertedPendulum", "InvertedDoublePendulum"])
+@pytest.mark.parametrize("task", ["HalfCheetah", "Ant", "Pusher", *TUNED])
 def test_mujoco_tasks_have_the_studys_settings(task):
-    settings = resolve("ppo", f"{task}-v5")
+    # For tasks with values of their own the study's are asked for.
+    conf_file = hyperparams_folder() / "ppo_abs.yml" if task in TUNED else None
+    settings = resolve("ppo", f"{task}-v5", {}, conf_file)
     assert (settings["vf_coef"].value, settings["clip_range_vf"].value) == (0.25, 0.2)
     assert settings["normalize"].value["clip_obs"] == 10.0
     assert settings["learning_rate"].value(0.5) == pytest.approx(1.5e-4)
+
+
+@pytest.mark.parametrize("task", TUNED)
+def test_tuned_mujoco_tasks_keep_nothing_of_the_studys_settings(task):
+    settings = resolve("ppo", f"{task}-v5")
+    from_study = {key for key, setting in settings.items() if setting.origin == "hyperparams/ppo.yml mujoco"}
+    assert from_study == set()
+    assert settings["normalize"].value == {}
 
 
 def test_no_other_environment_has_mujocos_section():

@@ -1,0 +1,47 @@
+"""From raw returns to scores that can be compared between games."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from sbbatch.errors import InvalidValue
+
+Scores = TypeVar("Scores", float, np.ndarray)
+
+
+class Scaled(Protocol):
+    """A game with the two scores that its scale is made of; ``sbbatch.zoo.games.Game`` is one."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+
+    @property
+    def random(self) -> float:
+        """Raw return of a uniformly random policy."""
+
+    @property
+    def human(self) -> float | None:
+        """Raw return of a human player, if anybody published one."""
+
+
+def human_normalized(game: Scaled, score: Scores) -> Scores:
+    """
+    The human-normalised score: 0 plays like chance, 1 like a human; it is not clipped. Normalise each run of each game
+    before anything is averaged.
+
+    :param game: what was played
+    :param score: raw return of whole games, or an array of them
+    :return: ``(score - random) / (human - random)``
+    :raises InvalidValue: the game has no scale
+    """
+    if game.human is None:
+        raise InvalidValue(
+            f"{game.name} has no published human score, so there is no human-normalised one; leave it out of the "
+            "average, and say so beside it"
+        )
+    if game.human == game.random:
+        raise InvalidValue(f"{game.name}: the human and the random score are both {game.human:g}, which is no scale")
+    return (score - game.random) / (game.human - game.random)

@@ -1,0 +1,165 @@
+"""The files of the games: complete, true to ale-py, playable, and strictly read."""
+
+import ale_py
+import gymnasium as gym
+import numpy as np
+import pytest
+from ale_py.roms import get_all_rom_ids
+
+from sbbatch import ALGORITHMS
+from sbbatch.analysis.scores import human_normalized
+from sbbatch.envs.ale import make_ale_vec_env
+from sbbatch.envs.atari import atari_game, rom_name
+from sbbatch.errors import InvalidValue, UserError
+from sbbatch.zoo.config import resolve
+from sbbatch.zoo.games import GAME_SETS, find_game, game_set, games, overrides_of, read_game
+from sbbatch.zoo.reader import hyperparams_folder
+
+# Obando-Ceron et al. (2023), appendix C.
+ATARI20 = """
+    AirRaid Asterix Asteroids Bowling Breakout DemonAttack Freeway Gravitar Jamesbond MontezumaRevenge MsPacman Pong
+    PrivateEye Qbert Seaquest SpaceInvaders Venture WizardOfWor YarsRevenge Zaxxon
+"""
+ATARI26 = """
+    Alien Amidar Assault Asterix BankHeist BattleZone Boxing Breakout ChopperCommand CrazyClimber DemonAttack Freeway
+    Frostbite Gopher Hero Jamesbond Kangaroo Krull KungFuMaster MsPacman Pong PrivateEye Qbert RoadRunner Seaquest
+    UpNDown
+"""
+WITHOUT_HUMAN = ["AirRaid", "Carnival", "ElevatorAction", "JourneyEscape", "Pooyan"]
+
+GOOD = """
+name: Pong
+ale_id: ALE/Pong-v5
+noframeskip_id: null
+rom: pong
+sets: [atari57]
+random: -20.7
+random_source: somebody
+human: 14.6
+human_source: somebody
+overrides: {dqn: {batch_size: 8}}
+"""
+
+
+def test_every_file_is_read_and_the_sets_have_their_sizes():
+    assert len(games()) == 62
+    assert [len(game_set(name)) for name in GAME_SETS] == [20, 26, 57, 60]
+    assert list(game_set("atari20")) == ATARI20.split()
+    assert list(game_set("atari26")) == ATARI26.split()
+    assert set(game_set("atari57")) - set(game_set("atari60")) == {"Defender", "Surround"}
+    with pytest.raises(InvalidValue, match="did you mean 'atari57'"):
+        game_set("atari75")
+
+
+@pytest.mark.parametrize("name", games())
+def test_names_are_those_of_ale_py(name):
+    game = games()[name]
+    assert (atari_game(game.ale_id), atari_game(game.rom)) == (name, name)
+    assert game.ale_id == f"ALE/{name}-v5"
+    assert game.rom == rom_name(name)
+    assert game.rom in get_all_rom_ids()
+    gym.register_envs(ale_py)
+    assert game.ale_id in gym.registry
+    assert game.noframeskip_id == (f"{name}NoFrameskip-v4" if f"{name}NoFrameskip-v4" in gym.registry else None)
+
+
+def test_every_game_can_be_played():
+    for game in games().values():
+        env = make_ale_vec_env(game.ale_id, n_envs=1, seed=0)
+        try:
+            assert env.reset().shape == (1, 4, 84, 84), game.name
+            _, rewards, _, infos = env.step(np.zeros(1, dtype=np.int64))
+            assert np.isfinite(rewards).all(), game.name
+            assert "lives" in infos[0], game.name
+        finally:
+            env.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "score", "normalized"),
+    [
+        ("Breakout", 100.0, 3.413194),
+        ("Breakout", 300.0, 10.357639),
+        ("Pong", 15.0, 1.011331),
+        ("ALE/Skiing-v5", -15_000.0, 0.164412),
+        ("video_pinball", 20_000.0, 1.131996),  # with dqn_zoo's random score of 16256.9 it would be 2.652799
+    ],
+)
+def test_known_scores_are_normalized_as_published(name, score, normalized):
+    assert human_normalized(find_game(name), score) == pytest.approx(normalized, abs=1e-6)
+
+
+def test_the_games_without_a_human_score_say_so_and_that_their_random_score_is_measured():
+    assert [game.name for game in games().values() if game.human is None] == WITHOUT_HUMAN
+    for name in WITHOUT_HUMAN:
+        assert find_game(name).random_source.startswith("measured, not published: ")
+        with pytest.raises(InvalidValue, match=f"{name} has no published human score"):
+            human_normalized(find_game(name), 1.0)
+    measured = [game.name for game in games().values() if "measured" in game.random_source]
+    assert measured == WITHOUT_HUMAN
+
+
+def test_a_game_without_a_file_and_a_misspelt_one_are_told_apart():
+    with pytest.raises(InvalidValue, match="no facts about Adventure: it is none of the 62 games"):
+        find_game("Adventure")
+    with pytest.raises(InvalidValue, match="did you mean 'Breakout'"):
+        find_game("Breakuot")
+    assert overrides_of("dqn", "Adventure")[1] == {}
+    assert resolve("dqn", "ALE/Adventure-v5")["batch_size"].value == 32
+
+
+@pytest.mark.parametrize("name", games())
+def test_overrides_are_settings_that_their_agents_have(name):
+    for algo in games()[name].overrides:
+        assert resolve(algo, games()[name].ale_id)
+    assert set(games()[name].overrides) <= set(ALGORITHMS)
+
+
+def test_a_complete_file_is_read(tmp_path):
+    path = tmp_path / "Pong.yml"
+    path.write_text(GOOD)
+    game = read_game(path)
+    assert (game.sets, game.random, game.noframeskip_id) == (("atari57",), -20.7, None)
+    assert game.overrides == {"dqn": {"batch_size": 8}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("rom: pong", "", "missing key rom"),
+        ("rom: pong", "rom: pong\nroom: pong", "unknown key 'room'; did you mean 'rom'?"),
+        ("rom: pong", "rom: 3", "rom: got int 3, expected text"),
+        ("rom: pong", "rom: null", "rom: got NoneType None, expected text"),
+        ("name: Pong", "name: Breakout", "name: got 'Breakout', expected the file's own name 'Pong'"),
+        ("random: -20.7", "random: null", "random: got NoneType None, expected a finite number"),
+        ("random: -20.7", 'random: "-20.7"', "random: got str '-20.7', expected a finite number"),
+        ("random: -20.7", "random: .nan", "random: got nan, expected a finite number"),
+        ("human: 14.6", "human: yes", "human: got bool True, expected a finite number"),
+        ("human: 14.6", "human: null", "give both human and human_source, or null for both"),
+        ("human_source: somebody", "human_source: null", "give both human and human_source, or null for both"),
+        ("sets: [atari57]", "sets: atari57", "sets: got str 'atari57', expected a list"),
+        ("sets: [atari57]", "sets: [atari75]", "unknown set 'atari75'; did you mean 'atari57'?"),
+        ("sets: [atari57]", "sets: [[atari57]]", "sets: unknown set '['atari57']'"),
+        ("sets: [atari57]", "sets: [atari57, atari57]", "a set is named twice"),
+        ("{dqn: {batch_size: 8}}", "[]", "overrides: got list [], expected a mapping"),
+        ("{dqn: {batch_size: 8}}", "{dqm: {}}", "overrides: unknown algorithm 'dqm'; did you mean 'dqn'?"),
+        ("{dqn: {batch_size: 8}}", "{dqn: 8}", "overrides dqn: got int 8, expected a mapping of settings"),
+        ("rom: pong", "rom: pong\nrom: pong", "duplicate key rom"),
+        ("rom: pong", "rom: !!python/name:os.system", "is not allowed; write plain values"),
+    ],
+)
+def test_a_wrong_file_is_one_sentence(tmp_path, old, new, message):
+    path = tmp_path / "Pong.yml"
+    assert GOOD.count(old) == 1
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        read_game(path)
+    text = str(caught.value)
+    assert message in text
+    assert text.startswith(str(path))
+    assert "\n" not in text
+
+
+def test_there_is_nothing_but_games_in_their_folder():
+    files = {path.name for path in (hyperparams_folder() / "atari").iterdir()}
+    assert files == {f"{name}.yml" for name in games()}
