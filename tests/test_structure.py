@@ -14,12 +14,12 @@ PACKAGE = Path(sbbatch.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py"))
 # Lower layers must not import higher ones. Modules of one layer may know each other.
 LAYERS = [
-    {"errors", "version", "files", "recipe"},
+    {"errors", "version", "files", "recipe", "safe_pickle"},
     {"functional", "analysis"},
     {"networks", "replay", "envs", "batch"},
     {"components"},
     {"policies", "rollout_policies"},
-    {"algorithms"},
+    {"algorithms", "interop"},
     {"zoo"},
     {"studies"},
 ]

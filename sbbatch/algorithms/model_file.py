@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch as th
@@ -14,12 +14,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import json_to_data, recursive_getattr, recursive_setattr
 from torch import nn
 
-from sbbatch.errors import InvalidType, InvalidValue, describe
+from sbbatch.errors import InvalidValue, describe
 from sbbatch.files import PathOrFile, check_zip, find_file
 
 _VARIABLES = "pytorch_variables.pth"
 # Without these no agent can be built; any other attribute may have been left out by `save(exclude=...)`.
-_REQUIRED = {
+REQUIRED = {
     "policy_class": type,
     "policy_kwargs": dict,
     "observation_space": spaces.Space,
@@ -36,6 +36,8 @@ class ModelFile:
     :raises FileNotFoundError: no such file
     :raises InvalidValue: a damaged file, or one that holds no model
     """
+
+    library = ""  # the other one that wrote it, for messages
 
     def __init__(self, path: PathOrFile) -> None:
         self._file = path if isinstance(path, io.BufferedIOBase) else find_file(path, ".zip", "model")
@@ -69,30 +71,39 @@ class ModelFile:
         present = "system_info.txt" in self.members
         return self._read("system_info.txt").decode(errors="replace") if present else "unknown"
 
-    def attributes(self, custom_objects: dict[str, Any] | None) -> dict[str, Any]:
+    @property
+    def algorithm(self) -> str | None:
+        """The name of the agent it holds; ``None`` if nothing says so."""
+        return self.plain.get("algorithm")
+
+    def attributes(self, agent_class: Any, custom_objects: dict[str, Any], replaced: Iterable[str]) -> dict[str, Any]:
         """
         The attributes of the agent. Some were pickled: only for files you trust.
 
+        :param agent_class: the class that is to have them
         :param custom_objects: objects that replace the saved ones, by name
+        :param replaced: names of arguments that get another value afterwards, and need not be read
         :raises InvalidValue: one cannot be read, or one that every agent needs is missing
         """
-        if not (custom_objects is None or isinstance(custom_objects, dict)):
-            raise InvalidType(f"custom_objects: got {describe(custom_objects)}, expected a dictionary of objects")
         attributes: dict[str, Any] = {}
         for key, item in self.plain.items():
             try:
                 attributes |= json_to_data(json.dumps({key: item}), custom_objects)
             except Exception as error:  # a pickle may raise anything
                 raise self._incomplete(f"'{key}' in its member 'data' cannot be read; see custom_objects") from error
-        for key, kind in _REQUIRED.items():
-            if not isinstance(attributes.get(key), kind):
-                raise self._incomplete(f"its member 'data' has no usable '{key}'")
+        self._require(attributes)
         return attributes
 
-    def states(self, device: th.device) -> dict[str, Any]:
+    def _require(self, attributes: dict[str, Any]) -> None:
+        for key, kind in REQUIRED.items():
+            if not isinstance(attributes.get(key), kind):
+                raise self._incomplete(f"its member 'data' has no usable '{key}'")
+
+    def states(self, agent: BaseAlgorithm, device: th.device) -> dict[str, Any]:
         """
         The parameters of networks and optimizer, as ``get_parameters`` gives them.
 
+        :param agent: the agent that is to have them
         :param device: where they go
         :raises InvalidValue: a member cannot be read
         """
@@ -113,7 +124,7 @@ class ModelFile:
         :param agent: built from the attributes
         :raises InvalidValue: a member is missing, cannot be read or does not fit
         """
-        states, variables = self.states(agent.device), self._tensors(_VARIABLES, agent.device)
+        states, variables = self.states(agent, agent.device), self._tensors(_VARIABLES, agent.device)
         check_states(f"{self.name}: not a complete model file, ", ".pth", agent, states, exact_match=True)
         agent.set_parameters(states, exact_match=True, device=agent.device)
         for name, value in (variables or {}).items():

@@ -15,8 +15,9 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.algorithms.checks import check_environment, check_same_spaces
 from sbbatch.algorithms.model_file import ModelFile, check_states
+from sbbatch.algorithms.sb3_files import open_model
 from sbbatch.envs.make import id_of, make_env, protocol_of
-from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
+from sbbatch.errors import InvalidType, InvalidValue, describe, did_you_mean
 from sbbatch.files import PathOrFile, atomic_write, with_suffix
 
 # What the file and the environment decide; another value would contradict the network or the replay buffer.
@@ -88,10 +89,12 @@ class SafeFiles(BaseAlgorithm):
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
         force_reset: bool = True,
+        *,
+        trust: bool = False,
         **kwargs: Any,
     ) -> SelfSafeFiles:
         """
-        Load a model from a file.
+        Load a model from a file: ours, or that of SB3's ``DQN`` or ``PPO`` or sb3-contrib's ``QRDQN`` by the same name.
 
         :param path: file, with or without ``.zip``, or open file
         :param env: environment to go on with, or its id; not needed to predict
@@ -99,15 +102,18 @@ class SafeFiles(BaseAlgorithm):
         :param custom_objects: objects that replace the saved ones, by name
         :param print_system_info: print the systems the model was saved and is loaded on
         :param force_reset: reset the environment before training goes on
+        :param trust: run what a file of SB3 has pickled besides SB3's own classes; without it nothing is run
         :param kwargs: attributes to change, e.g. ``batch_size=8``; a ``seed`` starts every generator of the
             agent anew (not the one that chooses the states :class:`~sbbatch.batch.abs.ABS` looks at)
         :raises FileNotFoundError: no such file
         :raises InvalidValue: a damaged file, a model of another algorithm, or of other spaces than the environment's
         :raises InvalidType: an attribute that does not exist
         """
-        model = ModelFile(path)
+        if not (custom_objects is None or isinstance(custom_objects, dict)):
+            raise InvalidType(f"custom_objects: got {describe(custom_objects)}, expected a dictionary of objects")
+        model = open_model(path, trust)
         cls._check_holds_own(model)
-        attributes = model.attributes(custom_objects)
+        attributes = model.attributes(cls, custom_objects or {}, kwargs)
         cls._check_changes(attributes, kwargs)
         attributes |= _attributes_to_change(cls, attributes, kwargs)
         if "seed" in kwargs:  # the states the generators were saved in belong to the old one
@@ -149,9 +155,9 @@ class SafeFiles(BaseAlgorithm):
         if isinstance(load_path_or_dict, dict):
             states, where, suffix = load_path_or_dict, "set_parameters: ", ""
         else:
-            model = ModelFile(load_path_or_dict)
+            model = open_model(load_path_or_dict)
             self._check_holds_own(model)
-            states, where, suffix = model.states(get_device(device)), f"{model.name}: ", ".pth"
+            states, where, suffix = model.states(self, get_device(device)), f"{model.name}: ", ".pth"
         check_states(where, suffix, self, states, exact_match)
         super().set_parameters(states, exact_match, device)
 
@@ -193,13 +199,15 @@ class SafeFiles(BaseAlgorithm):
 
     @classmethod
     def _check_holds_own(cls, model: ModelFile) -> None:
-        algorithm = model.plain.get("algorithm")
+        algorithm = model.algorithm
         if algorithm is None:
             raise InvalidValue(
-                f"{model.name}: a model that was not written by sbbatch; load it with the class that saved it"
+                f"{model.name}: a model that was not written by sbbatch, nor by SB3's DQN, QRDQN or PPO; load it with "
+                "the class that saved it"
             )
         if algorithm != cls._own_name():
-            raise InvalidValue(f"{model.name}: holds a {algorithm}, but {cls.__name__} was asked to load it")
+            held = f"{algorithm}{model.library}"
+            raise InvalidValue(f"{model.name}: holds a {held}, but {cls.__name__} was asked to load it")
 
 
 def _attributes_to_change(cls: type[SafeFiles], saved: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

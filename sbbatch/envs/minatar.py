@@ -14,6 +14,25 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+CELL = 32  # pixels of a picture for each of the 10 x 10 places
+# Okabe and Ito's colours and four more, one for each kind of thing; a game has at most ten.
+_COLORS = np.array(
+    [
+        (0x56, 0xB4, 0xE9),
+        (0xE6, 0x9F, 0x00),
+        (0x00, 0x9E, 0x73),
+        (0xF0, 0xE4, 0x42),
+        (0x00, 0x72, 0xB2),
+        (0xD5, 0x5E, 0x00),
+        (0xCC, 0x79, 0xA7),
+        (0xFF, 0xFF, 0xFF),
+        (0xA6, 0x76, 0x1D),
+        (0x99, 0x99, 0x99),
+    ],
+    np.uint8,
+)
+_GROUND, _LINES = 24, 8  # greys of an empty place and of what is between places
+
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 
 
@@ -23,10 +42,14 @@ class MinAtarEnv(gym.Env[np.ndarray, np.integer]):
 
     :param game: MinAtar's own name of the game, e.g. ``"space_invaders"``
     :param minimal_actions: only the actions that do something in this game
+    :param render_mode: ``"rgb_array"``: :meth:`render` gives pictures
     :raises DependencyNotInstalled: MinAtar is not installed
     """
 
-    def __init__(self, game: str, minimal_actions: bool = True) -> None:
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 15}
+
+    def __init__(self, game: str, minimal_actions: bool = True, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
         try:
             from minatar import Environment
         except ImportError:
@@ -58,8 +81,30 @@ class MinAtarEnv(gym.Env[np.ndarray, np.integer]):
         reward, over = self._game.act(self._actions[int(action)])
         return self._image(), float(reward), bool(over), False, {}
 
+    def render(self) -> np.ndarray | None:
+        """
+        :return: ``(320, 320, 3)`` uint8, each kind of thing in its colour; where several are, the last one of the
+            game's list; ``None`` if no pictures were asked for
+        """
+        return draw_maps(self._game.state()) if self.render_mode == "rgb_array" else None
+
     def _image(self) -> np.ndarray:
         return self._game.state().transpose(2, 0, 1).astype(np.uint8) * np.uint8(255)
+
+
+def draw_maps(maps: np.ndarray) -> np.ndarray:
+    """
+    A picture of the maps that say where each kind of thing is.
+
+    :param maps: boolean ``(height, width, kinds)``
+    :return: ``(CELL * height, CELL * width, 3)`` uint8
+    """
+    places = np.full((*maps.shape[:2], 3), _GROUND, np.uint8)
+    for kind in range(maps.shape[2]):
+        places[maps[..., kind]] = _COLORS[kind % len(_COLORS)]
+    picture = places.repeat(CELL, axis=0).repeat(CELL, axis=1)
+    picture[::CELL] = picture[:, ::CELL] = _LINES
+    return picture
 
 
 def register_minatar() -> None:

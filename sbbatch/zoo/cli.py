@@ -24,11 +24,13 @@ MAX_THREADS = 1024  # far more make the OpenMP runtime end the process
 # name -> what it does; each is the module sbbatch.zoo.<name>, imported only when it is asked for.
 COMMANDS = {
     "train": "train an agent",
-    "enjoy": "play games with a trained agent and print its score",
-    "record": "play one game with a trained agent and write a GIF",
-    "plot": "draw the learning curve of a run, or how its batch size changed",
+    "enjoy": "play with a trained agent, in a window or without one",
+    "evaluate": "score a trained agent over whole games, also beside the random policy",
+    "record": "play one game with a trained agent and write a film of it, MP4 or GIF",
+    "plot": "draw learning curves of runs, compare agents, or show how batch sizes changed",
     "quickstart": "train, compare with a random policy, draw and record, in minutes",
     "benchmark": "measure speed and memory beside SB3 and sb3-contrib",
+    "rl_zoo3": "run rl-baselines3-zoo's own commands with the agents of sbbatch",
 }
 
 

@@ -1,18 +1,44 @@
-"""Whole games played by a trained agent of the log folder, and its score."""
+"""Playing with a trained agent, in a window or without one."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
-from sbbatch.algorithms.persistence import trained_environment
+import torch as th
+
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.build import check_trained_in, load_normalization, run_env, statistics_of
-from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_number
+from sbbatch.zoo.cli import MAX_SEED, MAX_THREADS, Parser, guarded, whole_number
 from sbbatch.zoo.config import Settings, require_algorithm, resolve
-from sbbatch.zoo.evaluate import describe_returns, evaluate_returns, games_side_by_side
 from sbbatch.zoo.folders import RunFolder, find_run
+from sbbatch.zoo.progress import games_bar, say
+from sbbatch.zoo.record import player_of
+from sbbatch.zoo.scores import ENDLESS, Game, describe_returns, games_side_by_side, play_games, write_monitor
+from sbbatch.zoo.screen import RecordedGame, check_fits, has_display, play_game, require_display
+from sbbatch.zoo.trained import Trained, add_options, find_trained, of_run
+
+N_EPISODES = 10
+_MAX_STEPS = 1_000_000  # of a game in a window that nothing else ends
+EXAMPLES = """examples:
+  sbbatch enjoy --algo qrdqn --env ALE/Breakout-v5 --load-best
+  sbbatch enjoy --algo dqn --env CartPole-v1 --no-render --n-episodes 20
+  sbbatch enjoy --algo ppo --env CartPole-v1 -n 5000 --stochastic --reward-log games
+  sbbatch enjoy -i sb3_model.zip --env CartPole-v1
+
+The options are those of rl-baselines3-zoo's enjoy. A window is opened where there is a display, which needs pygame
+(pip install 'sbbatch[record]'); elsewhere, and with --no-render, games are played as fast as the machine can and their
+score is printed. Actions are greedy unless --stochastic is given, on Atari too. `sbbatch evaluate` scores an agent over
+100 games, `sbbatch record` writes a film."""
+# The zoo's options that have no place here -> what to do instead.
+_ELSEWHERE = {
+    "--norm-reward": "scores are raw returns, whatever the agent was trained on; remove it",
+    "--custom-objects": "models of sbbatch and SB3 are read without it; remove it",
+    "--gym-packages": "give the package with the environment, as in --env package:Name-v0",
+    "--env-kwargs": "register the environment with its arguments in a module, and give --env module:Name-v0",
+}
 
 
 def run_settings(run: RunFolder, algo: str, env_id: str) -> Settings:
@@ -55,7 +81,7 @@ def play_run(
     env_id: str,
     *,
     load_best: bool = False,
-    n_episodes: int = 10,
+    n_episodes: int = N_EPISODES,
     n_envs: int | None = None,
     max_steps: int | None = None,
     seed: int = 0,
@@ -75,20 +101,107 @@ def play_run(
     :param device: torch device
     :raises UserError: no such model, or one of another environment
     """
-    cls: Any = require_algorithm(algo)
-    path = run.best_model if load_best else run.last_model
-    if not path.exists():
-        raise InvalidValue(f"no such model: {path}; the run has not ended" + ("" if load_best else ", try --load-best"))
-    check_trained_in(trained_environment(path)[0], env_id, str(path))
-    settings = run_settings(run, algo, env_id)
-    env = run_env(env_id, cls, settings, seed, False, games_side_by_side(env_id, n_episodes, n_envs), max_steps)
+    trained = of_run(run, algo, env_id, run.best_model if load_best else run.last_model)
+    env = trained.make_env(games_side_by_side(env_id, n_episodes, n_envs), seed, max_steps)
     try:
-        load_normalization(statistics_of(path), env)
-        model = cls.load(path, device=device)  # without the environments: it needs no replay memory to play
-        print(f"playing {path}")
-        return evaluate_returns(model, env, n_episodes)
+        print(f"playing {trained.path}")
+        return [game.score for game in play_games(trained.load(device), env, n_episodes)]
     finally:
         env.close()
+
+
+def play_headless(trained: Trained, args: argparse.Namespace) -> list[Game]:
+    """
+    Play without a window.
+
+    :param trained: what plays
+    :param args: the command line
+    """
+    n_envs = args.n_envs or (1 if args.n_timesteps else games_side_by_side(trained.env_id, args.n_episodes))
+    env = trained.make_env(n_envs, args.seed, args.max_steps)
+    try:
+        model, n_episodes = trained.load(args.device), ENDLESS if args.n_timesteps else args.n_episodes
+        with games_bar(n_episodes, args.progress) as tell:
+            return play_games(
+                model, env, n_episodes, n_steps=args.n_timesteps, deterministic=not args.stochastic, tell=tell
+            )
+    finally:
+        env.close()
+
+
+def play_in_window(trained: Trained, args: argparse.Namespace) -> list[Game]:
+    """
+    Play in a window, one game after the other; Ctrl-C ends it.
+
+    :param trained: what plays
+    :param args: the command line
+    """
+    game = RecordedGame(trained.env_id, args.seed, trained.protocol() or "dopamine", window=True)
+    games: list[Game] = []
+    left = args.n_timesteps or ENDLESS
+    try:
+        player = player_of(trained, args.device, args.seed)
+        check_fits(player, game, trained.env_id)
+        while left > 0 and (args.n_timesteps or len(games) < args.n_episodes):
+            longest = min(left, args.max_steps or _MAX_STEPS)
+            score, steps = play_game(player, game, longest, not args.stochastic)
+            left -= steps
+            games.append(Game(score, steps))
+            if args.verbose > 0:
+                say(f"game {len(games)}: return {score:.1f} in {steps:,} agent steps")
+    except KeyboardInterrupt:
+        print()
+    finally:
+        game.env.close()
+    return games
+
+
+def make_parser() -> Parser:
+    """The options, by rl-baselines3-zoo's names."""
+    parser = Parser(prog="sbbatch enjoy", description="Play with a trained agent.", epilog=EXAMPLES)
+    add_options(parser)
+    add = parser.add_argument
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--n-episodes", type=whole_number(1), default=N_EPISODES, help="whole games (default: 10)")
+    length.add_argument("-n", "--n-timesteps", type=whole_number(1), help="agent steps of each environment instead")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--render", action="store_true", default=None, help="in a window (default with a display)")
+    where.add_argument("--no-render", action="store_false", dest="render", help="without a window")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--deterministic", action="store_true", help="the best actions (default)")
+    how.add_argument("--stochastic", action="store_true", help="actions as in training")
+    add("--n-envs", type=whole_number(1), help="games side by side, without a window (default: all on Atari, else 1)")
+    add("--max-steps", type=whole_number(1), help="cut games off after this many agent steps")
+    add("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environments")
+    add("--num-threads", type=whole_number(1, -1, high=MAX_THREADS), default=-1, help="threads for PyTorch")
+    add("--reward-log", type=Path, metavar="FOLDER", help="write the games there, in the format of SB3's Monitor")
+    add("-P", "--progress", action="store_true", default=None, help="progress bar (default on a terminal)")
+    add("--verbose", type=whole_number(0), default=1, help="0: only the score")
+    return parser
+
+
+def read_options(argv: list[str] | None) -> argparse.Namespace:
+    """
+    Read the command line.
+
+    :param argv: arguments (``None``: those of the process)
+    :raises UserError: anything that is wrong with it
+    """
+    words = sys.argv[1:] if argv is None else argv
+    for word in words:
+        if word.partition("=")[0] in _ELSEWHERE:
+            option = word.partition("=")[0]
+            raise InvalidValue(f"{option}: {_ELSEWHERE[option]}")
+    args = make_parser().parse_args(words)
+    if args.render:
+        require_display()
+    if args.render is None:
+        args.render = has_display()
+        if not args.render and args.verbose > 0:
+            say("no display here: playing without a window (--no-render)")
+    if args.render and (args.n_envs or 1) > 1:
+        raise InvalidValue(f"--n-envs: got {args.n_envs}, but a window shows one game; give --no-render as well")
+    return args
 
 
 @guarded
@@ -99,31 +212,20 @@ def main(argv: list[str] | None = None) -> int:
     :param argv: arguments (``None``: those of the process)
     :return: exit code
     """
-    parser = Parser(prog="sbbatch enjoy", description="Play whole games with a trained agent and print its score.")
-    parser.add_argument("--algo", default="qrdqn", help="algorithm")
-    parser.add_argument("--env", required=True, help="environment")
-    parser.add_argument("-f", "--folder", type=Path, default=Path("logs"), help="log folder")
-    parser.add_argument("--exp-id", type=whole_number(0), default=0, help="number of the run; 0: the latest")
-    parser.add_argument("--load-best", action="store_true", help="the best model instead of the last one")
-    parser.add_argument("-n", "--n-episodes", type=whole_number(1), default=10, help="games to play")
-    parser.add_argument("--n-envs", type=whole_number(1), help="games side by side (default: all on Atari, else 1)")
-    parser.add_argument("--max-steps", type=whole_number(1), help="cut games off after this many agent steps")
-    parser.add_argument("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environments")
-    parser.add_argument("--device", type=torch_device, default="auto", help="torch device")
-    args = parser.parse_args(argv)
-    returns = enjoy(
-        args.algo,
-        args.env,
-        args.folder,
-        exp_id=args.exp_id,
-        load_best=args.load_best,
-        n_episodes=args.n_episodes,
-        n_envs=args.n_envs,
-        max_steps=args.max_steps,
-        seed=args.seed,
-        device=args.device,
-    )
-    print(describe_returns(returns))
+    args = read_options(argv)
+    if args.num_threads > 0:
+        th.set_num_threads(args.num_threads)
+    trained = find_trained(args)
+    if args.verbose > 0:
+        say(f"playing {trained.path}")
+    games = (play_in_window if args.render else play_headless)(trained, args)
+    if not games:
+        raise InvalidValue(
+            f"no game has ended within {args.n_timesteps} agent steps; give a larger -n, or --n-episodes"
+        )
+    say(describe_returns([game.score for game in games]))
+    if args.reward_log is not None:
+        say(f"{write_monitor(args.reward_log, trained.env_id, games)}")
     return 0
 
 

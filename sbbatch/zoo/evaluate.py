@@ -1,206 +1,168 @@
-"""Playing whole games with raw rewards: during training, after it, and at random for comparison."""
+"""``sbbatch evaluate``: the score of a trained agent, or of the random policy, over many whole games."""
 
 from __future__ import annotations
 
-import time
+import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from gymnasium import spaces
-from stable_baselines3.common.callbacks import EvalCallback
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecEnv
+from sbbatch.envs.atari import PROTOCOLS
+from sbbatch.envs.make import canonical_id
+from sbbatch.errors import InvalidValue
+from sbbatch.files import atomic_write, output_file
+from sbbatch.zoo.build import make_env
+from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, whole_number
+from sbbatch.zoo.evaluation import Evaluation
+from sbbatch.zoo.progress import games_bar, say
+from sbbatch.zoo.scores import (
+    Game,
+    RandomPlayer,
+    describe_returns,
+    evaluate_random,
+    evaluate_returns,
+    games_side_by_side,
+    human_normalized,
+    play_games,
+    random_player,
+    reference_scores,
+    statistics,
+    table_of,
+)
+from sbbatch.zoo.trained import add_options, find_trained
 
-from sbbatch.envs.ale import MAX_ENVS
-from sbbatch.envs.atari import atari_game
-from sbbatch.files import atomic_write
-from sbbatch.zoo.build import make_env, require_discrete
-from sbbatch.zoo.callbacks import Lenient, SaveModel, StopRequest
-from sbbatch.zoo.progress import say
+EXAMPLES = """examples:
+  sbbatch evaluate --algo qrdqn --env ALE/Breakout-v5 --load-best
+  sbbatch evaluate -i logs/qrdqn/ALE-Breakout-v5_1/best_model.zip --csv games.csv
+  sbbatch evaluate --env ALE/Breakout-v5 --random
+  sbbatch evaluate -i sb3_model.zip --env CartPole-v1 -n 20
 
-# After this, a bar that stands still is explained.
-_PATIENCE_SECONDS = 20.0
+Scores are raw returns of whole games: lost lives do not end them and rewards are not clipped. On Atari every game has a
+slot of its own (up to 128 side by side), so that short games do not count more often than long ones. The standard error
+is that of the mean over games of one trained agent; it says nothing about training again with another seed."""
+
+# Also under this name: what other commands score and evaluate with.
+__all__ = [
+    "Evaluation",
+    "RandomPlayer",
+    "describe_returns",
+    "evaluate",
+    "evaluate_random",
+    "evaluate_returns",
+    "games_side_by_side",
+    "main",
+    "report",
+]
 
 
-class _StoppedError(Exception):
-    """Leaves SB3's evaluation loop when the user wants to stop: a game can last minutes."""
-
-
-class Evaluation(EvalCallback):
+def evaluate(args: argparse.Namespace) -> tuple[str, str, list[Game]]:
     """
-    SB3's ``EvalCallback`` whose period counts agent steps, and which also evaluates when training ends.
+    Play the games that were asked for.
 
-    Actions are greedy. Results go to ``evaluations.npz``, the best model to ``best_model.zip``.
-
-    :param eval_env: whole games, raw rewards
-    :param folder: where the files go
-    :param eval_freq: agent steps between two evaluations
-    :param n_eval_episodes: games per evaluation
-    :param stop: ends an evaluation that is under way
-    :param announce: print a line for each evaluation
+    :param args: the command line
+    :return: who played, where, and the games
     """
-
-    def __init__(
-        self,
-        eval_env: VecEnv,
-        folder: Path,
-        eval_freq: int,
-        n_eval_episodes: int,
-        stop: StopRequest,
-        announce: bool = True,
-    ) -> None:
-        self.best = SaveModel(folder / "best_model.zip")
-        super().__init__(
-            eval_env,
-            callback_on_new_best=self.best,
-            n_eval_episodes=n_eval_episodes,
-            eval_freq=eval_freq,
-            log_path=None,  # SB3 would rewrite the file in place, and a kill would take the earlier evaluations along
-            deterministic=True,
-            verbose=0,
+    if args.random:
+        env_id = _random_env(args)
+        n_envs = games_side_by_side(env_id, args.n_episodes, args.n_envs)
+        env = make_env(
+            env_id, n_envs=n_envs, protocol=args.protocol, seed=args.seed, training=False, max_steps=args.max_steps
         )
-        self.path = folder / "evaluations.npz"
-        self.stop = stop
-        self.announce = announce
-        self._lenient = Lenient()
-
-    def _on_training_start(self) -> None:
-        self._evaluated_at = self.num_timesteps
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps - self._evaluated_at < self.eval_freq:
-            return True
-        return self._evaluate()
-
-    def _on_training_end(self) -> None:
-        # SB3 may call this twice; an interrupted run ends without another evaluation.
-        if self._evaluated_at != self.num_timesteps and not self.stop.requested:
-            self._evaluate()
-
-    def _evaluate(self) -> bool:
-        """Let the parent evaluate now: it does so when its own period, counted in calls, is one."""
-        self._evaluated_at = self.num_timesteps
-        self._patience_ends = time.monotonic() + _PATIENCE_SECONDS
-        period, self.eval_freq = self.eval_freq, 1
-        best = self.best_mean_reward
-        try:
-            go_on = super()._on_step()
-        except _StoppedError:
-            return False
-        finally:
-            self.eval_freq = period
-        if not self.best.succeeded:
-            self.best_mean_reward = best  # of the file: the next model that beats it deserves its place
-        self._write_down()
-        if self.announce:
-            returns = describe_returns(self.evaluations_results[-1])
-            say(f"evaluation at {self.num_timesteps:,} agent steps: {returns}")
-        return go_on
-
-    def _write_down(self) -> None:
-        """``evaluations.npz`` as SB3 writes it, but whole at any instant."""
-        self.evaluations_timesteps.append(self.num_timesteps)
-        self.evaluations_results.append(self._returns)
-        self.evaluations_length.append(self._lengths)
-        arrays: dict[str, Any] = {"timesteps": self.evaluations_timesteps, "results": self.evaluations_results}
-        arrays["ep_lengths"] = self.evaluations_length
-        if self._is_success_buffer:
-            self.evaluations_successes.append(self._is_success_buffer)
-            arrays["successes"] = self.evaluations_successes
-        with self._lenient.writing(self.path), atomic_write(self.path) as file:
-            np.savez(file, **arrays)
-
-    def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
-        # The lists that `evaluate_policy` goes on filling.
-        self._returns, self._lengths = locals_["episode_rewards"], locals_["episode_lengths"]
-        if self.stop.requested:
-            raise _StoppedError
-        if self.announce and time.monotonic() > self._patience_ends:
-            self._patience_ends = float("inf")
-            say(f"evaluation at {self.num_timesteps:,} agent steps takes long: a stuck agent plays on to the end")
-        super()._log_success_callback(locals_, globals_)
-
-
-class RandomPlayer:
-    """
-    Draws every action uniformly.
-
-    :param action_space: the actions of one environment
-    :param n_envs: actions per call
-    :param seed: of its own generator
-    """
-
-    def __init__(self, action_space: spaces.Discrete, n_envs: int, seed: int | None) -> None:
-        self.first = int(action_space.start)
-        self.n_actions = int(action_space.n)
-        self.n_envs = n_envs
-        self.generator = np.random.default_rng(seed)
-
-    def predict(self, *_: Any, **__: Any) -> tuple[np.ndarray, None]:
-        """As SB3's ``predict``, whatever is observed."""
-        return self.first + self.generator.integers(self.n_actions, size=self.n_envs), None
-
-
-def games_side_by_side(env_id: str, n_episodes: int, n_envs: int | None = None) -> int:
-    """
-    How many environments share an evaluation.
-
-    :param env_id: environment
-    :param n_episodes: games to play
-    :param n_envs: what the user asked for (``None``: one for each game on Atari, so that every slot counts its first
-        game, however short the others are; else 1)
-    """
-    default = MAX_ENVS if atari_game(env_id) is not None else 1
-    return min(n_envs or default, n_episodes)
-
-
-def evaluate_returns(player: Any, env: VecEnv, n_episodes: int) -> list[float]:
-    """
-    Raw returns of whole games.
-
-    :param player: a model, or anything with SB3's ``predict``; it plays greedily
-    :param env: an evaluation environment
-    :param n_episodes: games to play, shared out evenly between the environments
-    """
-    returns, _ = evaluate_policy(
-        player, env, n_eval_episodes=n_episodes, deterministic=True, return_episode_rewards=True
-    )
-    return [float(value) for value in np.asarray(returns)]
-
-
-def evaluate_random(
-    env_id: str,
-    n_episodes: int = 10,
-    seed: int | None = None,
-    *,
-    protocol: str | None = None,
-    n_envs: int = 1,
-    max_steps: int | None = None,
-) -> list[float]:
-    """
-    Raw returns of a player that draws every action uniformly.
-
-    :param env_id: environment
-    :param n_episodes: whole games to play
-    :param seed: of the environments and of the player
-    :param protocol: Atari protocol, e.g. sticky actions or not (``None``: ``dopamine``)
-    :param n_envs: games played side by side
-    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
-    """
-    env = make_env(env_id, n_envs=n_envs, protocol=protocol, seed=seed, training=False, max_steps=max_steps)
+        player: Any = random_player(env_id, env, args.seed)
+        name = "random policy"
+    else:
+        trained = find_trained(args)
+        if args.protocol is not None:
+            raise InvalidValue("--protocol: a trained agent is scored as it was trained; remove it, or give --random")
+        env_id, name = trained.env_id, str(trained.path)
+        env = trained.make_env(games_side_by_side(env_id, args.n_episodes, args.n_envs), args.seed, args.max_steps)
+        player = trained.load(args.device)
     try:
-        player = RandomPlayer(require_discrete(env_id, env.action_space), n_envs, seed)
-        return evaluate_returns(player, env, n_episodes)
+        with games_bar(args.n_episodes, args.progress) as tell:
+            return name, env_id, play_games(player, env, args.n_episodes, deterministic=not args.stochastic, tell=tell)
     finally:
         env.close()
 
 
-def describe_returns(returns: list[float]) -> str:
-    """
-    Mean and standard deviation for people.
+def _random_env(args: argparse.Namespace) -> str:
+    for option in ("algo", "trained_agent", "load_checkpoint"):
+        if getattr(args, option) is not None:
+            raise InvalidValue(
+                f"--random: the random policy needs no trained agent; remove --{option.replace('_', '-')}"
+            )
+    if args.env is None:
+        raise InvalidValue("--random: give the environment with --env")
+    return canonical_id(args.env)
 
-    :param returns: one raw return per game
+
+def report(name: str, env_id: str, games: list[Game], reference: tuple[float, float] | None = None) -> list[str]:
     """
-    games = f"{len(returns)} game{'s' if len(returns) != 1 else ''}"
-    return f"return {np.mean(returns):.1f} ± {np.std(returns):.1f} ({games})"
+    :param name: who played
+    :param env_id: environment
+    :param games: what was played
+    :param reference: scores of a random policy and of a human, if any are known
+    :return: lines for people
+    """
+    scores = [game.score for game in games]
+    found = statistics(scores)
+    lines = [f"{name} on {env_id}, {len(games)} whole games", ""]
+    lines += [f"  {what:<19} {value:12,.2f}" for what, value in found.items()]
+    lines.append(f"  {'steps of a game':<19} {sum(game.steps for game in games) / len(games):12,.1f}")
+    if reference is not None:
+        normalized = human_normalized(found["mean"], *reference)
+        lines.append(
+            f"  {'human-normalized':<19} {normalized:12,.3f}  (random {reference[0]:g}, human {reference[1]:g})"
+        )
+    return lines
+
+
+def make_parser() -> Parser:
+    """The options."""
+    parser = Parser(
+        prog="sbbatch evaluate",
+        description="Score a trained agent, or the random policy, over whole games.",
+        epilog=EXAMPLES,
+    )
+    add_options(parser)
+    add = parser.add_argument
+    add("--random", action="store_true", help="the random policy instead of a trained agent")
+    add("-n", "--n-episodes", type=whole_number(1), default=100, help="games to play (default: 100)")
+    add("--n-envs", type=whole_number(1), help="games side by side (default: all on Atari, else 1)")
+    add("--max-steps", type=whole_number(1), help="cut games off after this many agent steps")
+    add("--stochastic", action="store_true", help="actions as in training, not the best ones")
+    add("--protocol", help=f"with --random, Atari protocol: {', '.join(PROTOCOLS)} (default: dopamine)")
+    add("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environments")
+    add("--csv", type=Path, metavar="FILE", help="write the return of every game")
+    add(
+        "--reference",
+        type=float,
+        nargs=2,
+        metavar=("RANDOM", "HUMAN"),
+        help="scores that make the human-normalized one (default: the published ones of a game)",
+    )
+    add("-P", "--progress", action="store_true", default=None, help="progress bar (default on a terminal)")
+    return parser
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """
+    ``sbbatch evaluate --algo qrdqn --env ALE/Breakout-v5``.
+
+    :param argv: arguments (``None``: those of the process)
+    :return: exit code
+    """
+    args = make_parser().parse_args(argv)
+    table = None if args.csv is None else output_file(args.csv, ".csv")
+    if args.reference is not None:
+        human_normalized(0.0, *args.reference)  # a mistake is told before the games are played
+    name, env_id, games = evaluate(args)
+    say("\n".join(report(name, env_id, games, args.reference or reference_scores(env_id))))
+    if table is not None:
+        with atomic_write(table) as file:
+            file.write(table_of(games, args.seed).encode())
+        say(f"\n{table}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -173,10 +173,12 @@ def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFo
     :param log_folder: e.g. ``logs``
     :param algo: name of the algorithm
     :param env_id: environment
-    :param number: which run; 0: the latest
+    :param number: which run; 0: the latest, -1: files that lie in the algorithm's folder itself
     :raises InvalidValue: there is none
     """
     env_name = folder_name(env_id)
+    if number == -1:
+        return RunFolder(log_folder / algo, env_name)
     runs = sorted(_runs(log_folder / algo, env_name))
     for found, path in reversed(runs):
         if number in (0, found):

@@ -6,6 +6,8 @@ import shutil
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -37,6 +39,26 @@ def warn(text: str) -> None:
     :param text: one sentence
     """
     tqdm.write(f"sbbatch: warning: {text}", file=sys.stderr)
+
+
+@contextmanager
+def games_bar(n_games: int, wanted: bool | None = None) -> Iterator[Callable[[int], None] | None]:
+    """
+    A bar that counts games.
+
+    :param n_games: how many there will be
+    :param wanted: whether to show it; ``None``: when standard output is a terminal
+    :return: a function to tell the number of games that have ended; ``None``: no bar
+    """
+    if not (sys.stdout.isatty() if wanted is None else wanted):
+        yield None
+        return
+    with tqdm(total=n_games, unit=" games", ncols=_columns(), leave=False) as bar:
+
+        def tell(ended: int) -> None:
+            bar.update(ended - bar.n)
+
+        yield tell
 
 
 class Speed:

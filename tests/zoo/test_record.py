@@ -12,10 +12,11 @@ from sbbatch import DQN
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import get_protocol
 from sbbatch.errors import UserError
-from sbbatch.zoo import record, train
+from sbbatch.zoo import film, record, train
 from sbbatch.zoo.build import statistics_of
 from sbbatch.zoo.evaluate import RandomPlayer
-from sbbatch.zoo.record import RecordedGame, ThinningFrames, write_gif
+from sbbatch.zoo.film import ThinningFrames, write_gif
+from sbbatch.zoo.screen import RecordedGame
 
 
 def test_the_screens_are_those_of_training():
@@ -75,14 +76,14 @@ def test_frames_thin_out_evenly_in_a_long_game():
 
 def test_a_gif_that_would_be_too_large_is_thinned(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)
-    monkeypatch.setattr(record, "MAX_GIF_BYTES", 20_000)
+    monkeypatch.setattr(film, "MAX_GIF_BYTES", 20_000)
     write_gif(list(noise), tmp_path / "a.gif")
     assert (tmp_path / "a.gif").stat().st_size <= 20_000
 
 
 def test_a_gif_has_the_name_of_one(tmp_path):
-    with pytest.raises(UserError, match=r"a\.mp4: got the suffix '.mp4', expected \.gif"):
-        record.record(None, "Pong", tmp_path / "a.mp4")
+    with pytest.raises(UserError, match=r"a\.avi: got the suffix '.avi', expected \.gif or \.mp4"):
+        record.record(None, "Pong", tmp_path / "a.avi")
 
 
 def test_a_model_of_another_game_is_refused(tmp_path):
@@ -119,6 +120,14 @@ def test_a_normalized_run_is_recorded_as_it_was_trained(tmp_path, capsys, monkey
 
 
 def test_an_environment_without_pictures_is_refused(tmp_path):
-    pytest.importorskip("minatar")
-    with pytest.raises(UserError, match="MinAtar/Breakout-v1 cannot be drawn"):
-        record.record(None, "MinAtar/Breakout-v1", tmp_path / "g.gif")
+    class Unseen(gym.Env):
+        metadata = {"render_modes": []}
+        observation_space = action_space = gym.spaces.Discrete(2)
+
+        def __init__(self):
+            pass
+
+    gym.register("Unseen-v0", Unseen)
+    with pytest.raises(UserError, match="Unseen-v0 cannot be drawn"):
+        record.record(None, "Unseen-v0", tmp_path / "g.gif")
+    del gym.registry["Unseen-v0"]

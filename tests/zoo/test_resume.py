@@ -135,7 +135,7 @@ def test_normalized_stacks_are_trained_on_and_played(normalized, capsys):
     env = make_env("CartPole-v1", normalize={}, frame_stack=2)
     best = ["--exp-id", "1", "--load-best"]
     assert env.reset().shape == env.get_original_obs().shape == (1, 8)
-    assert enjoy.main(["--algo", "dqn", "--env", "CartPole-v1", "-f", str(normalized), "-n", "2", *best]) == 0
+    assert enjoy.main(["--algo", "dqn", "--env", "CartPole-v1", "-f", str(normalized), "--n-episodes", "2", *best]) == 0
     assert "2 games" in capsys.readouterr().out
 
 
@@ -155,7 +155,7 @@ def test_a_kill_while_evaluations_are_written_leaves_the_earlier_ones(tmp_path, 
             raise KeyboardInterrupt
         real(file, **arrays)
 
-    monkeypatch.setattr("sbbatch.zoo.evaluate.np.savez", killed)
+    monkeypatch.setattr("sbbatch.zoo.evaluation.np.savez", killed)
     train.main([*SHORT, *PARAMS, "-f", str(tmp_path), "--eval-freq", "100"])
     assert len(calls) > 1
     with np.load(tmp_path / "dqn/CartPole-v1_1/evaluations.npz") as arrays:

@@ -46,7 +46,7 @@ def test_a_run_is_trained_played_and_gone_on_with(logs, capsys, algo):
     assert train.main([*words, "-i", str(folder / "CartPole-v1.zip"), "--eval-freq", "-1"]) == 0
     cls = {"pqn": PQN, "ppo": PPO}[algo]
     assert cls.load(logs / algo / "CartPole-v1_2/CartPole-v1.zip").num_timesteps == 320 + 320
-    assert enjoy.main(["--algo", algo, "--env", "CartPole-v1", "-f", str(logs), "-n", "2"]) == 0
+    assert enjoy.main(["--algo", algo, "--env", "CartPole-v1", "-f", str(logs), "--n-episodes", "2"]) == 0
     assert "2 games" in capsys.readouterr().out
 
 
@@ -54,7 +54,7 @@ def test_a_normalized_run_of_continuous_actions(logs, capsys):
     words = ["--algo", "ppo", "--env", "Pendulum-v1", "-f", str(logs), *SHORT, "-n", "64", "--eval-freq", "-1"]
     assert train.main([*words, *SMALL["ppo"], "normalize:True"]) == 0
     assert (logs / "ppo/Pendulum-v1_1/vecnormalize.npz").exists()
-    assert enjoy.main(["--algo", "ppo", "--env", "Pendulum-v1", "-f", str(logs), "-n", "1"]) == 0
+    assert enjoy.main(["--algo", "ppo", "--env", "Pendulum-v1", "-f", str(logs), "--n-episodes", "1"]) == 0
     assert "1 game" in capsys.readouterr().out
 
 

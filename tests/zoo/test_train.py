@@ -113,7 +113,9 @@ def test_a_normalized_run_is_played_with_its_own_statistics(logs, capsys):
     folder = logs / "dqn/CartPole-v1_1"
     assert (folder / "vecnormalize.npz").exists()
     assert (folder / "best_vecnormalize.npz").exists()
-    assert enjoy.main(["--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "-n", "2", "--load-best"]) == 0
+    assert (
+        enjoy.main(["--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "--n-episodes", "2", "--load-best"]) == 0
+    )
     assert "2 games" in capsys.readouterr().out
 
 
@@ -134,7 +136,7 @@ def test_statistics_survive_saving_and_refuse_other_files(tmp_path):
 def test_a_trained_agent_is_found_again_and_played(logs, capsys):
     assert cartpole(logs) == 0
     for more in ([], ["--load-best"], ["--exp-id", "1"]):
-        assert enjoy.main(["--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "-n", "2", *more]) == 0
+        assert enjoy.main(["--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "--n-episodes", "2", *more]) == 0
     assert "2 games" in capsys.readouterr().out
     assert "run 4" in refusal(
         capsys, enjoy.main, "--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "--exp-id", "4"

@@ -1,0 +1,118 @@
+"""Playing whole games with raw rewards during training."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from sbbatch.files import atomic_write
+from sbbatch.zoo.callbacks import Lenient, SaveModel, StopRequest
+from sbbatch.zoo.progress import say
+from sbbatch.zoo.scores import describe_returns
+
+# After this, a bar that stands still is explained.
+_PATIENCE_SECONDS = 20.0
+
+
+class _StoppedError(Exception):
+    """Leaves SB3's evaluation loop when the user wants to stop: a game can last minutes."""
+
+
+class Evaluation(EvalCallback):
+    """
+    SB3's ``EvalCallback`` whose period counts agent steps, and which also evaluates when training ends.
+
+    Actions are greedy. Results go to ``evaluations.npz``, the best model to ``best_model.zip``.
+
+    :param eval_env: whole games, raw rewards
+    :param folder: where the files go
+    :param eval_freq: agent steps between two evaluations
+    :param n_eval_episodes: games per evaluation
+    :param stop: ends an evaluation that is under way
+    :param announce: print a line for each evaluation
+    """
+
+    def __init__(
+        self,
+        eval_env: VecEnv,
+        folder: Path,
+        eval_freq: int,
+        n_eval_episodes: int,
+        stop: StopRequest,
+        announce: bool = True,
+    ) -> None:
+        self.best = SaveModel(folder / "best_model.zip")
+        super().__init__(
+            eval_env,
+            callback_on_new_best=self.best,
+            n_eval_episodes=n_eval_episodes,
+            eval_freq=eval_freq,
+            log_path=None,  # SB3 would rewrite the file in place, and a kill would take the earlier evaluations along
+            deterministic=True,
+            verbose=0,
+        )
+        self.path = folder / "evaluations.npz"
+        self.stop = stop
+        self.announce = announce
+        self._lenient = Lenient()
+
+    def _on_training_start(self) -> None:
+        self._evaluated_at = self.num_timesteps
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps - self._evaluated_at < self.eval_freq:
+            return True
+        return self._evaluate()
+
+    def _on_training_end(self) -> None:
+        # SB3 may call this twice; an interrupted run ends without another evaluation.
+        if self._evaluated_at != self.num_timesteps and not self.stop.requested:
+            self._evaluate()
+
+    def _evaluate(self) -> bool:
+        """Let the parent evaluate now: it does so when its own period, counted in calls, is one."""
+        self._evaluated_at = self.num_timesteps
+        self._patience_ends = time.monotonic() + _PATIENCE_SECONDS
+        period, self.eval_freq = self.eval_freq, 1
+        best = self.best_mean_reward
+        try:
+            go_on = super()._on_step()
+        except _StoppedError:
+            return False
+        finally:
+            self.eval_freq = period
+        if not self.best.succeeded:
+            self.best_mean_reward = best  # of the file: the next model that beats it deserves its place
+        self._write_down()
+        if self.announce:
+            returns = describe_returns(self.evaluations_results[-1])
+            say(f"evaluation at {self.num_timesteps:,} agent steps: {returns}")
+        return go_on
+
+    def _write_down(self) -> None:
+        """``evaluations.npz`` as SB3 writes it, but whole at any instant."""
+        self.evaluations_timesteps.append(self.num_timesteps)
+        self.evaluations_results.append(self._returns)
+        self.evaluations_length.append(self._lengths)
+        arrays: dict[str, Any] = {"timesteps": self.evaluations_timesteps, "results": self.evaluations_results}
+        arrays["ep_lengths"] = self.evaluations_length
+        if self._is_success_buffer:
+            self.evaluations_successes.append(self._is_success_buffer)
+            arrays["successes"] = self.evaluations_successes
+        with self._lenient.writing(self.path), atomic_write(self.path) as file:
+            np.savez(file, **arrays)
+
+    def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+        # The lists that `evaluate_policy` goes on filling.
+        self._returns, self._lengths = locals_["episode_rewards"], locals_["episode_lengths"]
+        if self.stop.requested:
+            raise _StoppedError
+        if self.announce and time.monotonic() > self._patience_ends:
+            self._patience_ends = float("inf")
+            say(f"evaluation at {self.num_timesteps:,} agent steps takes long: a stuck agent plays on to the end")
+        super()._log_success_callback(locals_, globals_)

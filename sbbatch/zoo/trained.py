@@ -1,0 +1,170 @@
+"""Which trained model a command is about: one of a run of the log folder, or a file."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+import sbbatch
+from sbbatch.algorithms.persistence import trained_environment
+from sbbatch.algorithms.sb3_files import open_model
+from sbbatch.envs.make import canonical_id
+from sbbatch.errors import InvalidValue
+from sbbatch.zoo.build import (
+    check_trained_in,
+    load_normalization,
+    model_file,
+    run_env,
+    run_protocol,
+    statistics_of,
+)
+from sbbatch.zoo.cli import Parser, torch_device, whole_number
+from sbbatch.zoo.config import Settings, require_algorithm, resolve, run_value
+from sbbatch.zoo.folders import RunFolder, find_run, run_of
+
+DEFAULT_ALGO = "qrdqn"
+_CHECKPOINT = re.compile(r"rl_model_(\d+)_steps\.zip")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """
+    A model file with all that is needed to play as it was trained.
+
+    :param path: the file
+    :param cls: its algorithm
+    :param env_id: environment
+    :param settings: of its run; empty for a file that was taken elsewhere
+    """
+
+    path: Path
+    cls: Any
+    env_id: str
+    settings: Settings
+
+    def load(self, device: str = "auto") -> BaseAlgorithm:
+        """
+        The model, without environments: it needs no replay memory to play.
+
+        :param device: torch device
+        """
+        return self.cls.load(self.path, device=device)
+
+    def protocol(self) -> str | None:
+        """The Atari protocol it was trained with; ``None``: no Atari game."""
+        usual = run_protocol(self.env_id, self.cls, self.settings)
+        return usual and (run_value(self.settings, "atari_protocol") or trained_environment(self.path)[1] or usual)
+
+    def normalizes(self) -> bool:
+        """Whether it was trained on normalized observations or rewards."""
+        return run_value(self.settings, "normalize") is not None
+
+    def make_env(self, n_envs: int, seed: int, max_steps: int | None = None) -> VecEnv:
+        """
+        Environments for whole games with raw rewards, whose observations are normalized as in the training.
+
+        :param n_envs: how many
+        :param seed: of the first; the others get the next numbers
+        :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+        """
+        env = run_env(self.env_id, self.cls, self.settings, seed, False, n_envs, max_steps)
+        try:
+            load_normalization(statistics_of(self.path), env)
+        except InvalidValue:
+            env.close()
+            raise
+        return env
+
+
+def add_options(parser: Parser) -> None:
+    """
+    The options that name a model, by rl-baselines3-zoo's names.
+
+    :param parser: of the command
+    """
+    add = parser.add_argument
+    add("--algo", help=f"algorithm (default: {DEFAULT_ALGO}, or what the file says)")
+    add("--env", help="environment, e.g. CartPole-v1, ALE/Breakout-v5 (with -i: default: what the file says)")
+    add("-f", "--folder", type=Path, default=Path("logs"), help="log folder")
+    add("--exp-id", type=whole_number(0, -1), default=0, help="number of the run; 0: the latest, -1: no run folder")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--load-best", action="store_true", help="the model with the best evaluation, not the last one")
+    which.add_argument(
+        "--load-checkpoint", type=whole_number(1), metavar="N", help="the checkpoint after N agent steps"
+    )
+    which.add_argument("--load-last-checkpoint", action="store_true", help="the latest checkpoint")
+    which.add_argument("-i", "--trained-agent", type=Path, metavar="FILE", help="a model's zip file, also one of SB3")
+    add("--device", type=torch_device, default="auto", help="torch device")
+
+
+def find_trained(args: argparse.Namespace) -> Trained:
+    """
+    The model that the options of :func:`add_options` name.
+
+    :param args: the command line
+    :raises UserError: there is none, or one of another environment
+    """
+    if args.trained_agent is not None:
+        return _of_file(model_file(args.trained_agent), args.algo, args.env)
+    if args.env is None:
+        raise InvalidValue("--env: give the environment, e.g. --env CartPole-v1, or a model's file with -i")
+    env_id, algo = canonical_id(args.env), args.algo or DEFAULT_ALGO
+    require_algorithm(algo)
+    run = find_run(args.folder, algo, env_id, args.exp_id)
+    if args.load_checkpoint is not None or args.load_last_checkpoint:
+        path = _checkpoint(run, args.load_checkpoint)
+    else:
+        path = run.best_model if args.load_best else run.last_model
+    return of_run(run, algo, env_id, path)
+
+
+def of_run(run: RunFolder, algo: str, env_id: str, path: Path) -> Trained:
+    """
+    A model of a run.
+
+    :param run: its folder
+    :param algo: name of the algorithm
+    :param env_id: environment
+    :param path: the model's file
+    :raises UserError: no such model, or one of another environment
+    """
+    if not path.exists():
+        hint = "" if path == run.best_model else ", try --load-best"
+        raise InvalidValue(f"no such model: {path}; the run has not ended{hint}")
+    check_trained_in(trained_environment(path)[0], env_id, str(path))
+    return Trained(path, require_algorithm(algo), env_id, resolve(algo, env_id, run_file=run.config))
+
+
+def _checkpoint(run: RunFolder, steps: int | None) -> Path:
+    """The one after so many agent steps, or the latest."""
+    found = {int(match[1]): path for path in run.path.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
+    if not found:
+        raise InvalidValue(f"{run.path}: no checkpoints; train with --save-freq")
+    if steps is not None and steps not in found:
+        known = ", ".join(str(number) for number in sorted(found))
+        raise InvalidValue(f"--load-checkpoint: got {steps}, of which {run.path} has none; there are: {known}")
+    return found[max(found) if steps is None else steps]
+
+
+def _of_file(path: Path, algo: str | None, env: str | None) -> Trained:
+    """What is not given, the file says."""
+    held = open_model(path).algorithm
+    algo = algo or next((name for name, cls in sbbatch.ALGORITHMS.items() if cls.__name__ == held), None)
+    if algo is None:
+        raise InvalidValue(f"{path}: holds no agent of sbbatch or SB3 that is known here; give --algo")
+    cls = require_algorithm(algo)
+    trained_in, _ = trained_environment(path)
+    if trained_in is None and env is None:
+        raise InvalidValue(f"{path}: does not say what it was trained in; give --env")
+    env_id = canonical_id(env or str(trained_in))
+    check_trained_in(trained_in, env_id, str(path))
+    run = run_of(path, env_id)
+    if run is None and statistics_of(path).exists():
+        raise InvalidValue(f"{path} was trained on normalized observations; leave it in its run folder, which says how")
+    return Trained(path, cls, env_id, {} if run is None else resolve(algo, env_id, run_file=run.config))
