@@ -78,7 +78,7 @@ class NoisyLinear(Stochastic, nn.Module):
         y = (mu_W + sigma_W * f(e_out) f(e_in)^T) x + mu_b + sigma_b * f(e_out),    f(e) = sign(e) sqrt|e|
 
     The noise is drawn by :func:`stochastic`, one draw for all samples of a batch, independently in each layer; outside
-    of it the layer computes ``mu_W x + mu_b``. For fewer than :data:`ROWS_WORTH_A_WEIGHT` inputs the noisy weight is not
+    of it the layer computes ``mu_W x + mu_b``. For less than :data:`ROWS_WORTH_A_WEIGHT` inputs the noisy weight is not
     built: ``f(e_out) * (sigma_W (f(e_in) * x))`` is the same product, and cheaper there.
 
     :param in_features: size of the input
