@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,20 @@ class Scaled(Protocol):
     @property
     def human(self) -> float | None:
         """Raw return of a human player, if anybody published one."""
+
+
+class Scale(NamedTuple):
+    """
+    A scale of one's own.
+
+    :param name: what to call it in messages
+    :param random: raw return of a uniformly random policy
+    :param human: raw return of a human player
+    """
+
+    name: str
+    random: float
+    human: float
 
 
 def human_normalized(game: Scaled, score: Scores) -> Scores:

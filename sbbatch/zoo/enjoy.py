@@ -16,7 +16,7 @@ from sbbatch.zoo.config import Settings, require_algorithm, resolve
 from sbbatch.zoo.folders import RunFolder, find_run
 from sbbatch.zoo.progress import games_bar, say
 from sbbatch.zoo.record import player_of
-from sbbatch.zoo.scores import ENDLESS, Game, describe_returns, games_side_by_side, play_games, write_monitor
+from sbbatch.zoo.scores import ENDLESS, PlayedGame, describe_returns, games_side_by_side, play_games, write_monitor
 from sbbatch.zoo.screen import RecordedGame, check_fits, has_display, play_game, require_display
 from sbbatch.zoo.trained import Trained, add_options, find_trained, of_run
 
@@ -110,7 +110,7 @@ def play_run(
         env.close()
 
 
-def play_headless(trained: Trained, args: argparse.Namespace) -> list[Game]:
+def play_headless(trained: Trained, args: argparse.Namespace) -> list[PlayedGame]:
     """
     Play without a window.
 
@@ -129,7 +129,7 @@ def play_headless(trained: Trained, args: argparse.Namespace) -> list[Game]:
         env.close()
 
 
-def play_in_window(trained: Trained, args: argparse.Namespace) -> list[Game]:
+def play_in_window(trained: Trained, args: argparse.Namespace) -> list[PlayedGame]:
     """
     Play in a window, one game after the other; Ctrl-C ends it.
 
@@ -137,7 +137,7 @@ def play_in_window(trained: Trained, args: argparse.Namespace) -> list[Game]:
     :param args: the command line
     """
     game = RecordedGame(trained.env_id, args.seed, trained.protocol() or "dopamine", window=True)
-    games: list[Game] = []
+    games: list[PlayedGame] = []
     left = args.n_timesteps or ENDLESS
     try:
         player = player_of(trained, args.device, args.seed)
@@ -146,7 +146,7 @@ def play_in_window(trained: Trained, args: argparse.Namespace) -> list[Game]:
             longest = min(left, args.max_steps or _MAX_STEPS)
             score, steps = play_game(player, game, longest, not args.stochastic)
             left -= steps
-            games.append(Game(score, steps))
+            games.append(PlayedGame(score, steps))
             if args.verbose > 0:
                 say(f"game {len(games)}: return {score:.1f} in {steps:,} agent steps")
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from sbbatch.analysis.scores import Scale, Scaled, human_normalized
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
@@ -15,16 +16,15 @@ from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, whole_number
 from sbbatch.zoo.evaluation import Evaluation
 from sbbatch.zoo.progress import games_bar, say
 from sbbatch.zoo.scores import (
-    Game,
+    PlayedGame,
     RandomPlayer,
     describe_returns,
     evaluate_random,
     evaluate_returns,
     games_side_by_side,
-    human_normalized,
     play_games,
     random_player,
-    reference_scores,
+    scale_of,
     statistics,
     table_of,
 )
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 
-def evaluate(args: argparse.Namespace) -> tuple[str, str, list[Game]]:
+def evaluate(args: argparse.Namespace) -> tuple[str, str, list[PlayedGame]]:
     """
     Play the games that were asked for.
 
@@ -94,12 +94,12 @@ def _random_env(args: argparse.Namespace) -> str:
     return canonical_id(args.env)
 
 
-def report(name: str, env_id: str, games: list[Game], reference: tuple[float, float] | None = None) -> list[str]:
+def report(name: str, env_id: str, games: list[PlayedGame], scale: Scaled | None = None) -> list[str]:
     """
     :param name: who played
     :param env_id: environment
     :param games: what was played
-    :param reference: scores of a random policy and of a human, if any are known
+    :param scale: scores of a random policy and of a human, if any are known
     :return: lines for people
     """
     scores = [game.score for game in games]
@@ -107,10 +107,10 @@ def report(name: str, env_id: str, games: list[Game], reference: tuple[float, fl
     lines = [f"{name} on {env_id}, {len(games)} whole games", ""]
     lines += [f"  {what:<19} {value:12,.2f}" for what, value in found.items()]
     lines.append(f"  {'steps of a game':<19} {sum(game.steps for game in games) / len(games):12,.1f}")
-    if reference is not None:
-        normalized = human_normalized(found["mean"], *reference)
+    if scale is not None:
+        normalized = human_normalized(scale, found["mean"])
         lines.append(
-            f"  {'human-normalized':<19} {normalized:12,.3f}  (random {reference[0]:g}, human {reference[1]:g})"
+            f"  {'human-normalised':<19} {normalized:12,.3f}  (random {scale.random:g}, human {scale.human:g})"
         )
     return lines
 
@@ -137,7 +137,7 @@ def make_parser() -> Parser:
         type=float,
         nargs=2,
         metavar=("RANDOM", "HUMAN"),
-        help="scores that make the human-normalized one (default: the published ones of a game)",
+        help="scores that make the human-normalised one (default: the published ones of a game)",
     )
     add("-P", "--progress", action="store_true", default=None, help="progress bar (default on a terminal)")
     return parser
@@ -153,10 +153,11 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = make_parser().parse_args(argv)
     table = None if args.csv is None else output_file(args.csv, ".csv")
-    if args.reference is not None:
-        human_normalized(0.0, *args.reference)  # a mistake is told before the games are played
+    own = None if args.reference is None else Scale("--reference", *args.reference)
+    if own is not None:
+        human_normalized(own, 0.0)  # a mistake is told before the games are played
     name, env_id, games = evaluate(args)
-    say("\n".join(report(name, env_id, games, args.reference or reference_scores(env_id))))
+    say("\n".join(report(name, env_id, games, own or scale_of(env_id))))
     if table is not None:
         with atomic_write(table) as file:
             file.write(table_of(games, args.seed).encode())

@@ -17,17 +17,18 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.analysis.metrics import iqm
+from sbbatch.analysis.scores import Scaled
 from sbbatch.envs.ale import MAX_ENVS
 from sbbatch.envs.atari import atari_game
-from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
 from sbbatch.zoo.build import make_env, require_discrete
+from sbbatch.zoo.games import games
 
 ENDLESS = 1_000_000_000  # games, for who counts steps
 
 
 @dataclass(frozen=True)
-class Game:
+class PlayedGame:
     """
     One whole game.
 
@@ -87,7 +88,7 @@ def play_games(
     n_steps: int | None = None,
     deterministic: bool = True,
     tell: Callable[[int], None] | None = None,
-) -> list[Game]:
+) -> list[PlayedGame]:
     """
     Whole games, with their raw returns.
 
@@ -119,7 +120,7 @@ def play_games(
     except _EnoughError:
         pass
     pairs = zip(played["returns"], played["lengths"], strict=True)
-    return [Game(float(np.asarray(score).item()), int(steps)) for score, steps in pairs]
+    return [PlayedGame(float(np.asarray(score).item()), int(steps)) for score, steps in pairs]
 
 
 def evaluate_returns(player: Any, env: VecEnv, n_episodes: int) -> list[float]:
@@ -205,31 +206,19 @@ def statistics(returns: Sequence[float]) -> dict[str, float]:
     }
 
 
-def human_normalized(score: float, random: float, human: float) -> float:
+def scale_of(env_id: str) -> Scaled | None:
     """
-    0 plays like chance, 1 like a human.
-
-    :param score: raw return
-    :param random: of a random policy
-    :param human: of a human player
-    :raises InvalidValue: both are the same
-    """
-    if random == human:
-        raise InvalidValue(f"the random and the human score are both {human:g}, which is no scale")
-    return (score - random) / (human - random)
-
-
-def reference_scores(env_id: str) -> tuple[float, float] | None:
-    """
-    The scores of a random policy and of a human player that a game's scale is made of.
+    The published scores of an Atari game that make its human-normalised score.
 
     :param env_id: environment
-    :return: none are known yet: the one place to ask the tables of games when they are there
+    :return: ``None`` if it is no Atari game, or one that nobody published a human score of
     """
-    return None
+    name = atari_game(env_id)
+    game = games().get(name) if name is not None else None
+    return None if game is None or game.human is None else game
 
 
-def table_of(games: Sequence[Game], seed: int) -> str:
+def table_of(games: Sequence[PlayedGame], seed: int) -> str:
     """
     :param games: what was played
     :param seed: of the first environment
@@ -242,7 +231,7 @@ def table_of(games: Sequence[Game], seed: int) -> str:
     return text.getvalue()
 
 
-def write_monitor(folder: Path, env_id: str, games: Sequence[Game]) -> Path:
+def write_monitor(folder: Path, env_id: str, games: Sequence[PlayedGame]) -> Path:
     """
     Write games in the format of SB3's ``Monitor``, which the zoo's plots read.
 
