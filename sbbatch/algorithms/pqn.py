@@ -8,18 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
-from torch import nn
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from sbbatch.algorithms import checks
 from sbbatch.algorithms.acting import EpsilonGreedyAgent
 from sbbatch.algorithms.rollout import ResizableRollout, check_minibatches, check_scaling_arguments, in_minibatches
-from sbbatch.algorithms.scaling import CHUNK, flat_gradient, in_parts
+from sbbatch.algorithms.scaling import flat_gradient
 from sbbatch.batch.callback import BatchSizeCallback
-from sbbatch.batch.protocol import BatchScaling, Behavior
+from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import make_env
 from sbbatch.errors import InvalidValue, check_int, check_number, check_schedule
-from sbbatch.functional.divergence import behavioral_divergence
 from sbbatch.functional.schedules import linear_epsilon
 from sbbatch.rollout_policies import (
     RolloutCnnPolicy,
@@ -97,6 +95,7 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
     atari_envs = 128
 
     policy: RolloutPolicy  # type: ignore[assignment]
+    max_grad_norm: float | None  # type: ignore[assignment]  # SB3's agents always clip
 
     def __init__(
         self,
@@ -223,16 +222,6 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
     def _loss(self, observations: Any, actions: th.Tensor, targets: th.Tensor) -> th.Tensor:
         return self.q_net.returns(observations).td_loss(actions, targets).mean()
 
-    def _optimize(self, loss: th.Tensor) -> float:
-        value = loss.item()
-        self._require_finite_loss(value)
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
-        self.policy.optimizer.step()
-        return value
-
     # ------------------------------------------------------------------------------------------------ acting
 
     def exploration_schedule(self, progress_remaining: float) -> float:
@@ -251,15 +240,6 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
         return np.where(explorers, self.exploration.random_actions(len(greedy)), greedy)
 
     # --------------------------------------------------------------------------------------------- measuring
-
-    def behavior(self, observations: PyTorchObs) -> Behavior:
-        """Greedy actions int64 ``(states,)``."""
-        with self._undisturbed():
-            return (th.cat([self.q_net(part).argmax(dim=1) for part in in_parts(observations, CHUNK)]),)
-
-    def divergence(self, before: Behavior, after: Behavior) -> float:
-        """Part of the states whose greedy action changed."""
-        return behavioral_divergence(before[0], after[0])
 
     def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
         """

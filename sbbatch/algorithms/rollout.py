@@ -23,7 +23,7 @@ from sbbatch.algorithms.scaling import BatchScalingAgent, at
 from sbbatch.algorithms.stopping import WatchedSteps
 from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import id_of
-from sbbatch.errors import InvalidValue, NumericalError, check_int
+from sbbatch.errors import InvalidValue, check_int
 from sbbatch.replay.buffer import free_memory, n_bytes_of
 
 
@@ -178,10 +178,6 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
         self.logger.record("train/n_steps", self.n_steps)
         self.logger.record("batch/n_epochs", self.n_epochs)
 
-    def _require_finite_loss(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise NumericalError(f"step {self.num_timesteps}: the loss became {loss} after {self._n_updates} updates")
-
     def learn(
         self,
         total_timesteps: int,
@@ -191,22 +187,8 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Any:
-        """
-        Train the agent.
-
-        :param total_timesteps: agent steps, summed over environments; a lower bound, as in SB3
-        :param callback: callbacks, called at every vector step
-        :param log_interval: rollouts between log entries
-        :param tb_log_name: name of the run for TensorBoard; the class name by default
-        :param reset_num_timesteps: count steps from zero; False continues the count and the schedules
-        :param progress_bar: SB3's progress bar
-        :return: the agent itself
-        """
-        total_timesteps = checks.check_learn(self, total_timesteps, callback, log_interval)
+        """See :meth:`BatchScalingAgent.learn`; the log is written after every rollout, as in SB3."""
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-
-    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
 
     # --------------------------------------------------------------------------------------------- measuring
 
