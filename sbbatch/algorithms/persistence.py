@@ -174,11 +174,11 @@ class SafeFiles(BaseAlgorithm):
         self.env_id = id_of(env)
 
     @classmethod
-    def _make_env(cls, env: GymEnv | str, trained_protocol: str | None = None) -> GymEnv:
-        """An environment, also by its id."""
+    def _make_env(cls, env: Any, protocol: str | None = None, seed: int | None = None) -> Any:
+        """An environment, also by its id; anything else is passed on."""
         if not isinstance(env, str):
             return env
-        return make_env(env, trained_protocol or cls.atari_protocol, atari_envs=cls.atari_envs)
+        return make_env(env, protocol or cls.atari_protocol, seed, cls.atari_envs)
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:

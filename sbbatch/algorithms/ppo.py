@@ -22,10 +22,21 @@ from sbbatch.algorithms.rollout import ResizableRollout, check_scaling_arguments
 from sbbatch.algorithms.scaling import CHUNK, in_parts
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling, Behavior
-from sbbatch.envs.make import make_env
-from sbbatch.errors import InvalidType, InvalidValue, NumericalError, describe_space
+from sbbatch.errors import (
+    InvalidType,
+    InvalidValue,
+    NumericalError,
+    check_bool,
+    check_int,
+    check_keywords,
+    check_number,
+    check_schedule,
+    describe,
+    describe_space,
+)
 from sbbatch.functional.divergence import categorical_kl, gaussian_kl
 from sbbatch.networks.actor_critic_checks import check_actor_critic_kwargs
+from sbbatch.networks.checks import fits_in_memory
 
 # What a rollout buffer gets from its agent.
 _OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
@@ -98,14 +109,13 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
     ) -> None:
         _check_arguments(locals())
         policy_class = checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy)
-        if isinstance(env, str):
-            env = make_env(env, self.atari_protocol, seed, self.atari_envs)
+        env = self._make_env(env, seed=seed)
         if normalize_advantage and n_steps * getattr(env, "num_envs", 1) == 1:
             raise InvalidValue("n_steps: got 1 in one environment, expected more: one advantage cannot be normalised")
         _check_use_sde(use_sde, getattr(env, "action_space", None))
         super().__init__(
             policy_class,
-            env,  # type: ignore[arg-type]
+            env,
             learning_rate,
             n_steps,
             batch_size,
@@ -142,20 +152,22 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         _check_use_sde(self.use_sde, self.action_space)
         check_actor_critic_kwargs(self.policy_class, self.policy_kwargs, self.observation_space)
         self.n_minibatches = -(-self.n_steps * self.n_envs // self.batch_size)
-        try:
-            super()._setup_model()
-        except RuntimeError as error:  # on a GPU OutOfMemoryError, which is one
-            if "Kernel size" in str(error):
-                raise InvalidValue(
-                    f"policy: images of {checks.describe_space(self.observation_space)} are too small for its "
-                    "convolutions; give policy_kwargs=dict(features_extractor_class=...), e.g. MinAtarCNN"
-                ) from None
-            if "memory" not in str(error):
-                raise
-            raise InvalidValue("policy_kwargs: the network does not fit in the memory; make it smaller") from error
+        with fits_in_memory():
+            self._build_networks()
         if self._generator_states is not None and self.seed is not None:
             th.set_rng_state(self._generator_states["torch"])
             np.random.set_state(self._generator_states["numpy"])
+
+    def _build_networks(self) -> None:
+        try:
+            super()._setup_model()
+        except RuntimeError as error:
+            if "Kernel size" not in str(error):
+                raise
+            raise InvalidValue(
+                f"policy: images of {describe_space(self.observation_space)} are too small for its convolutions; "
+                "give policy_kwargs=dict(features_extractor_class=...), e.g. MinAtarCNN"
+            ) from None
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -271,30 +283,30 @@ def _check_use_sde(use_sde: bool, actions: object) -> None:
 
 def _check_arguments(arguments: dict[str, Any]) -> None:
     check_scaling_arguments(arguments)
-    checks.check_int("batch_size", arguments["batch_size"], 2 if arguments["normalize_advantage"] is True else 1)
-    for name in ("gamma", "gae_lambda"):
-        checks.check_number(name, arguments[name], 0.0, 1.0)
+    check_int("batch_size", arguments["batch_size"], 2 if arguments["normalize_advantage"] is True else 1)
+    checks.check_fractions(arguments, ("gamma", "gae_lambda"))
     for name in ("ent_coef", "vf_coef"):
-        checks.check_number(name, arguments[name], 0.0, 1e6)
-    checks.check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
-    checks.check_schedule("clip_range", arguments["clip_range"], 0.0, 1e6)
+        check_number(name, arguments[name], 0.0, 1e6)
+    check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
+    check_schedule("clip_range", arguments["clip_range"], 0.0, 1e6)
     if callable(arguments["clip_range_vf"]):
-        checks.check_schedule("clip_range_vf", arguments["clip_range_vf"], 0.0, 1e6)
-    elif arguments["clip_range_vf"] is not None:
-        checks.check_number("clip_range_vf", arguments["clip_range_vf"], 0.0, open_low=True)
-    if arguments["target_kl"] is not None:
-        checks.check_number("target_kl", arguments["target_kl"], 0.0, open_low=True)
-    if not any(checks.check_schedule("learning_rate", arguments["learning_rate"], 0.0, 1.0)):
-        raise InvalidValue("learning_rate: got 0 from beginning to end, expected a number in (0, 1]")
+        check_schedule("clip_range_vf", arguments["clip_range_vf"], 0.0, 1e6)
+    else:
+        checks.check_positive_or_none("clip_range_vf", arguments["clip_range_vf"])
+    checks.check_positive_or_none("target_kl", arguments["target_kl"])
+    checks.check_learning_rate(arguments["learning_rate"])
     for name in ("normalize_advantage", "use_sde"):
-        checks.check_bool(name, arguments[name])
-    checks.check_int("sde_sample_freq", arguments["sde_sample_freq"], -1)
-    buffer_class, buffer_kwargs = arguments["rollout_buffer_class"], arguments["rollout_buffer_kwargs"]
-    buffer_class = RolloutBuffer if buffer_class is None else buffer_class
-    if not (isinstance(buffer_class, type) and issubclass(buffer_class, RolloutBuffer)):
-        got = checks.describe(buffer_class)
-        raise InvalidType(f"rollout_buffer_class: got {got}, expected a subclass of SB3's RolloutBuffer")
-    if buffer_kwargs is not None:
-        checks.check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)
+        check_bool(name, arguments[name])
+    check_int("sde_sample_freq", arguments["sde_sample_freq"], -1)
+    _check_buffer(arguments["rollout_buffer_class"], arguments["rollout_buffer_kwargs"])
     checks.check_policy_kwargs(arguments["policy_kwargs"], {"use_sde"})
     checks.check_surroundings(arguments)
+
+
+def _check_buffer(buffer_class: Any, buffer_kwargs: Any) -> None:
+    buffer_class = RolloutBuffer if buffer_class is None else buffer_class
+    if not (isinstance(buffer_class, type) and issubclass(buffer_class, RolloutBuffer)):
+        got = describe(buffer_class)
+        raise InvalidType(f"rollout_buffer_class: got {got}, expected a subclass of SB3's RolloutBuffer")
+    if buffer_kwargs is not None:
+        check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)

@@ -16,8 +16,7 @@ from sbbatch.algorithms.rollout import ResizableRollout, check_minibatches, chec
 from sbbatch.algorithms.scaling import flat_gradient
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling
-from sbbatch.envs.make import make_env
-from sbbatch.errors import InvalidValue, check_int, check_number, check_schedule
+from sbbatch.errors import InvalidValue, check_int, check_number
 from sbbatch.functional.schedules import linear_epsilon
 from sbbatch.rollout_policies import (
     RolloutCnnPolicy,
@@ -27,6 +26,8 @@ from sbbatch.rollout_policies import (
     RolloutMultiInputPolicy,
     RolloutPolicy,
 )
+
+_FRACTIONS = ("gamma", "q_lambda", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
 
 
 class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
@@ -126,7 +127,7 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
         _check_arguments(locals())
         super().__init__(
             checks.check_policy(policy, self.policy_aliases, RolloutPolicy),
-            env if not isinstance(env, str) else make_env(env, self.atari_protocol, seed, self.atari_envs),  # type: ignore[arg-type]
+            self._make_env(env, seed=seed),
             learning_rate,
             n_steps,
             gamma,
@@ -277,12 +278,9 @@ def _flat(rollout: np.ndarray) -> th.Tensor:
 def _check_arguments(arguments: dict[str, Any]) -> None:
     check_scaling_arguments(arguments)
     check_int("n_minibatches", arguments["n_minibatches"], 1)
-    for name in ("gamma", "q_lambda", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
-        check_number(name, arguments[name], 0.0, 1.0)
-    if not any(check_schedule("learning_rate", arguments["learning_rate"], 0.0, 1.0)):
-        raise InvalidValue("learning_rate: got 0 from beginning to end, expected a number in (0, 1]")
-    if arguments["max_grad_norm"] is not None:
-        check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
+    checks.check_fractions(arguments, _FRACTIONS)
+    checks.check_learning_rate(arguments["learning_rate"])
+    checks.check_positive_or_none("max_grad_norm", arguments["max_grad_norm"])
     checks.check_policy_kwargs(arguments["policy_kwargs"], {"head_class"})
     if check_number("noisy_sigma0", (arguments["policy_kwargs"] or {}).get("noisy_sigma0", 0.0), 0.0) > 0:
         raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")

@@ -23,7 +23,7 @@ from sbbatch.algorithms.scaling import BatchScalingAgent, at
 from sbbatch.algorithms.stopping import WatchedSteps
 from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import id_of
-from sbbatch.errors import InvalidValue, check_int
+from sbbatch.errors import InvalidValue, check_bool, check_int
 from sbbatch.replay.buffer import free_memory, n_bytes_of
 
 
@@ -227,7 +227,7 @@ def check_scaling_arguments(arguments: dict[str, Any]) -> None:
     """
     if arguments["epoch_reference"] is not None:
         check_int("epoch_reference", arguments["epoch_reference"], 1)
-    checks.check_bool("scale_epochs", arguments["scale_epochs"])
+    check_bool("scale_epochs", arguments["scale_epochs"])
     checks.check_batch_size_callback(arguments["batch_size_callback"])
     check_int("n_steps", arguments["n_steps"], 1)
     check_int("n_epochs", arguments.get("_own_epochs", arguments["n_epochs"]), 1)

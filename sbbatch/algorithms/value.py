@@ -26,7 +26,7 @@ from sbbatch.algorithms.stopping import DeferredStop, Stopped
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.target_network import sync_target
-from sbbatch.envs.make import frame_stack_of, id_of, make_env
+from sbbatch.envs.make import frame_stack_of, id_of
 from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, linear_epsilon
 from sbbatch.networks.heads import ExpectedHead, ReturnEstimate
 from sbbatch.networks.layers import stochastic
@@ -170,7 +170,7 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
         checks.check_arguments(locals())
         super().__init__(
             checks.check_policy(policy, self.policy_aliases, ValuePolicy),
-            env if not isinstance(env, str) else make_env(env, self.atari_protocol, seed, self.atari_envs),  # type: ignore[arg-type]
+            self._make_env(env, seed=seed),
             learning_rate,
             buffer_size,
             learning_starts,
