@@ -13,6 +13,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import Distribution, StateDependentNoiseDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecEnv
@@ -34,12 +35,15 @@ from sbbatch.errors import (
     describe,
     describe_space,
 )
+from sbbatch.files import PathOrFile
 from sbbatch.functional.divergence import categorical_kl, gaussian_kl
 from sbbatch.networks.actor_critic_checks import check_actor_critic_kwargs
 from sbbatch.networks.checks import fits_in_memory
 
 # What a rollout buffer gets from its agent.
 _OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
+
+_NO_GRADIENT_PARTS = "GradientNoiseScale: PPO has no fixed targets to measure it on; use ABS, which looks at KL"
 
 
 class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
@@ -155,8 +159,7 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         with fits_in_memory():
             self._build_networks()
         if self._generator_states is not None and self.seed is not None:
-            th.set_rng_state(self._generator_states["torch"])
-            np.random.set_state(self._generator_states["numpy"])
+            self._set_generators(self._generator_states)
 
     def _build_networks(self) -> None:
         try:
@@ -211,8 +214,7 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         """SB3's update on the present rollout."""
         with self.updating(), self._named_when_spoilt():
             super().train()
-        # That of the last minibatch has a gradient, and cannot be copied.
-        self.policy.action_dist.distribution = None  # type: ignore[assignment]
+        _forget_gradients(self.policy.action_dist)
         self._require_finite_loss(self.logger.name_to_value["train/loss"])
         self._require_finite_parameters(None)
 
@@ -262,18 +264,58 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         """
         :raises InvalidValue: always; the noise scale is defined for agents with one loss on fixed targets
         """
-        raise InvalidValue("GradientNoiseScale: PPO has no fixed targets to measure it on; use ABS, which looks at KL")
+        raise InvalidValue(_NO_GRADIENT_PARTS)
 
     def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
-        """See :meth:`check_gradient_parts`."""
-        raise NotImplementedError
+        """
+        :raises InvalidValue: always, see :meth:`check_gradient_parts`
+        """
+        raise InvalidValue(_NO_GRADIENT_PARTS)
 
     # ------------------------------------------------------------------------------------------------- files
 
+    def set_parameters(
+        self,
+        load_path_or_dict: PathOrFile | dict[str, Any],
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """See :meth:`SafeFiles.set_parameters`; the noise of gSDE is drawn anew, as its scale is a parameter."""
+        super().set_parameters(load_path_or_dict, exact_match, device)
+        if self.use_sde:
+            with th.random.fork_rng([self.device] if self.device.type == "cuda" else []):  # it moves no other draw
+                self.policy.reset_noise()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies."""
+        if "policy" in vars(self):
+            _forget_gradients(self.policy.action_dist)
+        return vars(self)
+
     def _note_state(self) -> None:
-        """PPO draws actions and minibatches from PyTorch's and NumPy's global generators, as SB3's does."""
+        """
+        PPO draws actions and minibatches from PyTorch's and NumPy's global generators, as SB3's does; on a GPU, actions
+        from that GPU's.
+        """
         super()._note_state()
         self._generator_states = {"torch": th.get_rng_state(), "numpy": np.random.get_state()}
+        if self.device.type == "cuda":
+            self._generator_states["cuda"] = th.cuda.get_rng_state(self.device)
+
+    def _set_generators(self, states: dict[str, Any]) -> None:
+        th.set_rng_state(states["torch"])
+        np.random.set_state(states["numpy"])
+        if self.device.type == "cuda" and "cuda" in states:  # the agent may have been saved on another device
+            th.cuda.set_rng_state(states["cuda"], self.device)
+
+
+def _forget_gradients(kept: Distribution) -> None:
+    """What a policy keeps of its last minibatch, and the noise of gSDE, have gradients, and so cannot be copied."""
+    kept.distribution = None  # type: ignore[assignment]  # made anew in every forward
+    if isinstance(kept, StateDependentNoiseDistribution):
+        kept.exploration_mat = kept.exploration_mat.detach()
+        kept.exploration_matrices = kept.exploration_matrices.detach()
+        kept.weights_dist = th.distributions.Normal(kept.weights_dist.mean.detach(), kept.weights_dist.stddev.detach())
 
 
 def _check_use_sde(use_sde: bool, actions: object) -> None:

@@ -40,6 +40,9 @@ class BatchScalingAgent(SafeFiles, BaseAlgorithm):
 
     ``update_hooks`` are called around each update; besides the callbacks that change the batch size a user's own may
     be among them. They are not saved.
+
+    ``batch_size_callback`` may be set to another callback, or to None, at any time. :meth:`learn` asks for it when it
+    begins: what is set while the agent learns has an effect from the next :meth:`learn` on.
     """
 
     scaling_defaults: ClassVar[BatchScaling]

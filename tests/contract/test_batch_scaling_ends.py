@@ -43,6 +43,20 @@ def test_a_training_that_broke_off_leaves_no_callback_behind(algorithm, error):
     assert getattr(agent, agent.batch_scaling.knob) == 16
 
 
+def test_a_callback_taken_away_while_the_agent_learns_goes_on_to_the_end_of_the_run(algorithm):
+    agent = growing(algorithm)
+
+    def take_away(*_):
+        agent.batch_size_callback = None
+        return True
+
+    agent.learn(300, callback=take_away)
+    assert getattr(agent, agent.batch_scaling.knob) == 64
+    agent.resize_batch(16)
+    agent.learn(100, reset_num_timesteps=False)
+    assert getattr(agent, agent.batch_scaling.knob) == 16
+
+
 def test_a_callback_that_goes_on_elsewhere_leaves_the_first_agent_its_own_state(algorithm):
     first = growing(algorithm)
     with pytest.raises(RuntimeError):

@@ -11,6 +11,7 @@ import torch as th
 from contract_tools import KINDS, assert_same_weights, differ, make_agent, observations_of, refusal, weights
 from torch import nn
 
+from sbbatch import PPO
 from sbbatch.errors import InvalidType, InvalidValue
 
 
@@ -65,6 +66,22 @@ def test_the_state_of_the_optimizer_survives(algorithm, tmp_path):
     for parameter in saved["state"]:
         for key in ("step", "exp_avg", "exp_avg_sq"):
             assert th.equal(saved["state"][parameter][key], restored["state"][parameter][key])
+
+
+def test_ppo_keeps_the_state_of_its_gpus_generator(monkeypatch):
+    agent, gpu, restored = make_agent(PPO), th.device("cuda", 1), []
+    monkeypatch.setattr(th.cuda, "get_rng_state", lambda device: f"state of {device}")
+    monkeypatch.setattr(th.cuda, "set_rng_state", lambda state, device: restored.append((state, device)))
+    agent._note_state()
+    without = agent._generator_states
+    assert set(without) == {"torch", "numpy"}
+    agent.device = gpu
+    agent._note_state()
+    states = agent._generator_states
+    for device, saved in ((gpu, states), (gpu, without), (th.device("cpu"), states)):
+        agent.device = device
+        agent._set_generators(saved)
+    assert restored == [("state of cuda:1", gpu)]
 
 
 def test_one_more_step_on_the_same_batch_moves_a_loaded_agent_alike(replay_algorithm, tmp_path):
