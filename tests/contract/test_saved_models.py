@@ -104,6 +104,12 @@ def test_attributes_can_be_changed_when_loading(replay_algorithm, tmp_path):
     loaded.learn(60)
 
 
+def test_a_replay_buffer_that_is_too_large_to_play_with_is_refused(replay_algorithm, tmp_path):
+    make_agent(replay_algorithm).save(tmp_path / "m")
+    told = refusal(InvalidValue, replay_algorithm.load, tmp_path / "m", device="cpu", buffer_size=10**15)
+    assert told.startswith("buffer_size: got 1000000000000000, which needs ")
+
+
 @pytest.mark.parametrize(
     ("override", "error", "message"),
     [
