@@ -15,6 +15,7 @@ from torch import nn
 from sbbatch.algorithms.scaling import CHUNK, BatchScalingAgent, in_parts
 from sbbatch.batch.protocol import Behavior
 from sbbatch.components.exploration import EpsilonGreedy
+from sbbatch.errors import restored
 from sbbatch.functional.divergence import behavioral_divergence
 from sbbatch.networks.layers import stochastic
 from sbbatch.policies import ValueNetwork, ValuePolicy
@@ -38,8 +39,12 @@ class EpsilonGreedyAgent(BatchScalingAgent):
         self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self._seed_of(0))
         self.noise_rng = np.random.default_rng(self._seed_of(2))  # noisy layers, sampled quantiles, target noise
         if self._generator_states is not None:
-            self.exploration.set_state(self._generator_states["exploration"])
-            self.noise_rng.bit_generator.state = self._generator_states["noise"]
+            with restored("random generators", "load(path, seed=...) starts them anew"):
+                self._set_generators(self._generator_states)
+
+    def _set_generators(self, states: dict[str, Any]) -> None:
+        self.exploration.set_state(states["exploration"])
+        self.noise_rng.bit_generator.state = states["noise"]
 
     def _seed_of(self, stream: int) -> tuple[int, int] | None:
         """Seeds of independent streams, so that exploration and replay do not draw the same numbers."""

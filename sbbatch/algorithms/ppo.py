@@ -21,27 +21,23 @@ from stable_baselines3.common.vec_env import VecEnv
 from sbbatch.algorithms import checks
 from sbbatch.algorithms.rollout import ResizableRollout, check_scaling_arguments
 from sbbatch.algorithms.scaling import CHUNK, in_parts
+from sbbatch.algorithms.trial import stream_kept
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling, Behavior
 from sbbatch.errors import (
-    InvalidType,
     InvalidValue,
     NumericalError,
     check_bool,
     check_int,
-    check_keywords,
     check_number,
     check_schedule,
-    describe,
     describe_space,
+    restored,
 )
 from sbbatch.files import PathOrFile
 from sbbatch.functional.divergence import categorical_kl, gaussian_kl
 from sbbatch.networks.actor_critic_checks import check_actor_critic_kwargs
 from sbbatch.networks.checks import fits_in_memory
-
-# What a rollout buffer gets from its agent.
-_OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
 
 _NO_GRADIENT_PARTS = "GradientNoiseScale: PPO has no fixed targets to measure it on; use ABS, which looks at KL"
 
@@ -159,7 +155,8 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         with fits_in_memory():
             self._build_networks()
         if self._generator_states is not None and self.seed is not None:
-            self._set_generators(self._generator_states)
+            with restored("random generators", "load(path, seed=...) starts them anew"):
+                self._set_generators(self._generator_states)
 
     def _build_networks(self) -> None:
         try:
@@ -283,7 +280,7 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         """See :meth:`SafeFiles.set_parameters`; the noise of gSDE is drawn anew, as its scale is a parameter."""
         super().set_parameters(load_path_or_dict, exact_match, device)
         if self.use_sde:
-            with th.random.fork_rng([self.device] if self.device.type == "cuda" else []):  # it moves no other draw
+            with stream_kept(self.device):
                 self.policy.reset_noise()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -340,15 +337,5 @@ def _check_arguments(arguments: dict[str, Any]) -> None:
     for name in ("normalize_advantage", "use_sde"):
         check_bool(name, arguments[name])
     check_int("sde_sample_freq", arguments["sde_sample_freq"], -1)
-    _check_buffer(arguments["rollout_buffer_class"], arguments["rollout_buffer_kwargs"])
     checks.check_policy_kwargs(arguments["policy_kwargs"], {"use_sde"})
     checks.check_surroundings(arguments)
-
-
-def _check_buffer(buffer_class: Any, buffer_kwargs: Any) -> None:
-    buffer_class = RolloutBuffer if buffer_class is None else buffer_class
-    if not (isinstance(buffer_class, type) and issubclass(buffer_class, RolloutBuffer)):
-        got = describe(buffer_class)
-        raise InvalidType(f"rollout_buffer_class: got {got}, expected a subclass of SB3's RolloutBuffer")
-    if buffer_kwargs is not None:
-        check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)

@@ -157,17 +157,19 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        self._settle()
         _check_arguments(vars(self))  # again: `load` may have changed some
+        self._settle()
         checks.check_discrete_actions(self)
         check_minibatches("n_steps", self.n_steps, self.n_envs, self.n_minibatches)
         self.gae_lambda = self.q_lambda
-        self._make_generators()
         self.shuffle_rng = np.random.default_rng(self._seed_of(1))
-        if self._generator_states is not None:
-            self.shuffle_rng.bit_generator.state = self._generator_states["shuffle"]
+        self._make_generators()
         super()._setup_model()
         self.policy.explore = self._explore
+
+    def _set_generators(self, states: dict[str, Any]) -> None:
+        super()._set_generators(states)
+        self.shuffle_rng.bit_generator.state = states["shuffle"]
 
     @property
     def batch_scaling(self) -> BatchScaling:

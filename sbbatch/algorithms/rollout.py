@@ -21,10 +21,14 @@ from sbbatch.algorithms import checks
 from sbbatch.algorithms.numerics import require_finite, require_finite_returns
 from sbbatch.algorithms.scaling import BatchScalingAgent, at
 from sbbatch.algorithms.stopping import WatchedSteps
+from sbbatch.algorithms.trial import try_optimizer
 from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import id_of
-from sbbatch.errors import InvalidValue, check_bool, check_int
+from sbbatch.errors import InvalidType, InvalidValue, check_bool, check_int, check_keywords, describe
 from sbbatch.replay.buffer import free_memory, n_bytes_of
+
+# What a rollout buffer gets from its agent.
+_OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
 
 
 class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
@@ -56,17 +60,19 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
 
     def _settle(self) -> None:
         """What was asked for before the agent was saved, unless :meth:`load` was asked for something else."""
+        if self.epoch_reference is None:  # likewise
+            self.epoch_reference = self._requested_n_steps or self.n_steps
         if self._requested_n_steps is not None:
             self._follow(self._requested_n_steps)
             self._requested_n_steps = None
 
     def _setup_model(self) -> None:
         self._settle()
+        self.rollout_buffer_kwargs = self.rollout_buffer_kwargs or {}  # `load` may have changed it
         self._check_memory("n_steps", self.n_steps)
-        if self.epoch_reference is None:  # `load` may have changed it
-            self.epoch_reference = self.n_steps
         self.n_epochs = self.epochs_for(self.n_steps)
         super()._setup_model()
+        try_optimizer(self)
         if self.env is not None:
             self.env_id = id_of(self.env)
 
@@ -230,7 +236,19 @@ def check_scaling_arguments(arguments: dict[str, Any]) -> None:
     check_bool("scale_epochs", arguments["scale_epochs"])
     checks.check_batch_size_callback(arguments["batch_size_callback"])
     check_int("n_steps", arguments["n_steps"], 1)
+    if arguments.get("_requested_n_steps") is not None:
+        check_int("n_steps", arguments["_requested_n_steps"], 1)
     check_int("n_epochs", arguments.get("_own_epochs", arguments["n_epochs"]), 1)
+    _check_buffer(arguments.get("rollout_buffer_class"), arguments.get("rollout_buffer_kwargs"))
+
+
+def _check_buffer(buffer_class: Any, buffer_kwargs: Any) -> None:
+    buffer_class = RolloutBuffer if buffer_class is None else buffer_class
+    if not (isinstance(buffer_class, type) and issubclass(buffer_class, RolloutBuffer)):
+        got = describe(buffer_class)
+        raise InvalidType(f"rollout_buffer_class: got {got}, expected a subclass of SB3's RolloutBuffer")
+    if buffer_kwargs is not None:
+        check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)
 
 
 def in_minibatches(n_samples: int, n_minibatches: int, rng: np.random.Generator) -> Iterator[th.Tensor]:

@@ -23,6 +23,7 @@ from sbbatch.algorithms.numerics import require_finite_step
 from sbbatch.algorithms.replay_files import SafeReplayFiles
 from sbbatch.algorithms.scaling import ReplayBatchScaling
 from sbbatch.algorithms.stopping import DeferredStop, Stopped
+from sbbatch.algorithms.trial import try_optimizer, try_parts
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.target_network import sync_target
@@ -236,6 +237,8 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self._network_kwargs
         ).to(self.device)
+        try_optimizer(self)
+        try_parts(self)
         if self.replay_buffer is None:  # last, as it is the largest
             self.replay_buffer = self._make_replay_buffer()
         self.train_freq = checks.as_train_freq(self.train_freq)  # type: ignore[assignment]

@@ -96,6 +96,15 @@ def test_a_length_given_to_load_replaces_the_one_that_was_asked_for(rollout_algo
     assert loaded.n_steps == 8
 
 
+def test_a_reference_left_open_becomes_the_length_that_was_asked_for(rollout_algorithm, tmp_path):
+    agent = make_agent(rollout_algorithm, n_steps=16, n_epochs=2).learn(16)
+    agent.set_n_steps(64)
+    agent.save(tmp_path / "model")
+    assert rollout_algorithm.load(tmp_path / "model").n_epochs == 8
+    loaded = rollout_algorithm.load(tmp_path / "model", epoch_reference=None)
+    assert (loaded.n_steps, loaded.n_epochs, loaded.epochs_for(128)) == (64, 2, 4)
+
+
 def test_minibatches_are_checked_against_the_length_that_was_asked_for(tmp_path):
     agent = make_agent(PQN, n_steps=16, n_minibatches=2).learn(16)
     agent.set_n_steps(64)
