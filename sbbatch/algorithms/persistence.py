@@ -14,9 +14,9 @@ from stable_baselines3.common.utils import get_device, get_system_info
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.algorithms.checks import check_environment, check_same_spaces
-from sbbatch.algorithms.model_file import ModelFile, check_states
+from sbbatch.algorithms.model_file import ModelFile, check_states, first_unusable
 from sbbatch.envs.make import id_of, make_env, protocol_of
-from sbbatch.errors import InvalidType, InvalidValue, did_you_mean
+from sbbatch.errors import InvalidType, InvalidValue, describe, did_you_mean
 from sbbatch.files import PathOrFile, atomic_write, with_suffix
 
 # What the file and the environment decide; another value would contradict the network or the replay buffer.
@@ -116,6 +116,7 @@ class SafeFiles(BaseAlgorithm):
             print("== CURRENT SYSTEM INFO ==")
             get_system_info()
             print(f"== SAVED MODEL SYSTEM INFO ==\n{model.system_info()}")
+        _check_attributes(model, attributes, kwargs)
         kept_env = attributes.pop("env", None)  # if `save` was told to include it
         env = kept_env if env is None else env
         if env is not None:
@@ -127,6 +128,8 @@ class SafeFiles(BaseAlgorithm):
         # `load` is SB3's, step by step, except that each of them can say what is wrong with the file.
         agent = cls(policy=attributes["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
         vars(agent).update(attributes)
+        if agent.ep_success_buffer is None:  # left out; SB3 makes both anew, or none
+            agent.ep_info_buffer = None
         agent._setup_model()
         model.restore(agent)
         return agent
@@ -200,6 +203,15 @@ class SafeFiles(BaseAlgorithm):
             )
         if algorithm != cls._own_name():
             raise InvalidValue(f"{model.name}: holds a {algorithm}, but {cls.__name__} was asked to load it")
+
+
+def _check_attributes(model: ModelFile, attributes: dict[str, Any], given: dict[str, Any]) -> None:
+    """What the agent does not check itself; the fault may be the file's, or that of an argument of `load`."""
+    unusable = first_unusable(attributes)
+    if unusable in given:
+        raise InvalidValue(f"load: {unusable}: got {describe(given[unusable])}, which no agent can have")
+    if unusable is not None:
+        raise model.unusable(unusable)
 
 
 def _attributes_to_change(cls: type[SafeFiles], saved: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

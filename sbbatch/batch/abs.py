@@ -12,7 +12,7 @@ from sbbatch.batch.callback import BatchSizeCallback, check_bounds, sizes_for
 from sbbatch.batch.protocol import Behavior
 from sbbatch.batch.scheduler import AdaptiveBatchScheduler
 from sbbatch.batch.timer import Timer
-from sbbatch.errors import InvalidValue, check_int, check_number
+from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number, describe
 from sbbatch.recipe import with_defaults
 
 
@@ -158,7 +158,10 @@ class ABS(BatchSizeCallback):
         super().set_state(state)
         self.scheduler.set_state(state["scheduler"])
         self._rng.bit_generator.state = state["rng"]
-        self._timer.next, self._measuring = state["next_check"], state["measuring"]
+        self._timer.next, measuring = check_int("next_check", state["next_check"], 1), state["measuring"]
+        if not (measuring is None or isinstance(measuring, tuple)):
+            raise InvalidType(f"measuring: got {describe(measuring)}, expected a tuple")
+        self._measuring = measuring
 
 
 ABS.__init__ = with_defaults(ABS.__init__, {})  # type: ignore[method-assign]  # names misspelt arguments

@@ -93,4 +93,4 @@ class GradientNoiseScale(BatchSizeCallback):
     def set_state(self, state: dict[str, Any]) -> None:
         """See :meth:`BatchSizeCallback.set_state`."""
         super().set_state(state)
-        self._timer.next = state["next_check"]
+        self._timer.next = check_int("next_check", state["next_check"], 1)
