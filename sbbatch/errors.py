@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -78,6 +79,30 @@ def describe_space(space: object) -> str:
         parts = [f"{key}: {describe_space(part)}" for key, part in space.spaces.items()]  # type: ignore[attr-defined]
         return f"Dict({', '.join(parts)})"
     return " ".join(str(space).split())
+
+
+def reason_of(error: Exception) -> str:
+    """
+    Somebody else's error in one line.
+
+    :param error: whatever it is
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+@contextmanager
+def restored(what: str, remedy: str) -> Iterator[None]:
+    """
+    Around the taking over of a state that was saved; somebody may have edited the file.
+
+    :param what: whose state it is
+    :param remedy: how to go on without it
+    :raises InvalidValue: it cannot be taken over
+    """
+    try:
+        yield
+    except Exception as error:  # a wrong state may lead to anything
+        raise InvalidValue(f"{what}: the saved state cannot be taken over ({reason_of(error)}); {remedy}") from error
 
 
 def check_int(name: str, value: object, low: int, high: int | None = None, hint: str = "") -> int:
@@ -162,8 +187,7 @@ def check_schedule(name: str, schedule: object, low: float, high: float) -> list
             value = schedule(progress)
             value = value.item() if hasattr(value, "item") else value  # arrays and tensors of one number
         except Exception as error:  # the function is the user's, and so is whatever it raises
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise InvalidValue(f"{where} the schedule fails ({reason})") from error
+            raise InvalidValue(f"{where} the schedule fails ({reason_of(error)})") from error
         values.append(check_number(where, value, low, high))
     return values
 

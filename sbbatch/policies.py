@@ -18,9 +18,9 @@ from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sbbatch.errors import InvalidValue, built
+from sbbatch.errors import built
 from sbbatch.networks.action_layers import LayerSpec
-from sbbatch.networks.checks import check_policy_arguments
+from sbbatch.networks.checks import check_policy_arguments, fits_in_memory
 from sbbatch.networks.heads import ExpectedHead, ImplicitQuantileHead, QuantileHead, ReturnEstimate
 from sbbatch.networks.initializers import Initializer
 from sbbatch.networks.torsos import ConvTorso, NatureCNN
@@ -170,12 +170,8 @@ class ValuePolicy(BasePolicy):
         self.initializer = initializer
         self.layer_norm = layer_norm
         self.head_kwargs = head_kwargs
-        try:
+        with fits_in_memory():
             self._build(lr_schedule)
-        except RuntimeError as error:  # on a GPU OutOfMemoryError, which is one
-            if "memory" not in str(error):
-                raise
-            raise InvalidValue("policy_kwargs: the network does not fit in the memory; make it smaller") from error
 
     def _build(self, lr_schedule: Schedule) -> None:
         self._build_networks()

@@ -18,6 +18,8 @@ from sbbatch.errors import (
     describe,
     describe_space,
     did_you_mean,
+    reason_of,
+    restored,
 )
 
 
@@ -119,3 +121,18 @@ def test_an_error_of_ours_keeps_its_traceback():
     with pytest.raises(ValueError, match="a bug") as caught:
         built("features_extractor_kwargs", Ours)
     assert not isinstance(caught.value, UserError)
+
+
+def test_an_error_of_several_lines_is_told_in_one():
+    assert reason_of(KeyError("a", "b")) == "KeyError: ('a', 'b')"
+    assert reason_of(RuntimeError("one\n  two\tthree")) == "RuntimeError: one two three"
+
+
+@pytest.mark.parametrize("error", [KeyError("rng"), InvalidValue("size: got 3")])
+def test_a_state_that_cannot_be_taken_over_comes_with_a_remedy(error):
+    def take_over():
+        with restored("the callback", "leave it out"):
+            raise error
+
+    text = sentence(InvalidValue, take_over)
+    assert text == f"the callback: the saved state cannot be taken over ({reason_of(error)}); leave it out"

@@ -1,4 +1,4 @@
-"""How agents with action values act: epsilon-greedy, with a coin and noise of their own."""
+"""What agents with action values have in common, from replay or from rollouts: how they act and optimize."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
+from torch import nn
 
-from sbbatch.algorithms.persistence import SafeFiles
+from sbbatch.algorithms.scaling import CHUNK, BatchScalingAgent, in_parts
+from sbbatch.batch.protocol import Behavior
 from sbbatch.components.exploration import EpsilonGreedy
+from sbbatch.errors import restored
+from sbbatch.functional.divergence import behavioral_divergence
 from sbbatch.networks.layers import stochastic
 from sbbatch.policies import ValueNetwork, ValuePolicy
 
 
-class EpsilonGreedyAgent(SafeFiles, BaseAlgorithm):
+class EpsilonGreedyAgent(BatchScalingAgent):
     """
     Base of agents that act on the greedy action of a value network, whether they learn from replay or from rollouts.
 
@@ -28,14 +32,19 @@ class EpsilonGreedyAgent(SafeFiles, BaseAlgorithm):
     policy: ValuePolicy
     action_space: spaces.Discrete
     exploration_rate: float
+    max_grad_norm: float | None
     _generator_states: dict[str, Any] | None = None  # of a loaded model
 
     def _make_generators(self) -> None:
         self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self._seed_of(0))
         self.noise_rng = np.random.default_rng(self._seed_of(2))  # noisy layers, sampled quantiles, target noise
         if self._generator_states is not None:
-            self.exploration.set_state(self._generator_states["exploration"])
-            self.noise_rng.bit_generator.state = self._generator_states["noise"]
+            with restored("random generators", "load(path, seed=...) starts them anew"):
+                self._set_generators(self._generator_states)
+
+    def _set_generators(self, states: dict[str, Any]) -> None:
+        self.exploration.set_state(states["exploration"])
+        self.noise_rng.bit_generator.state = states["noise"]
 
     def _seed_of(self, stream: int) -> tuple[int, int] | None:
         """Seeds of independent streams, so that exploration and replay do not draw the same numbers."""
@@ -83,6 +92,26 @@ class EpsilonGreedyAgent(SafeFiles, BaseAlgorithm):
             return self.policy.predict(observations, deterministic=True)[0]  # it also transposes images
         with th.inference_mode():
             return self.q_net(obs_as_tensor(observations, self.device)).argmax(dim=1).cpu().numpy()
+
+    def _optimize(self, loss: th.Tensor) -> float:
+        """One gradient step; returns the loss."""
+        value = loss.item()
+        self._require_finite_loss(value)
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
+        return value
+
+    def behavior(self, observations: PyTorchObs) -> Behavior:
+        """Greedy actions int64 ``(states,)``."""
+        with self._undisturbed():
+            return (th.cat([self.q_net(part).argmax(dim=1) for part in in_parts(observations, CHUNK)]),)
+
+    def divergence(self, before: Behavior, after: Behavior) -> float:
+        """Part of the states whose greedy action changed."""
+        return behavioral_divergence(before[0], after[0])
 
     def _note_state(self) -> None:
         super()._note_state()

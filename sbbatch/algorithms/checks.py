@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium as gym
@@ -61,20 +61,49 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     """
     for name, low in _SMALLEST.items():
         check_int(name, arguments[name], low)
-    for name in _FRACTIONS:
-        check_number(name, arguments[name], 0.0, 1.0)
+    check_fractions(arguments, _FRACTIONS)
     for name in ("prioritized", "random_warmup", "optimize_memory_usage"):
         check_bool(name, arguments[name])
-    if not any(check_schedule("learning_rate", arguments["learning_rate"], 0.0, 1.0)):  # a warm-up or decay may touch 0
-        raise InvalidValue("learning_rate: got 0 from beginning to end, expected a number in (0, 1]")
-    if arguments["max_grad_norm"] is not None:
-        check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
+    check_learning_rate(arguments["learning_rate"])
+    check_positive_or_none("max_grad_norm", arguments["max_grad_norm"])
     as_train_freq(arguments["train_freq"])
     _check_exploration(arguments)
     _check_priorities(arguments)
     _check_parts(arguments)
     check_batch_size(arguments["batch_size"], arguments["buffer_size"], arguments["batch_divisor"])
     check_surroundings(arguments)
+
+
+def check_fractions(arguments: Mapping[str, Any], names: Iterable[str]) -> None:
+    """
+    :param arguments: constructor arguments by name
+    :param names: those that lie between 0 and 1
+    :raises InvalidValue: one that does not
+    :raises InvalidType: one that is no number
+    """
+    for name in names:
+        check_number(name, arguments[name], 0.0, 1.0)
+
+
+def check_learning_rate(learning_rate: object) -> None:
+    """
+    :param learning_rate: a number, or a function of the progress remaining; a warm-up or decay may touch 0
+    :raises InvalidValue: outside [0, 1] somewhere, or 0 throughout
+    :raises InvalidType: something else
+    """
+    if not any(check_schedule("learning_rate", learning_rate, 0.0, 1.0)):
+        raise InvalidValue("learning_rate: got 0 from beginning to end, expected a number in (0, 1]")
+
+
+def check_positive_or_none(name: str, value: object) -> None:
+    """
+    :param name: the argument's name, as the user writes it
+    :param value: what was given; None switches off what it limits
+    :raises InvalidValue: not above 0
+    :raises InvalidType: no number
+    """
+    if value is not None:
+        check_number(name, value, 0.0, open_low=True)
 
 
 def _check_exploration(arguments: Mapping[str, Any]) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections import deque
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -25,6 +28,31 @@ REQUIRED = {
     "observation_space": spaces.Space,
     "action_space": spaces.Space,
     "n_envs": int,
+}
+# What an agent would not stumble over before it learns. These are numbers:
+_NUMBERS = {
+    "num_timesteps",
+    "exploration_rate",
+    "_total_timesteps",
+    "_num_timesteps_at_start",
+    "_current_progress_remaining",
+    "_episode_num",
+    "_n_updates",
+    "_n_rollouts",
+    "_n_calls",
+    "_n_samples",
+}
+# These are of a kind, or None: what an agent has not got, or starts anew.
+_STATES: dict[str, tuple[type, ...]] = {
+    "_network_kwargs": (dict,),
+    "_generator_states": (dict,),
+    "batch_scaling_state": (dict,),
+    "ep_info_buffer": (deque,),
+    "ep_success_buffer": (deque,),
+    "action_noise": (),  # SB3's, of agents for continuous actions
+    "_last_obs": (np.ndarray, dict),
+    "_last_original_obs": (np.ndarray, dict),
+    "_last_episode_starts": (np.ndarray,),
 }
 
 
@@ -49,6 +77,13 @@ class ModelFile:
 
     def _incomplete(self, what: str) -> InvalidValue:
         return InvalidValue(f"{self.name}: not a complete model file, {what}")
+
+    def unusable(self, key: str) -> InvalidValue:
+        """
+        :param key: an attribute that no agent can have
+        :return: the error about it
+        """
+        return self._incomplete(f"its member 'data' has no usable '{key}'")
 
     def _read(self, member: str) -> bytes:
         if member not in self.members:
@@ -97,7 +132,9 @@ class ModelFile:
     def _require(self, attributes: dict[str, Any]) -> None:
         for key, kind in REQUIRED.items():
             if not isinstance(attributes.get(key), kind):
-                raise self._incomplete(f"its member 'data' has no usable '{key}'")
+                raise self.unusable(key)
+        if attributes["n_envs"] is True or attributes["n_envs"] < 1:
+            raise self.unusable("n_envs")
 
     def states(self, agent: BaseAlgorithm, device: th.device) -> dict[str, Any]:
         """
@@ -129,6 +166,21 @@ class ModelFile:
         agent.set_parameters(states, exact_match=True, device=agent.device)
         for name, value in (variables or {}).items():
             recursive_setattr(agent, f"{name}.data", value.data)  # the optimizer knows the object
+
+
+def first_unusable(attributes: Mapping[str, Any]) -> str | None:
+    """
+    :param attributes: of an agent, with its policy class
+    :return: the first that no agent can have, of those that it does not check itself
+    """
+    can_explore_by_state = hasattr(attributes["policy_class"], "reset_noise")
+    for key, value in attributes.items():
+        is_number = key not in _NUMBERS or isinstance(value, Real)
+        is_state = key not in _STATES or value is None or isinstance(value, _STATES[key])
+        is_possible = key != "use_sde" or value is False or can_explore_by_state
+        if not (is_number and is_state and is_possible):
+            return key
+    return None
 
 
 def check_states(where: str, suffix: str, agent: BaseAlgorithm, states: Mapping[str, Any], exact_match: bool) -> None:

@@ -14,7 +14,7 @@ from stable_baselines3.common.utils import get_device, get_system_info
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.algorithms.checks import check_environment, check_same_spaces
-from sbbatch.algorithms.model_file import ModelFile, check_states
+from sbbatch.algorithms.model_file import ModelFile, check_states, first_unusable
 from sbbatch.algorithms.sb3_files import open_model
 from sbbatch.envs.make import id_of, make_env, protocol_of
 from sbbatch.errors import InvalidType, InvalidValue, describe, did_you_mean
@@ -122,6 +122,7 @@ class SafeFiles(BaseAlgorithm):
             print("== CURRENT SYSTEM INFO ==")
             get_system_info()
             print(f"== SAVED MODEL SYSTEM INFO ==\n{model.system_info()}")
+        _check_attributes(model, attributes, kwargs)
         kept_env = attributes.pop("env", None)  # if `save` was told to include it
         env = kept_env if env is None else env
         if env is not None:
@@ -133,6 +134,8 @@ class SafeFiles(BaseAlgorithm):
         # `load` is SB3's, step by step, except that each of them can say what is wrong with the file.
         agent = cls(policy=attributes["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
         vars(agent).update(attributes)
+        if agent.ep_success_buffer is None:  # left out; SB3 makes both anew, or none
+            agent.ep_info_buffer = None
         agent._setup_model()
         model.restore(agent)
         return agent
@@ -180,11 +183,11 @@ class SafeFiles(BaseAlgorithm):
         self.env_id = id_of(env)
 
     @classmethod
-    def _make_env(cls, env: GymEnv | str, trained_protocol: str | None = None) -> GymEnv:
-        """An environment, also by its id."""
+    def _make_env(cls, env: Any, protocol: str | None = None, seed: int | None = None) -> Any:
+        """An environment, also by its id; anything else is passed on."""
         if not isinstance(env, str):
             return env
-        return make_env(env, trained_protocol or cls.atari_protocol, atari_envs=cls.atari_envs)
+        return make_env(env, protocol or cls.atari_protocol, seed, cls.atari_envs)
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -208,6 +211,15 @@ class SafeFiles(BaseAlgorithm):
         if algorithm != cls._own_name():
             held = f"{algorithm}{model.library}"
             raise InvalidValue(f"{model.name}: holds a {held}, but {cls.__name__} was asked to load it")
+
+
+def _check_attributes(model: ModelFile, attributes: dict[str, Any], given: dict[str, Any]) -> None:
+    """What the agent does not check itself; the fault may be the file's, or that of an argument of `load`."""
+    unusable = first_unusable(attributes)
+    if unusable in given:
+        raise InvalidValue(f"load: {unusable}: got {describe(given[unusable])}, which no agent can have")
+    if unusable is not None:
+        raise model.unusable(unusable)
 
 
 def _attributes_to_change(cls: type[SafeFiles], saved: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import Distribution, StateDependentNoiseDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecEnv
@@ -20,15 +21,25 @@ from stable_baselines3.common.vec_env import VecEnv
 from sbbatch.algorithms import checks
 from sbbatch.algorithms.rollout import ResizableRollout, check_scaling_arguments
 from sbbatch.algorithms.scaling import CHUNK, in_parts
+from sbbatch.algorithms.trial import stream_kept
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling, Behavior
-from sbbatch.envs.make import make_env
-from sbbatch.errors import InvalidType, InvalidValue, NumericalError, describe_space
+from sbbatch.errors import (
+    InvalidValue,
+    NumericalError,
+    check_bool,
+    check_int,
+    check_number,
+    check_schedule,
+    describe_space,
+    restored,
+)
+from sbbatch.files import PathOrFile
 from sbbatch.functional.divergence import categorical_kl, gaussian_kl
 from sbbatch.networks.actor_critic_checks import check_actor_critic_kwargs
+from sbbatch.networks.checks import fits_in_memory
 
-# What a rollout buffer gets from its agent.
-_OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
+_NO_GRADIENT_PARTS = "GradientNoiseScale: PPO has no fixed targets to measure it on; use ABS, which looks at KL"
 
 
 class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
@@ -98,14 +109,13 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
     ) -> None:
         _check_arguments(locals())
         policy_class = checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy)
-        if isinstance(env, str):
-            env = make_env(env, self.atari_protocol, seed, self.atari_envs)
+        env = self._make_env(env, seed=seed)
         if normalize_advantage and n_steps * getattr(env, "num_envs", 1) == 1:
             raise InvalidValue("n_steps: got 1 in one environment, expected more: one advantage cannot be normalised")
         _check_use_sde(use_sde, getattr(env, "action_space", None))
         super().__init__(
             policy_class,
-            env,  # type: ignore[arg-type]
+            env,
             learning_rate,
             n_steps,
             batch_size,
@@ -142,20 +152,22 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         _check_use_sde(self.use_sde, self.action_space)
         check_actor_critic_kwargs(self.policy_class, self.policy_kwargs, self.observation_space)
         self.n_minibatches = -(-self.n_steps * self.n_envs // self.batch_size)
+        with fits_in_memory():
+            self._build_networks()
+        if self._generator_states is not None and self.seed is not None:
+            with restored("random generators", "load(path, seed=...) starts them anew"):
+                self._set_generators(self._generator_states)
+
+    def _build_networks(self) -> None:
         try:
             super()._setup_model()
-        except RuntimeError as error:  # on a GPU OutOfMemoryError, which is one
-            if "Kernel size" in str(error):
-                raise InvalidValue(
-                    f"policy: images of {checks.describe_space(self.observation_space)} are too small for its "
-                    "convolutions; give policy_kwargs=dict(features_extractor_class=...), e.g. MinAtarCNN"
-                ) from None
-            if "memory" not in str(error):
+        except RuntimeError as error:
+            if "Kernel size" not in str(error):
                 raise
-            raise InvalidValue("policy_kwargs: the network does not fit in the memory; make it smaller") from error
-        if self._generator_states is not None and self.seed is not None:
-            th.set_rng_state(self._generator_states["torch"])
-            np.random.set_state(self._generator_states["numpy"])
+            raise InvalidValue(
+                f"policy: images of {describe_space(self.observation_space)} are too small for its convolutions; "
+                "give policy_kwargs=dict(features_extractor_class=...), e.g. MinAtarCNN"
+            ) from None
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -199,8 +211,7 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         """SB3's update on the present rollout."""
         with self.updating(), self._named_when_spoilt():
             super().train()
-        # That of the last minibatch has a gradient, and cannot be copied.
-        self.policy.action_dist.distribution = None  # type: ignore[assignment]
+        _forget_gradients(self.policy.action_dist)
         self._require_finite_loss(self.logger.name_to_value["train/loss"])
         self._require_finite_parameters(None)
 
@@ -250,18 +261,58 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         """
         :raises InvalidValue: always; the noise scale is defined for agents with one loss on fixed targets
         """
-        raise InvalidValue("GradientNoiseScale: PPO has no fixed targets to measure it on; use ABS, which looks at KL")
+        raise InvalidValue(_NO_GRADIENT_PARTS)
 
     def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
-        """See :meth:`check_gradient_parts`."""
-        raise NotImplementedError
+        """
+        :raises InvalidValue: always, see :meth:`check_gradient_parts`
+        """
+        raise InvalidValue(_NO_GRADIENT_PARTS)
 
     # ------------------------------------------------------------------------------------------------- files
 
+    def set_parameters(
+        self,
+        load_path_or_dict: PathOrFile | dict[str, Any],
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """See :meth:`SafeFiles.set_parameters`; the noise of gSDE is drawn anew, as its scale is a parameter."""
+        super().set_parameters(load_path_or_dict, exact_match, device)
+        if self.use_sde:
+            with stream_kept(self.device):
+                self.policy.reset_noise()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies."""
+        if "policy" in vars(self):
+            _forget_gradients(self.policy.action_dist)
+        return vars(self)
+
     def _note_state(self) -> None:
-        """PPO draws actions and minibatches from PyTorch's and NumPy's global generators, as SB3's does."""
+        """
+        PPO draws actions and minibatches from PyTorch's and NumPy's global generators, as SB3's does; on a GPU, actions
+        from that GPU's.
+        """
         super()._note_state()
         self._generator_states = {"torch": th.get_rng_state(), "numpy": np.random.get_state()}
+        if self.device.type == "cuda":
+            self._generator_states["cuda"] = th.cuda.get_rng_state(self.device)
+
+    def _set_generators(self, states: dict[str, Any]) -> None:
+        th.set_rng_state(states["torch"])
+        np.random.set_state(states["numpy"])
+        if self.device.type == "cuda" and "cuda" in states:  # the agent may have been saved on another device
+            th.cuda.set_rng_state(states["cuda"], self.device)
+
+
+def _forget_gradients(kept: Distribution) -> None:
+    """What a policy keeps of its last minibatch, and the noise of gSDE, have gradients, and so cannot be copied."""
+    kept.distribution = None  # type: ignore[assignment]  # made anew in every forward
+    if isinstance(kept, StateDependentNoiseDistribution):
+        kept.exploration_mat = kept.exploration_mat.detach()
+        kept.exploration_matrices = kept.exploration_matrices.detach()
+        kept.weights_dist = th.distributions.Normal(kept.weights_dist.mean.detach(), kept.weights_dist.stddev.detach())
 
 
 def _check_use_sde(use_sde: bool, actions: object) -> None:
@@ -271,30 +322,20 @@ def _check_use_sde(use_sde: bool, actions: object) -> None:
 
 def _check_arguments(arguments: dict[str, Any]) -> None:
     check_scaling_arguments(arguments)
-    checks.check_int("batch_size", arguments["batch_size"], 2 if arguments["normalize_advantage"] is True else 1)
-    for name in ("gamma", "gae_lambda"):
-        checks.check_number(name, arguments[name], 0.0, 1.0)
+    check_int("batch_size", arguments["batch_size"], 2 if arguments["normalize_advantage"] is True else 1)
+    checks.check_fractions(arguments, ("gamma", "gae_lambda"))
     for name in ("ent_coef", "vf_coef"):
-        checks.check_number(name, arguments[name], 0.0, 1e6)
-    checks.check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
-    checks.check_schedule("clip_range", arguments["clip_range"], 0.0, 1e6)
+        check_number(name, arguments[name], 0.0, 1e6)
+    check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
+    check_schedule("clip_range", arguments["clip_range"], 0.0, 1e6)
     if callable(arguments["clip_range_vf"]):
-        checks.check_schedule("clip_range_vf", arguments["clip_range_vf"], 0.0, 1e6)
-    elif arguments["clip_range_vf"] is not None:
-        checks.check_number("clip_range_vf", arguments["clip_range_vf"], 0.0, open_low=True)
-    if arguments["target_kl"] is not None:
-        checks.check_number("target_kl", arguments["target_kl"], 0.0, open_low=True)
-    if not any(checks.check_schedule("learning_rate", arguments["learning_rate"], 0.0, 1.0)):
-        raise InvalidValue("learning_rate: got 0 from beginning to end, expected a number in (0, 1]")
+        check_schedule("clip_range_vf", arguments["clip_range_vf"], 0.0, 1e6)
+    else:
+        checks.check_positive_or_none("clip_range_vf", arguments["clip_range_vf"])
+    checks.check_positive_or_none("target_kl", arguments["target_kl"])
+    checks.check_learning_rate(arguments["learning_rate"])
     for name in ("normalize_advantage", "use_sde"):
-        checks.check_bool(name, arguments[name])
-    checks.check_int("sde_sample_freq", arguments["sde_sample_freq"], -1)
-    buffer_class, buffer_kwargs = arguments["rollout_buffer_class"], arguments["rollout_buffer_kwargs"]
-    buffer_class = RolloutBuffer if buffer_class is None else buffer_class
-    if not (isinstance(buffer_class, type) and issubclass(buffer_class, RolloutBuffer)):
-        got = checks.describe(buffer_class)
-        raise InvalidType(f"rollout_buffer_class: got {got}, expected a subclass of SB3's RolloutBuffer")
-    if buffer_kwargs is not None:
-        checks.check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)
+        check_bool(name, arguments[name])
+    check_int("sde_sample_freq", arguments["sde_sample_freq"], -1)
     checks.check_policy_kwargs(arguments["policy_kwargs"], {"use_sde"})
     checks.check_surroundings(arguments)

@@ -8,18 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
-from torch import nn
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from sbbatch.algorithms import checks
 from sbbatch.algorithms.acting import EpsilonGreedyAgent
 from sbbatch.algorithms.rollout import ResizableRollout, check_minibatches, check_scaling_arguments, in_minibatches
-from sbbatch.algorithms.scaling import CHUNK, flat_gradient, in_parts
+from sbbatch.algorithms.scaling import flat_gradient
 from sbbatch.batch.callback import BatchSizeCallback
-from sbbatch.batch.protocol import BatchScaling, Behavior
-from sbbatch.envs.make import make_env
-from sbbatch.errors import InvalidValue, check_int, check_number, check_schedule
-from sbbatch.functional.divergence import behavioral_divergence
+from sbbatch.batch.protocol import BatchScaling
+from sbbatch.errors import InvalidValue, check_int, check_number
 from sbbatch.functional.schedules import linear_epsilon
 from sbbatch.rollout_policies import (
     RolloutCnnPolicy,
@@ -29,6 +26,8 @@ from sbbatch.rollout_policies import (
     RolloutMultiInputPolicy,
     RolloutPolicy,
 )
+
+_FRACTIONS = ("gamma", "q_lambda", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
 
 
 class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
@@ -97,6 +96,7 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
     atari_envs = 128
 
     policy: RolloutPolicy  # type: ignore[assignment]
+    max_grad_norm: float | None  # type: ignore[assignment]  # SB3's agents always clip
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
         _check_arguments(locals())
         super().__init__(
             checks.check_policy(policy, self.policy_aliases, RolloutPolicy),
-            env if not isinstance(env, str) else make_env(env, self.atari_protocol, seed, self.atari_envs),  # type: ignore[arg-type]
+            self._make_env(env, seed=seed),
             learning_rate,
             n_steps,
             gamma,
@@ -157,17 +157,19 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        self._settle()
         _check_arguments(vars(self))  # again: `load` may have changed some
+        self._settle()
         checks.check_discrete_actions(self)
         check_minibatches("n_steps", self.n_steps, self.n_envs, self.n_minibatches)
         self.gae_lambda = self.q_lambda
-        self._make_generators()
         self.shuffle_rng = np.random.default_rng(self._seed_of(1))
-        if self._generator_states is not None:
-            self.shuffle_rng.bit_generator.state = self._generator_states["shuffle"]
+        self._make_generators()
         super()._setup_model()
         self.policy.explore = self._explore
+
+    def _set_generators(self, states: dict[str, Any]) -> None:
+        super()._set_generators(states)
+        self.shuffle_rng.bit_generator.state = states["shuffle"]
 
     @property
     def batch_scaling(self) -> BatchScaling:
@@ -223,16 +225,6 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
     def _loss(self, observations: Any, actions: th.Tensor, targets: th.Tensor) -> th.Tensor:
         return self.q_net.returns(observations).td_loss(actions, targets).mean()
 
-    def _optimize(self, loss: th.Tensor) -> float:
-        value = loss.item()
-        self._require_finite_loss(value)
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
-        self.policy.optimizer.step()
-        return value
-
     # ------------------------------------------------------------------------------------------------ acting
 
     def exploration_schedule(self, progress_remaining: float) -> float:
@@ -251,15 +243,6 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
         return np.where(explorers, self.exploration.random_actions(len(greedy)), greedy)
 
     # --------------------------------------------------------------------------------------------- measuring
-
-    def behavior(self, observations: PyTorchObs) -> Behavior:
-        """Greedy actions int64 ``(states,)``."""
-        with self._undisturbed():
-            return (th.cat([self.q_net(part).argmax(dim=1) for part in in_parts(observations, CHUNK)]),)
-
-    def divergence(self, before: Behavior, after: Behavior) -> float:
-        """Part of the states whose greedy action changed."""
-        return behavioral_divergence(before[0], after[0])
 
     def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
         """
@@ -297,12 +280,9 @@ def _flat(rollout: np.ndarray) -> th.Tensor:
 def _check_arguments(arguments: dict[str, Any]) -> None:
     check_scaling_arguments(arguments)
     check_int("n_minibatches", arguments["n_minibatches"], 1)
-    for name in ("gamma", "q_lambda", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
-        check_number(name, arguments[name], 0.0, 1.0)
-    if not any(check_schedule("learning_rate", arguments["learning_rate"], 0.0, 1.0)):
-        raise InvalidValue("learning_rate: got 0 from beginning to end, expected a number in (0, 1]")
-    if arguments["max_grad_norm"] is not None:
-        check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
+    checks.check_fractions(arguments, _FRACTIONS)
+    checks.check_learning_rate(arguments["learning_rate"])
+    checks.check_positive_or_none("max_grad_norm", arguments["max_grad_norm"])
     checks.check_policy_kwargs(arguments["policy_kwargs"], {"head_class"})
     if check_number("noisy_sigma0", (arguments["policy_kwargs"] or {}).get("noisy_sigma0", 0.0), 0.0) > 0:
         raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")

@@ -21,10 +21,14 @@ from sbbatch.algorithms import checks
 from sbbatch.algorithms.numerics import require_finite, require_finite_returns
 from sbbatch.algorithms.scaling import BatchScalingAgent, at
 from sbbatch.algorithms.stopping import WatchedSteps
+from sbbatch.algorithms.trial import try_optimizer
 from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import id_of
-from sbbatch.errors import InvalidValue, NumericalError, check_int
+from sbbatch.errors import InvalidType, InvalidValue, check_bool, check_int, check_keywords, describe
 from sbbatch.replay.buffer import free_memory, n_bytes_of
+
+# What a rollout buffer gets from its agent.
+_OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
 
 
 class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
@@ -56,17 +60,19 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
 
     def _settle(self) -> None:
         """What was asked for before the agent was saved, unless :meth:`load` was asked for something else."""
+        if self.epoch_reference is None:  # likewise
+            self.epoch_reference = self._requested_n_steps or self.n_steps
         if self._requested_n_steps is not None:
             self._follow(self._requested_n_steps)
             self._requested_n_steps = None
 
     def _setup_model(self) -> None:
         self._settle()
+        self.rollout_buffer_kwargs = self.rollout_buffer_kwargs or {}  # `load` may have changed it
         self._check_memory("n_steps", self.n_steps)
-        if self.epoch_reference is None:  # `load` may have changed it
-            self.epoch_reference = self.n_steps
         self.n_epochs = self.epochs_for(self.n_steps)
         super()._setup_model()
+        try_optimizer(self)
         if self.env is not None:
             self.env_id = id_of(self.env)
 
@@ -178,10 +184,6 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
         self.logger.record("train/n_steps", self.n_steps)
         self.logger.record("batch/n_epochs", self.n_epochs)
 
-    def _require_finite_loss(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise NumericalError(f"step {self.num_timesteps}: the loss became {loss} after {self._n_updates} updates")
-
     def learn(
         self,
         total_timesteps: int,
@@ -191,22 +193,8 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Any:
-        """
-        Train the agent.
-
-        :param total_timesteps: agent steps, summed over environments; a lower bound, as in SB3
-        :param callback: callbacks, called at every vector step
-        :param log_interval: rollouts between log entries
-        :param tb_log_name: name of the run for TensorBoard; the class name by default
-        :param reset_num_timesteps: count steps from zero; False continues the count and the schedules
-        :param progress_bar: SB3's progress bar
-        :return: the agent itself
-        """
-        total_timesteps = checks.check_learn(self, total_timesteps, callback, log_interval)
+        """See :meth:`BatchScalingAgent.learn`; the log is written after every rollout, as in SB3."""
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-
-    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
 
     # --------------------------------------------------------------------------------------------- measuring
 
@@ -245,10 +233,22 @@ def check_scaling_arguments(arguments: dict[str, Any]) -> None:
     """
     if arguments["epoch_reference"] is not None:
         check_int("epoch_reference", arguments["epoch_reference"], 1)
-    checks.check_bool("scale_epochs", arguments["scale_epochs"])
+    check_bool("scale_epochs", arguments["scale_epochs"])
     checks.check_batch_size_callback(arguments["batch_size_callback"])
     check_int("n_steps", arguments["n_steps"], 1)
+    if arguments.get("_requested_n_steps") is not None:
+        check_int("n_steps", arguments["_requested_n_steps"], 1)
     check_int("n_epochs", arguments.get("_own_epochs", arguments["n_epochs"]), 1)
+    _check_buffer(arguments.get("rollout_buffer_class"), arguments.get("rollout_buffer_kwargs"))
+
+
+def _check_buffer(buffer_class: Any, buffer_kwargs: Any) -> None:
+    buffer_class = RolloutBuffer if buffer_class is None else buffer_class
+    if not (isinstance(buffer_class, type) and issubclass(buffer_class, RolloutBuffer)):
+        got = describe(buffer_class)
+        raise InvalidType(f"rollout_buffer_class: got {got}, expected a subclass of SB3's RolloutBuffer")
+    if buffer_kwargs is not None:
+        check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)
 
 
 def in_minibatches(n_samples: int, n_minibatches: int, rng: np.random.Generator) -> Iterator[th.Tensor]:

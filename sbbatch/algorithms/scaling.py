@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
@@ -17,12 +18,11 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from sbbatch.algorithms.checks import check_batch_size
+from sbbatch.algorithms.checks import check_batch_size, check_learn
 from sbbatch.algorithms.persistence import SafeFiles
 from sbbatch.batch.callback import BatchSizeCallback, find_batch_size_callback
-from sbbatch.batch.protocol import BatchScaling, Behavior, UpdateHook
-from sbbatch.errors import InvalidValue
-from sbbatch.functional.divergence import behavioral_divergence
+from sbbatch.batch.protocol import BatchScaling, UpdateHook
+from sbbatch.errors import InvalidValue, NumericalError
 from sbbatch.policies import ValuePolicy
 from sbbatch.recipe import with_defaults
 from sbbatch.replay.batch import ReplayBatch
@@ -31,6 +31,8 @@ from sbbatch.replay.buffer import FrameReplayBuffer
 RECENT = 8192  # transitions that replay agents are measured on
 CHUNK = 256  # states that go through the network at once
 
+SelfBatchScalingAgent = TypeVar("SelfBatchScalingAgent", bound="BatchScalingAgent")
+
 
 class BatchScalingAgent(SafeFiles, BaseAlgorithm):
     """
@@ -38,6 +40,9 @@ class BatchScalingAgent(SafeFiles, BaseAlgorithm):
 
     ``update_hooks`` are called around each update; besides the callbacks that change the batch size a user's own may
     be among them. They are not saved.
+
+    ``batch_size_callback`` may be set to another callback, or to None, at any time. :meth:`learn` asks for it when it
+    begins: what is set while the agent learns has an effect from the next :meth:`learn` on.
     """
 
     scaling_defaults: ClassVar[BatchScaling]
@@ -87,15 +92,28 @@ class BatchScalingAgent(SafeFiles, BaseAlgorithm):
         return super()._init_callback([own, *callbacks], progress_bar)
 
     def learn(
-        self,
+        self: SelfBatchScalingAgent,
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 4,
         tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
-    ) -> Any:
-        """See SB3; however it ends, the callback that changed the batch size has nothing to say afterwards."""
+    ) -> SelfBatchScalingAgent:
+        """
+        Train the agent. However it ends, the callback that changed the batch size has nothing to say afterwards.
+
+        :param total_timesteps: agent steps, summed over environments; a lower bound, as in SB3
+        :param callback: callbacks, called at every vector step
+        :param log_interval: episodes (replay) or rollouts between log entries
+        :param tb_log_name: name of the run for TensorBoard; the class name by default
+        :param reset_num_timesteps: count steps from zero; False continues the count and the schedules
+        :param progress_bar: SB3's progress bar
+        :return: the agent itself
+        :raises InvalidValue: a number below 1, or an agent without an environment
+        :raises InvalidType: something else than a number or a callback
+        """
+        total_timesteps = check_learn(self, total_timesteps, callback, log_interval)
         self._end_scaling()  # of an agent that was copied while it learned
         name = tb_log_name or type(self).__name__
         try:
@@ -104,6 +122,14 @@ class BatchScalingAgent(SafeFiles, BaseAlgorithm):
             )
         finally:
             self._end_scaling()
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Never below 0, where schedules end: the last steps of a run may go beyond its length."""
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
+
+    def _require_finite_loss(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise NumericalError(f"step {self.num_timesteps}: the loss became {loss} after {self._n_updates} updates")
 
     def _end_scaling(self) -> None:
         """Unsubscribe the callback that changed the batch size, and keep what it knows."""
@@ -218,15 +244,6 @@ class ReplayBatchScaling(BatchScalingAgent, OffPolicyAlgorithm):
         newest = newest_transitions(buffer, n_rows)
         chosen = rng.choice(newest, size=min(n_states, len(newest)), replace=False)
         return observations_at(buffer, chosen, self._vec_normalize_env)
-
-    def behavior(self, observations: PyTorchObs) -> Behavior:
-        """Greedy actions int64 ``(states,)``."""
-        with self._undisturbed():
-            return (th.cat([self.policy.q_net(part).argmax(dim=1) for part in in_parts(observations, CHUNK)]),)
-
-    def divergence(self, before: Behavior, after: Behavior) -> float:
-        """Part of the states whose greedy action changed."""
-        return behavioral_divergence(before[0], after[0])
 
     def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
         """

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -12,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
@@ -24,19 +23,17 @@ from sbbatch.algorithms.numerics import require_finite_step
 from sbbatch.algorithms.replay_files import SafeReplayFiles
 from sbbatch.algorithms.scaling import ReplayBatchScaling
 from sbbatch.algorithms.stopping import DeferredStop, Stopped
+from sbbatch.algorithms.trial import try_optimizer, try_parts
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.target_network import sync_target
-from sbbatch.envs.make import frame_stack_of, id_of, make_env
-from sbbatch.errors import NumericalError
+from sbbatch.envs.make import frame_stack_of, id_of
 from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, linear_epsilon
 from sbbatch.networks.heads import ExpectedHead, ReturnEstimate
 from sbbatch.networks.layers import stochastic
 from sbbatch.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, ValueNetwork, ValuePolicy
 from sbbatch.replay.batch import ReplayBatch
 from sbbatch.replay.buffer import FrameReplayBuffer
-
-SelfValueAlgorithm = TypeVar("SelfValueAlgorithm", bound="ValueAlgorithm")
 
 
 class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, OffPolicyAlgorithm):
@@ -174,7 +171,7 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
         checks.check_arguments(locals())
         super().__init__(
             checks.check_policy(policy, self.policy_aliases, ValuePolicy),
-            env if not isinstance(env, str) else make_env(env, self.atari_protocol, seed, self.atari_envs),  # type: ignore[arg-type]
+            self._make_env(env, seed=seed),
             learning_rate,
             buffer_size,
             learning_starts,
@@ -240,6 +237,8 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self._network_kwargs
         ).to(self.device)
+        try_optimizer(self)
+        try_parts(self)
         if self.replay_buffer is None:  # last, as it is the largest
             self.replay_buffer = self._make_replay_buffer()
         self.train_freq = checks.as_train_freq(self.train_freq)  # type: ignore[assignment]
@@ -266,29 +265,6 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
         return self.policy.quantile_net_target
 
     # ---------------------------------------------------------------------------------------------- learning
-
-    def learn(
-        self: SelfValueAlgorithm,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 4,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SelfValueAlgorithm:
-        """
-        Train the agent.
-
-        :param total_timesteps: agent steps, summed over environments; a lower bound, as in SB3
-        :param callback: callbacks, called at every vector step
-        :param log_interval: episodes between log entries
-        :param tb_log_name: name of the run for TensorBoard; the class name by default
-        :param reset_num_timesteps: count steps from zero; False continues the count and the schedules
-        :param progress_bar: SB3's progress bar
-        :return: the agent itself
-        """
-        total_timesteps = checks.check_learn(self, total_timesteps, callback, log_interval)
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
         """
@@ -356,17 +332,6 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
         noise = self.noise_rng.normal(0.0, self.target_noise, len(rewards)).astype(np.float32)
         return rewards + th.from_numpy(noise).to(rewards.device)
 
-    def _optimize(self, loss: th.Tensor) -> float:
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NumericalError(f"step {self.num_timesteps}: the loss became {value} after {self._n_updates} updates")
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
-        self.policy.optimizer.step()
-        return value
-
     def _on_step(self) -> None:
         """After each vector step: synchronise the target network when due, and move epsilon."""
         self._n_calls += 1
@@ -388,9 +353,6 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
             return RolloutReturn(0, 0, continue_training=False)
         finally:
             del self._stop  # it knows the callbacks' locals, which cannot be copied
-
-    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
 
     # ------------------------------------------------------------------------------------------------ acting
 

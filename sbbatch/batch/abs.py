@@ -11,7 +11,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from sbbatch.batch.callback import BatchSizeCallback, check_bounds, sizes_for
 from sbbatch.batch.protocol import Behavior
 from sbbatch.batch.scheduler import AdaptiveBatchScheduler
-from sbbatch.errors import InvalidValue, check_int, check_number
+from sbbatch.batch.timer import Timer
+from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number, describe
 from sbbatch.recipe import with_defaults
 
 
@@ -114,21 +115,18 @@ class ABS(BatchSizeCallback):
             names = [f"{name} {value}" for name, value in zip(("low", "high"), thresholds, strict=True)]
             raise InvalidValue(f"ABS: {names[0]} is not below {names[1]}; give both, the agent has defaults of its own")
         self.scheduler = AdaptiveBatchScheduler(*sizes, *thresholds, **options, quantum=quantum)
-        self._check_every: int = given.get("check_every", scaling.check_every)
+        self._timer = Timer(given.get("check_every", scaling.check_every), self.agent.batch_clock)
         self._updates: int = given.get("updates", scaling.updates)
         seed = self.model.seed
         self._rng = np.random.default_rng(None if seed is None else (seed, 3))
-        self._next_check = (self.agent.batch_clock // self._check_every + 1) * self._check_every
         self._measuring: tuple[PyTorchObs, Behavior, int] | None = None  # states, behavior before, updates since
         self.resize(self.scheduler.size)
 
     def before_update(self) -> None:
         """Look at the policy, if it is time to."""
         clock = self.agent.batch_clock
-        # After `learn(reset_num_timesteps=True)` agent steps count from zero again.
-        self._next_check = min(self._next_check, clock + self._check_every)
-        if self._measuring is None and clock >= self._next_check:
-            self._next_check = (clock // self._check_every + 1) * self._check_every
+        if self._timer.is_due(clock) and self._measuring is None:
+            self._timer.restart(clock)
             probe = self.agent.probe_observations(self.n_states, self._rng)
             self._measuring = probe, self.agent.behavior(probe), 0
 
@@ -151,7 +149,7 @@ class ABS(BatchSizeCallback):
         return super().get_state() | {
             "scheduler": self.scheduler.get_state(),
             "rng": self._rng.bit_generator.state,
-            "next_check": self._next_check,
+            "next_check": self._timer.next,
             "measuring": self._measuring,
         }
 
@@ -160,7 +158,10 @@ class ABS(BatchSizeCallback):
         super().set_state(state)
         self.scheduler.set_state(state["scheduler"])
         self._rng.bit_generator.state = state["rng"]
-        self._next_check, self._measuring = state["next_check"], state["measuring"]
+        self._timer.next, measuring = check_int("next_check", state["next_check"], 1), state["measuring"]
+        if not (measuring is None or isinstance(measuring, tuple)):
+            raise InvalidType(f"measuring: got {describe(measuring)}, expected a tuple")
+        self._measuring = measuring
 
 
 ABS.__init__ = with_defaults(ABS.__init__, {})  # type: ignore[method-assign]  # names misspelt arguments

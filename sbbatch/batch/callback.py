@@ -9,7 +9,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback
 
 from sbbatch.batch.protocol import BatchScalable
-from sbbatch.errors import InvalidType, InvalidValue, check_int
+from sbbatch.errors import InvalidType, InvalidValue, check_int, restored
 
 # What a callback knows only while its agent learns.
 _OF_A_RUN = ("model", "locals", "globals", "parent", "_logger")
@@ -91,10 +91,11 @@ class BatchSizeCallback(BaseCallback):
         saved = self.agent.batch_scaling_state
         self.size, self.history = None, []
         self._start()
-        if saved is not None and saved["callback"] == self._identity():
-            self.set_state(saved["state"])
-            assert self.size is not None
-            self.resize(self.size)
+        if saved is not None and saved.get("callback") == self._identity():
+            with restored(type(self).__name__, "agent.batch_scaling_state = None forgets it"):
+                self.set_state(saved["state"])
+                assert self.size is not None, "it has no size"
+                self.resize(self.size)
         else:
             self.note()
         self.agent.update_hooks.append(self)

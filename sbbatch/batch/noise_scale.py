@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sbbatch.batch.callback import BatchSizeCallback, check_bounds, sizes_for
+from sbbatch.batch.timer import Timer
 from sbbatch.errors import check_int
 from sbbatch.functional.noise_scale import gradient_noise_scale
 
@@ -63,17 +64,15 @@ class GradientNoiseScale(BatchSizeCallback):
         scaling = self.agent.batch_scaling
         self.sizes = sizes_for(self, self.min_size, self.max_size, self.agent.batch_quantum)
         self.agent.check_gradient_parts(self.n_parts, self.sizes[0])
-        self.check_every = self._check_every or scaling.check_every
-        self._next_check = (self.agent.batch_clock // self.check_every + 1) * self.check_every
+        self._timer = Timer(self._check_every or scaling.check_every, self.agent.batch_clock)
         self.resize(self._within(getattr(self.model, scaling.knob)))
 
     def after_update(self) -> None:
         """Measure, if it is time to, and set the size."""
         clock = self.agent.batch_clock
-        self._next_check = min(self._next_check, clock + self.check_every)
-        if clock < self._next_check:
+        if not self._timer.is_due(clock):
             return
-        self._next_check = (clock // self.check_every + 1) * self.check_every
+        self._timer.restart(clock)
         gradients, part_size = self.agent.gradient_parts(self.n_parts)
         noise, signal = gradient_noise_scale(gradients, part_size)
         scale = 0.0 if signal <= _NO_SIGNAL else noise / signal
@@ -89,9 +88,9 @@ class GradientNoiseScale(BatchSizeCallback):
 
     def get_state(self) -> dict[str, Any]:
         """See :meth:`BatchSizeCallback.get_state`."""
-        return super().get_state() | {"next_check": self._next_check}
+        return super().get_state() | {"next_check": self._timer.next}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """See :meth:`BatchSizeCallback.set_state`."""
         super().set_state(state)
-        self._next_check = state["next_check"]
+        self._timer.next = check_int("next_check", state["next_check"], 1)

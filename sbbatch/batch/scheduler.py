@@ -140,5 +140,5 @@ class AdaptiveBatchScheduler:
         """
         :param state: what :meth:`get_state` returned
         """
-        self._divergences = deque(state["divergences"], maxlen=self.window)
+        self._divergences = deque(map(float, state["divergences"]), maxlen=self.window)
         self._size = float(state["size"])

@@ -10,8 +10,9 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, NatureCNN
+from torch import nn
 
-from sbbatch.errors import check_bool, check_keywords, check_names, check_number
+from sbbatch.errors import built, check_bool, check_keywords, check_names, check_number
 from sbbatch.networks.checks import (
     OF_POLICIES,
     check_activation,
@@ -52,6 +53,9 @@ def check_actor_critic_kwargs(
     torso_kwargs, optimizer_kwargs = (arguments[f"{part}_kwargs"] or {} for part in ("features_extractor", "optimizer"))
     check_keywords("policy_kwargs: features_extractor_kwargs", torso_kwargs, torso, {"observation_space"})
     check_keywords("policy_kwargs: optimizer_kwargs", optimizer_kwargs, optimizer, {"params", "lr"})
+    # Of a weight and a bias, as the policy's: what the optimizer refuses, it would refuse in its own words.
+    weights = [nn.Parameter(th.zeros(1, 1)), nn.Parameter(th.zeros(1))]
+    built("policy_kwargs: optimizer_kwargs", optimizer, weights, lr=1e-3, **optimizer_kwargs)
     check_torso(torso, observation_space)
     if issubclass(torso, NatureCNN):
         normalized = torso_kwargs.get("normalized_image", not arguments["normalize_images"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch as th
@@ -126,3 +127,18 @@ def check_torso(torso: type[BaseFeaturesExtractor], space: spaces.Space) -> None
         raise InvalidValue(f"MlpPolicy: {got}, expected no dictionary; use MultiInputPolicy")
     if not is_dict and issubclass(torso, CombinedExtractor):
         raise InvalidValue(f"MultiInputPolicy: {got}, expected a Dict; use CnnPolicy for images, MlpPolicy otherwise")
+
+
+@contextmanager
+def fits_in_memory() -> Iterator[None]:
+    """
+    Around the making of a network.
+
+    :raises InvalidValue: it is too large for the memory
+    """
+    try:
+        yield
+    except RuntimeError as error:  # on a GPU OutOfMemoryError, which is one
+        if "memory" not in str(error):
+            raise
+        raise InvalidValue("policy_kwargs: the network does not fit in the memory; make it smaller") from error

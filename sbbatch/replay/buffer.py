@@ -119,23 +119,28 @@ class FrameReplayBuffer(ReplayBuffer):
             check_int("seed", seed, 0)
         self.rng = np.random.default_rng(seed)
         check_bool("check_memory", check_memory)
-        if check_memory:
-            self._refuse_if_too_large()
+        if check_memory and self.n_bytes() > free_memory():
+            raise self._too_large()
+        try:
+            self._allocate(sampler_class, sampler_kwargs or {})
+        except MemoryError:
+            raise self._too_large() from None
+        self._n_added = 0  # rows, ever
+        self._n_stored = 0  # rows
+        self._expected: dict[str, np.ndarray] | None = None  # next observations of the newest row
+        self._ended = np.ones(n_envs, dtype=bool)  # whether the next row starts new episodes
 
+    def _allocate(self, sampler_class: type[Sampler], sampler_kwargs: dict[str, Any]) -> None:
         # One row for the newest observation, and as many as an old stack reaches back.
         self._n_slots = self.buffer_size + self.frame_stack
         self._memories = {key: self._make_memory(space) for key, space in self._spaces().items()}
-        shape = (self._n_slots, n_envs)
+        shape = (self._n_slots, self.n_envs)
         self._actions = np.zeros(shape, dtype=np.int64)
         self._rewards = np.zeros(shape, dtype=np.float32)
         self._dones = np.zeros(shape, dtype=bool)  # terminated or truncated
         self._timeouts = np.zeros(shape, dtype=bool)  # truncated
         self._ages = np.zeros(shape, dtype=np.uint8)  # steps since the episode began, saturating
-        self.sampler = make_sampler(sampler_class, self._n_slots * n_envs, sampler_kwargs or {})
-        self._n_added = 0  # rows, ever
-        self._n_stored = 0  # rows
-        self._expected: dict[str, np.ndarray] | None = None  # next observations of the newest row
-        self._ended = np.ones(n_envs, dtype=bool)  # whether the next row starts new episodes
+        self.sampler = make_sampler(sampler_class, self._n_slots * self.n_envs, sampler_kwargs)
 
     def _spaces(self) -> dict[str, spaces.Space]:
         space = self.observation_space
@@ -157,16 +162,14 @@ class FrameReplayBuffer(ReplayBuffer):
             row += int(frame * COMPRESSED_SHARE) if self._compression(space) else frame
         return row * self.buffer_size * self.n_envs
 
-    def _refuse_if_too_large(self) -> None:
+    def _too_large(self) -> InvalidValue:
         needed, free = self.n_bytes(), free_memory()
-        if needed > free:
-            n_transitions = self.buffer_size * self.n_envs
-            fits = int(n_transitions * free / needed)
-            raise InvalidValue(
-                f"buffer_size: got {n_transitions}, which needs {needed / 1e9:.1f} GB of memory while "
-                f"{free / 1e9:.1f} GB are free; expected at most {fits}"
-                + ("" if self.frame_compression else ", or frame_compression='lz4'")
-            )
+        n_transitions = self.buffer_size * self.n_envs
+        return InvalidValue(
+            f"buffer_size: got {n_transitions}, which needs {needed / 1e9:.1f} GB of memory while "
+            f"{free / 1e9:.1f} GB are free; expected at most {int(n_transitions * free / needed)}"
+            + ("" if self.frame_compression else ", or frame_compression='lz4'")
+        )
 
     def add(
         self,

@@ -43,6 +43,20 @@ def test_a_training_that_broke_off_leaves_no_callback_behind(algorithm, error):
     assert getattr(agent, agent.batch_scaling.knob) == 16
 
 
+def test_a_callback_taken_away_while_the_agent_learns_goes_on_to_the_end_of_the_run(algorithm):
+    agent = growing(algorithm)
+
+    def take_away(*_):
+        agent.batch_size_callback = None
+        return True
+
+    agent.learn(300, callback=take_away)
+    assert getattr(agent, agent.batch_scaling.knob) == 64
+    agent.resize_batch(16)
+    agent.learn(100, reset_num_timesteps=False)
+    assert getattr(agent, agent.batch_scaling.knob) == 16
+
+
 def test_a_callback_that_goes_on_elsewhere_leaves_the_first_agent_its_own_state(algorithm):
     first = growing(algorithm)
     with pytest.raises(RuntimeError):
@@ -80,6 +94,15 @@ def test_a_length_given_to_load_replaces_the_one_that_was_asked_for(rollout_algo
     loaded = rollout_algorithm.load(tmp_path / "model", env="CartPole-v1", n_steps=8)
     loaded.learn(8)
     assert loaded.n_steps == 8
+
+
+def test_a_reference_left_open_becomes_the_length_that_was_asked_for(rollout_algorithm, tmp_path):
+    agent = make_agent(rollout_algorithm, n_steps=16, n_epochs=2).learn(16)
+    agent.set_n_steps(64)
+    agent.save(tmp_path / "model")
+    assert rollout_algorithm.load(tmp_path / "model").n_epochs == 8
+    loaded = rollout_algorithm.load(tmp_path / "model", epoch_reference=None)
+    assert (loaded.n_steps, loaded.n_epochs, loaded.epochs_for(128)) == (64, 2, 4)
 
 
 def test_minibatches_are_checked_against_the_length_that_was_asked_for(tmp_path):

@@ -5,9 +5,10 @@ import math
 import gymnasium as gym
 import numpy as np
 import pytest
-from contract_tools import SpaceEnv, make_agent, refusal
+from contract_tools import SpaceEnv, differ, make_agent, refusal, weights
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
+from torch import nn
 
 from sbbatch import PPO, PQN
 from sbbatch.errors import InvalidType, InvalidValue
@@ -96,6 +97,13 @@ def test_noise_is_not_for_pqn_nor_state_dependent_noise_for_discrete_actions():
     assert refusal(InvalidValue, make_agent, PPO, use_sde=True).startswith("use_sde: needs Box actions")
 
 
+def test_ppo_has_no_gradients_of_parts():
+    agent = make_agent(PPO).learn(8)
+    told = refusal(InvalidValue, agent.gradient_parts, 2)
+    assert told == refusal(InvalidValue, agent.check_gradient_parts, 2, 8)
+    assert "PPO has no fixed targets" in told
+
+
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 
 
@@ -150,6 +158,16 @@ def test_what_ppos_policy_would_find_out_late_is_refused(policy_kwargs, message)
     assert message in refusal((InvalidType, InvalidValue), make_agent, PPO, policy_kwargs=policy_kwargs)
 
 
-def test_networks_of_ppo_may_be_given_in_both_ways():
-    for net_arch in ([8], {"pi": [8], "vf": [4]}, {"pi": [8]}, []):
-        make_agent(PPO, policy_kwargs={"net_arch": net_arch}).learn(8)
+@pytest.mark.parametrize(
+    ("net_arch", "of_policy", "of_values"),
+    [([8, 6], [8, 6], [8, 6]), ({"pi": [8], "vf": [4]}, [8], [4]), ({"pi": [8]}, [8], []), ([], [], [])],
+)
+def test_networks_of_ppo_may_be_given_in_both_ways(net_arch, of_policy, of_values):
+    agent = make_agent(PPO, policy_kwargs={"net_arch": net_arch})
+    extractor = agent.policy.mlp_extractor
+    for network, sizes in ((extractor.policy_net, of_policy), (extractor.value_net, of_values)):
+        shapes = [(layer.in_features, layer.out_features) for layer in network if isinstance(layer, nn.Linear)]
+        assert shapes == list(zip([4, *sizes], sizes, strict=False))  # CartPole shows four numbers
+    before = weights(agent)
+    assert agent.learn(8).num_timesteps == 8
+    assert differ(before, weights(agent))

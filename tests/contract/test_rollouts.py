@@ -150,6 +150,14 @@ def test_what_a_run_is_made_of_can_be_changed_when_loading(rollout_algorithm, tm
     assert loaded.batch_size * loaded.n_minibatches == 16
 
 
+def test_arguments_of_the_rollout_buffer_are_checked_when_loading(rollout_algorithm, tmp_path):
+    make_agent(rollout_algorithm).save(tmp_path / "m")
+    assert rollout_algorithm.load(tmp_path / "m", device="cpu", rollout_buffer_kwargs=None).rollout_buffer is not None
+    for name, value in (("rollout_buffer_class", int), ("rollout_buffer_kwargs", 5)):
+        told = refusal(InvalidType, rollout_algorithm.load, tmp_path / "m", device="cpu", **{name: value})
+        assert told.startswith(f"{name}: got ")
+
+
 def test_a_batch_size_is_changed_where_it_is_an_argument(tmp_path):
     make_agent(PPO, n_steps=8, batch_size=2).save(tmp_path / "ppo")
     loaded = PPO.load(tmp_path / "ppo", "CartPole-v1", device="cpu", batch_size=4)

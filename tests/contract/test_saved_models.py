@@ -11,6 +11,7 @@ import torch as th
 from contract_tools import KINDS, assert_same_weights, differ, make_agent, observations_of, refusal, weights
 from torch import nn
 
+from sbbatch import PPO
 from sbbatch.errors import InvalidType, InvalidValue
 
 
@@ -67,6 +68,22 @@ def test_the_state_of_the_optimizer_survives(algorithm, tmp_path):
             assert th.equal(saved["state"][parameter][key], restored["state"][parameter][key])
 
 
+def test_ppo_keeps_the_state_of_its_gpus_generator(monkeypatch):
+    agent, gpu, restored = make_agent(PPO), th.device("cuda", 1), []
+    monkeypatch.setattr(th.cuda, "get_rng_state", lambda device: f"state of {device}")
+    monkeypatch.setattr(th.cuda, "set_rng_state", lambda state, device: restored.append((state, device)))
+    agent._note_state()
+    without = agent._generator_states
+    assert set(without) == {"torch", "numpy"}
+    agent.device = gpu
+    agent._note_state()
+    states = agent._generator_states
+    for device, saved in ((gpu, states), (gpu, without), (th.device("cpu"), states)):
+        agent.device = device
+        agent._set_generators(saved)
+    assert restored == [("state of cuda:1", gpu)]
+
+
 def test_one_more_step_on_the_same_batch_moves_a_loaded_agent_alike(replay_algorithm, tmp_path):
     agent = make_agent(replay_algorithm).learn(100)
     agent.save(tmp_path / "m")
@@ -85,6 +102,12 @@ def test_attributes_can_be_changed_when_loading(replay_algorithm, tmp_path):
     loaded = replay_algorithm.load(tmp_path / "m", env=gym.make("CartPole-v1"), device="cpu", batch_size=16, n_steps=2)
     assert (loaded.batch_size, loaded.replay_buffer.n_steps) == (16, 2)
     loaded.learn(60)
+
+
+def test_a_replay_buffer_that_is_too_large_to_play_with_is_refused(replay_algorithm, tmp_path):
+    make_agent(replay_algorithm).save(tmp_path / "m")
+    told = refusal(InvalidValue, replay_algorithm.load, tmp_path / "m", device="cpu", buffer_size=10**15)
+    assert told.startswith("buffer_size: got 1000000000000000, which needs ")
 
 
 @pytest.mark.parametrize(
