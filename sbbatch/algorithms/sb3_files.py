@@ -113,8 +113,8 @@ class SB3ModelFile(ModelFile):
         except UnknownName as error:
             raise InvalidValue(
                 f"{self.name}: '{key}' in its member 'data' needs {error}, which is not one of SB3's own classes and "
-                "would have to be imported and run; if you trust the file pass trust=True, or another value with "
-                f"custom_objects={{'{key}': ...}}"
+                "would have to be imported and run; if you trust the file pass trust=True (--trust), or another value "
+                f"with custom_objects={{'{key}': ...}}"
             ) from None
         except Exception as error:  # a pickle may raise anything
             raise self._incomplete(f"'{key}' in its member 'data' cannot be read; see custom_objects") from error
