@@ -31,7 +31,7 @@ COLUMNS = ("environment", "agent", "timesteps", "runs")
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8B4513")
 _RESAMPLES = 2_000
 _LAST = 3  # evaluations that the final score averages
-_MARKED = 60  # points that have room for a mark each
+_MARKED = 40  # points that have room for a mark each
 
 
 @dataclass(frozen=True)
