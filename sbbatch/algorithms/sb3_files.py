@@ -15,7 +15,6 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import json_to_data
 
 from sbbatch.algorithms.model_file import REQUIRED, ModelFile
-from sbbatch.algorithms.sb3_names import SB3
 from sbbatch.errors import InvalidValue
 from sbbatch.files import PathOrFile
 from sbbatch.networks.heads import QuantileHead
@@ -103,6 +102,8 @@ class SB3ModelFile(ModelFile):
         return found
 
     def _value(self, key: str) -> Any:
+        from sbbatch.algorithms.sb3_names import SB3  # with sb3-contrib, which nobody else waits for
+
         item = self.plain[key]
         if not (isinstance(item, dict) and _SERIALIZED in item):
             return item

@@ -107,6 +107,7 @@ def test_games_are_played_for_a_number_of_steps():
     [
         (["--random"], "--random: give the environment with --env"),
         (["--random", "--env", "CartPole-v1", "--algo", "dqn"], "needs no trained agent; remove --algo"),
+        (["--random", "--env", "CartPole-v1", "--load-best"], "needs no trained agent; remove --load-best"),
         (["--random", "--env", "CartPole-v1", "--reference", "1", "1"], "no scale"),
         (["--random", "--env", "CartPole-v1", "--csv", "a.txt"], "expected .csv"),
         (["--env", "CartPole-v1", "--algo", "dqm"], "unknown algorithm 'dqm'; did you mean 'dqn'?"),
