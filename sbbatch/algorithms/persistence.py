@@ -39,7 +39,7 @@ class SafeFiles(BaseAlgorithm):
     SB3's model files, written atomically and checked before they are read.
 
     A model file keeps SB3's layout, with the name of the algorithm added. It contains pickled objects, as SB3's do:
-    load only files you trust.
+    load only files you trust. Files of SB3 itself are read without running them (:mod:`sbbatch.algorithms.sb3_files`).
     """
 
     atari_protocol: ClassVar[str] = "dopamine"  # of games given by their name

@@ -15,7 +15,6 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import json_to_data
 
 from sbbatch.algorithms.model_file import REQUIRED, ModelFile
-from sbbatch.algorithms.sb3_names import SB3
 from sbbatch.errors import InvalidValue
 from sbbatch.files import PathOrFile
 from sbbatch.networks.heads import QuantileHead
@@ -103,6 +102,8 @@ class SB3ModelFile(ModelFile):
         return found
 
     def _value(self, key: str) -> Any:
+        from sbbatch.algorithms.sb3_names import SB3  # with sb3-contrib, which nobody else waits for
+
         item = self.plain[key]
         if not (isinstance(item, dict) and _SERIALIZED in item):
             return item
@@ -113,8 +114,8 @@ class SB3ModelFile(ModelFile):
         except UnknownName as error:
             raise InvalidValue(
                 f"{self.name}: '{key}' in its member 'data' needs {error}, which is not one of SB3's own classes and "
-                "would have to be imported and run; if you trust the file pass trust=True, or another value with "
-                f"custom_objects={{'{key}': ...}}"
+                "would have to be imported and run; if you trust the file pass trust=True (--trust), or another value "
+                f"with custom_objects={{'{key}': ...}}"
             ) from None
         except Exception as error:  # a pickle may raise anything
             raise self._incomplete(f"'{key}' in its member 'data' cannot be read; see custom_objects") from error

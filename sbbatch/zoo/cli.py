@@ -33,6 +33,25 @@ COMMANDS = {
     "rl_zoo3": "run rl-baselines3-zoo's own commands with the agents of sbbatch",
 }
 
+HELP = """usage: sbbatch <command> [options]
+
+Deep reinforcement learning with small and adaptive batch sizes, in the style of Stable-Baselines3.
+
+commands:
+{commands}
+
+`sbbatch <command> --help` lists a command's options, with examples. Runs are kept in logs/<algo>/<environment>_<n>.
+
+examples:
+  sbbatch quickstart                                                   everything once, in minutes
+  sbbatch train --algo qrdqn --env CartPole-v1                         train, with tuned hyperparameters
+  sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8      a small batch on an Atari game
+  sbbatch train --algo pqn --env ALE/Breakout-v5 --abs 16:64           a batch that adapts
+  sbbatch enjoy --algo qrdqn --env CartPole-v1                         watch it play
+  sbbatch evaluate --algo qrdqn --env CartPole-v1                      its score over 100 games
+  sbbatch record --algo qrdqn --env CartPole-v1 -o game.mp4            a film of one game
+  sbbatch plot logs/qrdqn/CartPole-v1_1                                its learning curve"""
+
 
 class Main(Protocol):
     """A command: takes its arguments (``None``: those of the process) and returns an exit code."""
@@ -156,10 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
-        print("usage: sbbatch <command> [options]\n\ncommands:")
-        for name, text in COMMANDS.items():
-            print(f"  {name:<11} {text}")
-        print("\n`sbbatch <command> --help` lists its options.")
+        print(HELP.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))
         return 0
     if words[0] in ("-V", "--version"):
         from sbbatch.version import __version__

@@ -146,6 +146,8 @@ def play_in_window(trained: Trained, args: argparse.Namespace) -> list[PlayedGam
             longest = min(left, args.max_steps or _MAX_STEPS)
             score, steps = play_game(player, game, longest, not args.stochastic)
             left -= steps
+            if args.n_timesteps and left <= 0:
+                break  # as without a window, a game that has not ended does not count
             games.append(PlayedGame(score, steps))
             if args.verbose > 0:
                 say(f"game {len(games)}: return {score:.1f} in {steps:,} agent steps")
@@ -220,9 +222,8 @@ def main(argv: list[str] | None = None) -> int:
         say(f"playing {trained.path}")
     games = (play_in_window if args.render else play_headless)(trained, args)
     if not games:
-        raise InvalidValue(
-            f"no game has ended within {args.n_timesteps} agent steps; give a larger -n, or --n-episodes"
-        )
+        say("no game has ended" + (f" within {args.n_timesteps:,} agent steps" if args.n_timesteps else ""))
+        return 0
     say(describe_returns([game.score for game in games]))
     if args.reward_log is not None:
         say(f"{write_monitor(args.reward_log, trained.env_id, games)}")

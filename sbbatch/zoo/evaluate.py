@@ -84,8 +84,8 @@ def evaluate(args: argparse.Namespace) -> tuple[str, str, list[PlayedGame]]:
 
 
 def _random_env(args: argparse.Namespace) -> str:
-    for option in ("algo", "trained_agent", "load_checkpoint"):
-        if getattr(args, option) is not None:
+    for option in ("algo", "trained_agent", "load_checkpoint", "load_best", "load_last_checkpoint"):
+        if getattr(args, option):
             raise InvalidValue(
                 f"--random: the random policy needs no trained agent; remove --{option.replace('_', '-')}"
             )

@@ -18,9 +18,14 @@ from sbbatch.zoo.cli import Parser, guarded
 from sbbatch.zoo.reader import read_yaml
 
 CURVE_NAME = "learning_curve.png"
-EPILOG = """`sbbatch plot batch FOLDER [FOLDER ...]` draws return, divergence and batch size of runs with an adaptive
-batch size on one time axis, `sbbatch plot compare FOLDER [FOLDER ...]` the evaluations of several agents over seeds (a
-run folder that is itself called batch or compare is ./batch or ./compare)."""
+EPILOG = """examples:
+  sbbatch plot logs/qrdqn/ALE-Breakout-v5_1                one run: training episodes and evaluations
+  sbbatch plot train logs/dqn/CartPole-v1_*                training episodes, mean over seeds, 95 % intervals
+  sbbatch plot compare logs/*/MinAtar-Breakout-v1_*        evaluations of several agents over seeds
+  sbbatch plot batch logs/pqn/CartPole-v1_1                return, divergence and batch size on one time axis
+
+`sbbatch plot train --help` and so on list their options. A run folder that is itself called train, compare or batch is
+./train and so on."""
 _RUNNING_MEAN_EPISODES = 20
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom: evaluations are a handful of games.
 # fmt: off
@@ -234,7 +239,7 @@ def environment_of(folder: Path) -> str:
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """
-    ``sbbatch plot FOLDER``, ``sbbatch plot batch FOLDER ...`` and ``sbbatch plot compare FOLDER ...``.
+    ``sbbatch plot FOLDER``, and ``sbbatch plot train|compare|batch FOLDER ...``.
 
     :param argv: arguments (``None``: those of the process)
     :return: exit code
@@ -250,6 +255,10 @@ def main(argv: list[str] | None = None) -> int:
         from sbbatch.zoo.compare_plot import main as compare
 
         return compare(words[1:])
+    if words[:1] == ["train"]:
+        from sbbatch.zoo.train_plot import main as train
+
+        return train(words[1:])
     parser = Parser(prog="sbbatch plot", description="Draw the learning curve of a run.", epilog=EPILOG)
     parser.add_argument("folder", type=Path, help="a run's folder, e.g. logs/qrdqn/ALE-Breakout-v5_1")
     parser.add_argument("-o", "--output", type=Path, help=f"PNG, PDF or SVG (default: {CURVE_NAME} in the folder)")

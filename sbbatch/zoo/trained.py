@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import sbbatch
 from sbbatch.algorithms.persistence import trained_environment
-from sbbatch.algorithms.sb3_files import open_model
+from sbbatch.algorithms.sb3_files import SB3ModelFile, open_model
+from sbbatch.envs.atari import atari_game
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.build import (
@@ -25,7 +26,7 @@ from sbbatch.zoo.build import (
     statistics_of,
 )
 from sbbatch.zoo.cli import Parser, torch_device, whole_number
-from sbbatch.zoo.config import Settings, require_algorithm, resolve, run_value
+from sbbatch.zoo.config import Setting, Settings, require_algorithm, resolve, run_value
 from sbbatch.zoo.folders import RunFolder, find_run, run_of
 
 DEFAULT_ALGO = "qrdqn"
@@ -41,12 +42,14 @@ class Trained:
     :param cls: its algorithm
     :param env_id: environment
     :param settings: of its run; empty for a file that was taken elsewhere
+    :param trust: whether a file of SB3 may run what it has pickled
     """
 
     path: Path
     cls: Any
     env_id: str
     settings: Settings
+    trust: bool = False
 
     def load(self, device: str = "auto") -> BaseAlgorithm:
         """
@@ -54,7 +57,7 @@ class Trained:
 
         :param device: torch device
         """
-        return self.cls.load(self.path, device=device)
+        return self.cls.load(self.path, device=device, trust=self.trust)
 
     def protocol(self) -> str | None:
         """The Atari protocol it was trained with; ``None``: no Atari game."""
@@ -100,6 +103,7 @@ def add_options(parser: Parser) -> None:
     )
     which.add_argument("--load-last-checkpoint", action="store_true", help="the latest checkpoint")
     which.add_argument("-i", "--trained-agent", type=Path, metavar="FILE", help="a model's zip file, also one of SB3")
+    add("--trust", action="store_true", help="with -i, run what a file of SB3 has pickled besides SB3's own classes")
     add("--device", type=torch_device, default="auto", help="torch device")
 
 
@@ -111,7 +115,7 @@ def find_trained(args: argparse.Namespace) -> Trained:
     :raises UserError: there is none, or one of another environment
     """
     if args.trained_agent is not None:
-        return _of_file(model_file(args.trained_agent), args.algo, args.env)
+        return _of_file(model_file(args.trained_agent), args.algo, args.env, args.trust)
     if args.env is None:
         raise InvalidValue("--env: give the environment, e.g. --env CartPole-v1, or a model's file with -i")
     env_id, algo = canonical_id(args.env), args.algo or DEFAULT_ALGO
@@ -152,9 +156,10 @@ def _checkpoint(run: RunFolder, steps: int | None) -> Path:
     return found[max(found) if steps is None else steps]
 
 
-def _of_file(path: Path, algo: str | None, env: str | None) -> Trained:
+def _of_file(path: Path, algo: str | None, env: str | None, trust: bool) -> Trained:
     """What is not given, the file says."""
-    held = open_model(path).algorithm
+    model = open_model(path)
+    held = model.algorithm
     algo = algo or next((name for name, cls in sbbatch.ALGORITHMS.items() if cls.__name__ == held), None)
     if algo is None:
         raise InvalidValue(f"{path}: holds no agent of sbbatch or SB3 that is known here; give --algo")
@@ -165,6 +170,22 @@ def _of_file(path: Path, algo: str | None, env: str | None) -> Trained:
     env_id = canonical_id(env or str(trained_in))
     check_trained_in(trained_in, env_id, str(path))
     run = run_of(path, env_id)
-    if run is None and statistics_of(path).exists():
+    if run is not None and _written_by_zoo(run):
+        if (run.parameters / "vecnormalize.pkl").exists():
+            raise InvalidValue(
+                f"{path} was trained by rl-baselines3-zoo on normalized observations; play it in Python with "
+                "sbbatch.interop.load_vec_normalize, or with `sbbatch rl_zoo3 enjoy`"
+            )
+        run = None
+    elif run is None and statistics_of(path).exists():
         raise InvalidValue(f"{path} was trained on normalized observations; leave it in its run folder, which says how")
-    return Trained(path, cls, env_id, {} if run is None else resolve(algo, env_id, run_file=run.config))
+    settings = {} if run is None else resolve(algo, env_id, run_file=run.config)
+    if isinstance(model, SB3ModelFile) and atari_game(env_id) is not None:
+        settings["atari_protocol"] = Setting("sb3", "sb3", str(path))
+    return Trained(path, cls, env_id, settings, trust)
+
+
+def _written_by_zoo(run: RunFolder) -> bool:
+    """Its files have tags that build Python objects, ours have none."""
+    with run.config.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().startswith("!!python/object")

@@ -237,6 +237,19 @@ def test_the_next_gradient_steps_are_those_of_sb3_with_its_moments(name, tmp_pat
         th.testing.assert_close(mine, other, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["ppo", "ppo-box", "ppo-sde"])
+def test_ppo_goes_on_as_sb3s_does_to_the_bit(name, tmp_path):
+    peer, ours, policy, env, arguments = CASES[name]
+    peer(policy, env(), device="cpu", **arguments).learn(300).save(tmp_path / "m")
+    make = lambda: gym.make(env()) if isinstance(env(), str) else env()  # noqa: E731
+    after = [cls.load(tmp_path / "m", env=make(), device="cpu") for cls in (peer, ours)]
+    for model in after:
+        model.set_random_seed(7)
+        model.learn(300, reset_num_timesteps=False)
+    for theirs, mine in zip(*(model.policy.parameters() for model in after), strict=True):
+        assert th.equal(theirs, mine)
+
+
 # ------------------------------------------------------------------------------------------------------- refusals
 
 

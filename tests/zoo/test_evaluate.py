@@ -1,9 +1,15 @@
-"""An evaluation ends, whatever the agent does."""
+"""An evaluation ends, whatever the agent does; and what is said about its games is right."""
+
+import csv
 
 import numpy as np
+import pytest
+from gymnasium import spaces
 
-from sbbatch.zoo import build
-from sbbatch.zoo.evaluate import evaluate_returns
+from sbbatch.errors import InvalidValue
+from sbbatch.zoo import build, evaluate
+from sbbatch.zoo.evaluate import RandomPlayer, evaluate_returns, report
+from sbbatch.zoo.scores import Game, human_normalized, play_games, statistics
 
 
 class Stuck:
@@ -31,3 +37,85 @@ def test_games_to_learn_from_and_limits_of_ones_own_are_left_alone():
 
     assert limits("CliffWalking-v1", True) == [False]
     assert build.make_env("CartPole-v1", training=False).get_attr("spec")[0].max_episode_steps == 500
+
+
+def test_statistics_worked_by_hand():
+    found = statistics([1.0, 2.0, 3.0, 10.0])
+    assert found["mean"] == 4.0
+    assert found["median"] == found["interquartile mean"] == 2.5  # without 1 and 10
+    assert found["standard deviation"] == pytest.approx((50 / 3) ** 0.5)  # squares 9, 4, 1 and 36
+    assert found["standard error"] == pytest.approx((50 / 3) ** 0.5 / 2)
+    assert (found["least"], found["greatest"]) == (1.0, 10.0)
+    assert statistics([7.0])["standard error"] == 0.0
+
+
+def test_the_human_normalized_score_is_0_for_chance_and_1_for_a_human():
+    assert [human_normalized(score, 2.0, 10.0) for score in (2.0, 10.0, 6.0, 26.0)] == [0.0, 1.0, 0.5, 3.0]
+    with pytest.raises(InvalidValue, match="no scale"):
+        human_normalized(1.0, 3.0, 3.0)
+    lines = report("m.zip", "ALE/Pong-v5", [Game(6.0, 10), Game(6.0, 20)], (2.0, 10.0))
+    assert lines[0] == "m.zip on ALE/Pong-v5, 2 whole games"
+    assert lines[-1].split() == ["human-normalized", "0.500", "(random", "2,", "human", "10)"]
+    assert "human" not in " ".join(report("m", "CartPole-v1", [Game(1.0, 1)]))
+
+
+def test_the_random_policy_is_scored_and_every_game_written(tmp_path, capsys):
+    table = tmp_path / "games.csv"
+    words = ["--random", "--env", "CartPole-v1", "-n", "12", "--seed", "3", "--csv", str(table)]
+    assert evaluate.main([*words, "--reference", "20", "500"]) == 0
+    told = capsys.readouterr().out
+    rows = list(csv.DictReader(table.open()))
+    assert [row["game"] for row in rows] == [str(n) for n in range(1, 13)]
+    assert {row["seed"] for row in rows} == {"3"}
+    returns = [float(row["return"]) for row in rows]
+    assert f"{np.mean(returns):.2f}" in told
+    assert "random policy on CartPole-v1, 12 whole games" in told
+    assert "(random 20, human 500)" in told
+    again = tmp_path / "again.csv"
+    assert evaluate.main([*words[:-1], str(again)]) == 0
+    assert again.read_text() == table.read_text()
+
+
+def test_a_hundred_games_are_usual_and_each_slot_on_atari_has_one():
+    args = evaluate.make_parser().parse_args([])
+    assert args.n_episodes == 100
+    assert evaluate.games_side_by_side("ALE/Pong-v5", args.n_episodes) == 100
+
+
+def test_the_random_player_stays_within_bounds():
+    space = spaces.Box(np.array([-1.0, 2.0], "f4"), np.array([0.0, 5.0], "f4"))
+    actions, _ = RandomPlayer(space, 200, 0).predict(None)
+    assert actions.shape == (200, 2)
+    assert actions.dtype == np.float32
+    assert all(space.contains(action) for action in actions)
+    assert {*RandomPlayer(spaces.Discrete(3, start=5), 200, 0).predict(None)[0]} == {5, 6, 7}
+
+
+def test_games_are_played_for_a_number_of_steps():
+    class Left:
+        def predict(self, observation, **_):
+            return np.zeros(len(observation), dtype=int), None
+
+    env = build.make_env("CartPole-v1", training=False, seed=0, n_envs=2)
+    games = play_games(Left(), env, n_steps=100)
+    assert all(8 <= game.steps == game.score <= 11 for game in games)
+    assert 2 * 100 - 2 * 11 <= sum(game.steps for game in games) <= 2 * 100
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--random"], "--random: give the environment with --env"),
+        (["--random", "--env", "CartPole-v1", "--algo", "dqn"], "needs no trained agent; remove --algo"),
+        (["--random", "--env", "CartPole-v1", "--load-best"], "needs no trained agent; remove --load-best"),
+        (["--random", "--env", "CartPole-v1", "--reference", "1", "1"], "no scale"),
+        (["--random", "--env", "CartPole-v1", "--csv", "a.txt"], "expected .csv"),
+        (["--env", "CartPole-v1", "--algo", "dqm"], "unknown algorithm 'dqm'; did you mean 'dqn'?"),
+        (["-i", "nope.zip"], "no such model file: nope.zip"),
+    ],
+)
+def test_a_mistake_is_one_sentence(capsys, words, told, tmp_path):
+    assert evaluate.main([*words, "-f", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1

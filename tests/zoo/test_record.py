@@ -1,6 +1,7 @@
 """A recorded game shows the agent what it was trained on."""
 
 import shutil
+import sys
 from dataclasses import replace
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ from PIL import Image
 from sbbatch import DQN
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import get_protocol
+from sbbatch.envs.minatar import CELL, draw_maps
 from sbbatch.errors import UserError
 from sbbatch.zoo import film, record, train
 from sbbatch.zoo.build import statistics_of
@@ -131,3 +133,63 @@ def test_an_environment_without_pictures_is_refused(tmp_path):
     with pytest.raises(UserError, match="Unseen-v0 cannot be drawn"):
         record.record(None, "Unseen-v0", tmp_path / "g.gif")
     del gym.registry["Unseen-v0"]
+
+
+def test_a_game_becomes_an_mp4_that_is_h264_with_every_picture(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    cv2 = pytest.importorskip("cv2")
+    out = tmp_path / "game.mp4"
+    vector = make_ale_vec_env("Pong")
+    record.record(RandomPlayer(vector.action_space, 1, 0), "Pong", out, max_steps=20)
+    video = cv2.VideoCapture(str(out))
+    assert int(video.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little") == b"h264"
+    assert video.get(cv2.CAP_PROP_FPS) == 15  # agent steps in a second of the game
+    game = RecordedGame("ALE/Pong-v5", 0, "dopamine")
+    game.reset()
+    pictures = [video.read()[1] for _ in range(21)]
+    assert not video.read()[0]
+    first = game.frame().repeat(2, axis=0).repeat(2, axis=1)[..., ::-1]
+    assert np.abs(pictures[0].astype(int) - first).mean() < 4
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_mp4_without_ffmpeg_is_refused_before_anything_is_played(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(UserError, match=r"MP4 needs imageio-ffmpeg; run pip install 'sbbatch\[record\]', or write a"):
+        record.record(None, "Pong", tmp_path / "a.mp4")
+
+
+def test_pictures_of_minatar_show_every_kind_of_thing_in_its_colour():
+    maps = np.zeros((10, 10, 10), dtype=bool)
+    for kind in range(10):
+        maps[kind, 3, kind] = True
+    maps[2, 3, 7] = True  # of two things in one place the last one is seen
+    picture = draw_maps(maps)
+    assert picture.shape == (10 * CELL, 10 * CELL, 3)
+    middles = picture[CELL // 2 :: CELL, CELL // 2 :: CELL]
+    colors = [tuple(color) for color in middles[:, 3]]
+    assert colors[2] == colors[7]
+    assert len(set(colors)) == 9
+    empty = {tuple(color) for color in np.delete(middles, 3, axis=1).reshape(-1, 3)}
+    assert len(empty) == 1
+    assert not empty & set(colors)
+
+
+def test_a_game_of_minatar_gives_pictures_if_it_is_asked_for_them():
+    pytest.importorskip("minatar")
+    env = gym.make("MinAtar/Breakout-v1", render_mode="rgb_array")
+    env.reset(seed=0)
+    np.testing.assert_array_equal(env.render(), draw_maps(env.unwrapped._game.state()))
+    silent = gym.make("MinAtar/Breakout-v1")
+    silent.reset()
+    assert silent.unwrapped.render() is None
+
+
+@pytest.mark.parametrize("game", ["Breakout", "Seaquest"])
+def test_a_game_of_minatar_is_recorded(tmp_path, game):
+    pytest.importorskip("minatar")
+    env = gym.make(f"MinAtar/{game}-v1")
+    out = tmp_path / "game.gif"
+    record.record(RandomPlayer(env.action_space, 1, 0), f"MinAtar/{game}-v1", out, max_steps=15)
+    with Image.open(out) as image:
+        assert image.size == (320, 320)
