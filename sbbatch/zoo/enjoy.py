@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_numbe
 from sbbatch.zoo.config import Settings, require_algorithm, resolve
 from sbbatch.zoo.evaluate import describe_returns, evaluate_returns, games_side_by_side
 from sbbatch.zoo.folders import RunFolder, find_run
+from sbbatch.zoo.imports import allow_imports, import_packages
+from sbbatch.zoo.options import add_import_options
 
 
-def run_settings(run: RunFolder, algo: str, env_id: str) -> Settings:
+def run_settings(run: RunFolder, algo: str, env_id: str, allow: Sequence[str] = ()) -> Settings:
     """
     The settings a run was made with, from its ``config.yml``.
 
     :param run: its folder
     :param algo: name of the algorithm
     :param env_id: environment
+    :param allow: modules whose callbacks and wrappers may be imported, besides those known to be harmless
     """
-    return resolve(algo, env_id, run_file=run.config)
+    return allow_imports(resolve(algo, env_id, run_file=run.config), allow)
 
 
 def enjoy(
@@ -60,6 +64,7 @@ def play_run(
     max_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    allow: Sequence[str] = (),
 ) -> list[float]:
     """
     Play whole games greedily and return their raw returns.
@@ -73,6 +78,7 @@ def play_run(
     :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
     :param seed: of the environments
     :param device: torch device
+    :param allow: see :func:`run_settings`
     :raises UserError: no such model, or one of another environment
     """
     cls: Any = require_algorithm(algo)
@@ -80,7 +86,7 @@ def play_run(
     if not path.exists():
         raise InvalidValue(f"no such model: {path}; the run has not ended" + ("" if load_best else ", try --load-best"))
     check_trained_in(trained_environment(path)[0], env_id, str(path))
-    settings = run_settings(run, algo, env_id)
+    settings = run_settings(run, algo, env_id, allow)
     env = run_env(env_id, cls, settings, seed, False, games_side_by_side(env_id, n_episodes, n_envs), max_steps)
     try:
         load_normalization(statistics_of(path), env)
@@ -110,7 +116,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--max-steps", type=whole_number(1), help="cut games off after this many agent steps")
     parser.add_argument("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environments")
     parser.add_argument("--device", type=torch_device, default="auto", help="torch device")
+    add_import_options(parser)
     args = parser.parse_args(argv)
+    import_packages(args.gym_packages)
     returns = enjoy(
         args.algo,
         args.env,
@@ -122,6 +130,7 @@ def main(argv: list[str] | None = None) -> int:
         max_steps=args.max_steps,
         seed=args.seed,
         device=args.device,
+        allow=args.allow_import,
     )
     print(describe_returns(returns))
     return 0

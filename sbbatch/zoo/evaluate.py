@@ -17,6 +17,7 @@ from sbbatch.envs.atari import atari_game
 from sbbatch.files import atomic_write
 from sbbatch.zoo.build import make_env, require_discrete
 from sbbatch.zoo.callbacks import Lenient, SaveModel, StopRequest
+from sbbatch.zoo.kept_logs import kept_evaluations
 from sbbatch.zoo.progress import say
 
 # After this, a bar that stands still is explained.
@@ -39,6 +40,8 @@ class Evaluation(EvalCallback):
     :param n_eval_episodes: games per evaluation
     :param stop: ends an evaluation that is under way
     :param announce: print a line for each evaluation
+    :param go_on: keep the evaluations in the folder, up to the model's step counter, and evaluate at the steps at which
+        the run would have done so without a break
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Evaluation(EvalCallback):
         n_eval_episodes: int,
         stop: StopRequest,
         announce: bool = True,
+        go_on: bool = False,
     ) -> None:
         self.best = SaveModel(folder / "best_model.zip")
         super().__init__(
@@ -63,10 +67,26 @@ class Evaluation(EvalCallback):
         self.path = folder / "evaluations.npz"
         self.stop = stop
         self.announce = announce
+        self.go_on = go_on
         self._lenient = Lenient()
 
     def _on_training_start(self) -> None:
         self._evaluated_at = self.num_timesteps
+        if self.go_on:
+            self._restore(kept_evaluations(self.path, self.num_timesteps))
+
+    def _restore(self, kept: dict[str, list[Any]]) -> None:
+        self.evaluations_timesteps = kept.get("timesteps", [])
+        self.evaluations_results = kept.get("results", [])
+        self.evaluations_length = kept.get("ep_lengths", [])
+        self.evaluations_successes = kept.get("successes", [])
+        if self.evaluations_timesteps:
+            means = [float(np.mean(returns)) for returns in self.evaluations_results]
+            self.best_mean_reward, self.last_mean_reward = max(means), means[-1]
+            self._evaluated_at = self.evaluations_timesteps[-1]
+            self._save()
+        else:
+            self.path.unlink(missing_ok=True)  # all of them come again
 
     def _on_step(self) -> bool:
         if self.num_timesteps - self._evaluated_at < self.eval_freq:
@@ -103,10 +123,14 @@ class Evaluation(EvalCallback):
         self.evaluations_timesteps.append(self.num_timesteps)
         self.evaluations_results.append(self._returns)
         self.evaluations_length.append(self._lengths)
-        arrays: dict[str, Any] = {"timesteps": self.evaluations_timesteps, "results": self.evaluations_results}
-        arrays["ep_lengths"] = self.evaluations_length
         if self._is_success_buffer:
             self.evaluations_successes.append(self._is_success_buffer)
+        self._save()
+
+    def _save(self) -> None:
+        arrays: dict[str, Any] = {"timesteps": self.evaluations_timesteps, "results": self.evaluations_results}
+        arrays["ep_lengths"] = self.evaluations_length
+        if self.evaluations_successes:
             arrays["successes"] = self.evaluations_successes
         with self._lenient.writing(self.path), atomic_write(self.path) as file:
             np.savez(file, **arrays)

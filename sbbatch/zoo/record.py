@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import AtariPreprocessing
+from stable_baselines3.common.monitor import Monitor
 
 from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.envs.atari import PROTOCOLS, AtariProtocol, atari_game, get_protocol
-from sbbatch.envs.make import canonical_id, make_gym_env
+from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write, output_file
 from sbbatch.zoo.build import (
     check_trained_in,
+    env_arguments,
     load_normalization,
     model_file,
     run_env,
@@ -28,6 +30,9 @@ from sbbatch.zoo.build import (
 from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_number
 from sbbatch.zoo.config import require_algorithm, resolve, run_value
 from sbbatch.zoo.folders import run_of
+from sbbatch.zoo.gym_env import EnvRecipe
+from sbbatch.zoo.imports import Imported, allow_imports, import_packages
+from sbbatch.zoo.options import add_import_options
 
 MAX_GIF_BYTES = 3_000_000
 # Frames kept while playing; beyond that every second one is dropped, so memory stays bounded in long games.
@@ -42,19 +47,31 @@ class RecordedGame:
     :param env_id: environment
     :param seed: of the environment
     :param protocol: Atari protocol; ignored for other environments
+    :param kwargs: keyword arguments of the environment
+    :param wrappers: around it, the innermost first
     :raises InvalidValue: the environment cannot be drawn here
     """
 
-    def __init__(self, env_id: str, seed: int | None, protocol: str | AtariProtocol) -> None:
+    def __init__(
+        self,
+        env_id: str,
+        seed: int | None,
+        protocol: str | AtariProtocol,
+        kwargs: dict[str, Any] | None = None,
+        wrappers: Sequence[Imported] = (),
+    ) -> None:
         game = atari_game(env_id)
         self._stack: deque[np.ndarray] | None = None
+        self._monitor: Monitor | None = None  # of what happens inside the wrappers
         self._seed = seed
         if game is not None:
             chosen = get_protocol(protocol)
             self.env = _atari_env(game, chosen)
             self._stack = deque(maxlen=chosen.frame_stack)
         else:
-            self.env = make_gym_env(env_id, render_mode="rgb_array")
+            recipe = EnvRecipe(env_id, kwargs={**(kwargs or {}), "render_mode": "rgb_array"}, wrappers=tuple(wrappers))
+            self._monitor = Monitor(recipe.make())
+            self.env = recipe.wrap(self._monitor)
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -65,6 +82,7 @@ class RecordedGame:
     def reset(self) -> np.ndarray:
         """Start the game; returns one observation."""
         observation, _ = self.env.reset(seed=self._seed)
+        self._n_rewards = 0
         if self._stack is None:
             return observation
         # As in AleVecEnv: black screens before the first one.
@@ -78,7 +96,15 @@ class RecordedGame:
             int(np.asarray(action).item()) if numbered else action
         )
         over = bool(terminated or truncated)
-        return (observation if self._stack is None else self._pushed(observation)), float(reward), over
+        shown = observation if self._stack is None else self._pushed(observation)
+        return shown, float(reward) if self._monitor is None else self._raw_reward(), over
+
+    def _raw_reward(self) -> float:
+        """Of this step; a wrapper may have played several inside."""
+        assert self._monitor is not None
+        rewards = self._monitor.rewards[self._n_rewards :]
+        self._n_rewards += len(rewards)
+        return float(sum(rewards))
 
     def frame(self) -> np.ndarray:
         """The picture, ``(height, width, 3)`` uint8."""
@@ -172,6 +198,8 @@ def record(
     seed: int | None = 0,
     max_steps: int = 27_000,
     protocol: str = "dopamine",
+    env_kwargs: dict[str, Any] | None = None,
+    env_wrapper: Sequence[Imported] = (),
 ) -> tuple[float, int]:
     """
     Play one whole game greedily and write it as a GIF of at most 3 MB.
@@ -182,12 +210,14 @@ def record(
     :param seed: of the environment
     :param max_steps: agent steps after which the recording ends
     :param protocol: Atari protocol
+    :param env_kwargs: keyword arguments of the environment
+    :param env_wrapper: around it, the innermost first
     :return: raw return and agent steps of the game
     :raises UserError: the environment cannot be drawn, or the file not written
     """
     _require_pillow()
     out = output_file(out, ".gif")
-    game = RecordedGame(canonical_id(env_id), seed, protocol)
+    game = RecordedGame(canonical_id(env_id), seed, protocol, env_kwargs, env_wrapper)
     _check_fits(model, game, env_id)
     frames = ThinningFrames(_MAX_FRAMES)
     total, steps, over = 0.0, 0, False
@@ -299,20 +329,29 @@ def main(argv: list[str] | None = None) -> int:
     protocols = ", ".join(PROTOCOLS)
     parser.add_argument("--protocol", help=f"Atari protocol: {protocols} (default: the run's, else the algorithm's)")
     parser.add_argument("--device", type=torch_device, default="auto", help="torch device")
+    add_import_options(parser)
     args = parser.parse_args(argv)
     cls: Any = require_algorithm(args.algo)
+    import_packages(args.gym_packages)
     env_id, path, out = canonical_id(args.env), model_file(args.trained_agent), output_file(args.output, ".gif")
     run = run_of(path, env_id)
     if run is None and statistics_of(path).exists():
         raise InvalidValue(f"{path} was trained on normalized observations; leave it in its run folder, which says how")
-    settings = {} if run is None else resolve(args.algo, env_id, run_file=run.config)
+    settings = {} if run is None else allow_imports(resolve(args.algo, env_id, run_file=run.config), args.allow_import)
+    if run_value(settings, "vec_env_wrapper"):
+        raise InvalidValue(
+            f"{path} was trained with a vec_env_wrapper, through which nothing is drawn; play it with enjoy"
+        )
     model = cls.load(path, device=args.device)
     if run_value(settings, "normalize") is not None:
         env = run_env(env_id, cls, settings, args.seed, False, 1)
         load_normalization(statistics_of(path), env)
         model = NormalizedPlayer(model, env)
     protocol = args.protocol or trained_environment(path)[1] or run_protocol(env_id, cls, settings) or "dopamine"
-    total, steps = record(model, env_id, out, seed=args.seed, max_steps=args.n_timesteps, protocol=protocol)
+    made: dict[str, Any] = {"env_kwargs": env_arguments(settings, False)}
+    if atari_game(env_id) is None:
+        made["env_wrapper"] = run_value(settings, "env_wrapper") or ()
+    total, steps = record(model, env_id, out, seed=args.seed, max_steps=args.n_timesteps, protocol=protocol, **made)
     print(f"return {total:.1f} in {steps:,} agent steps: {out}")
     return 0
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sbbatch.zoo import build
+from sbbatch.zoo import build, gym_env
 from sbbatch.zoo.evaluate import evaluate_returns
 
 
@@ -12,7 +12,7 @@ class Stuck:
 
 
 def test_a_game_without_a_time_limit_is_cut_off_and_that_is_told_once(capsys, monkeypatch):
-    monkeypatch.setattr(build, "UNLIMITED_STEPS", 30)
+    monkeypatch.setattr(gym_env, "UNLIMITED_STEPS", 30)
     env = build.make_env("CliffWalking-v1", training=False, seed=0)
     assert evaluate_returns(Stuck(), env, 3) == [-30.0] * 3
     (warning,) = capsys.readouterr().err.splitlines()

@@ -14,7 +14,7 @@ import pytest
 
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import UserError
-from sbbatch.zoo import benchmark, cli, enjoy, train
+from sbbatch.zoo import assemble, benchmark, cli, enjoy, train
 from sbbatch.zoo.build import load_normalization, make_env, save_model, save_normalization
 from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.evaluate import evaluate_random
@@ -207,7 +207,7 @@ def test_mistakes_are_one_sentence_and_leave_no_folder(logs, capsys, words, mess
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_built(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train, "run_env", None)
+    monkeypatch.setattr(assemble, "run_env", None)
     file = tmp_path / "file"
     file.write_text("")
     words = ["--algo", "dqn", "-f", str(tmp_path / "logs")]
