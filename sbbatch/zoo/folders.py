@@ -25,6 +25,7 @@ except ImportError:  # Windows, which does not open folders either
     fcntl = None  # type: ignore[assignment]
 
 BATCH_LOG_NAME = "batch_size.csv"
+LOCK_NAME = ".lock"
 _MAX_RUNS = 1_000_000
 
 
@@ -197,7 +198,8 @@ def alone_in(run: RunFolder) -> Iterator[None]:
     :param run: the run
     :raises InvalidValue: one does
     """
-    handle = None if fcntl is None else os.open(run.parameters, os.O_RDONLY)
+    # A file of its own: those that are written anew become other files, and folders are locked while that happens.
+    handle = None if fcntl is None else os.open(run.parameters / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if handle is not None and not _locked(handle):
             raise InvalidValue(f"the run in {run.path} is still going on; wait for its end, or stop it")

@@ -50,7 +50,7 @@ def test_a_run_leaves_the_zoos_files(logs, algo, capsys):
     assert cartpole(logs, algo=algo) == 0
     folder = logs / algo / "CartPole-v1_1"
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    inner = {f"CartPole-v1/{name}" for name in ("args.yml", "command.txt", "config.yml")}
+    inner = {f"CartPole-v1/{name}" for name in (".lock", "args.yml", "command.txt", "config.yml")}
     outer = {"CartPole-v1.zip", "best_model.zip", "evaluations.npz", "progress.csv", "0.monitor.csv"}
     assert files == inner | outer | {"learning_curve.png"}
     assert str(folder / "CartPole-v1.zip") in capsys.readouterr().out
