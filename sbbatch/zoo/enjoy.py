@@ -14,7 +14,7 @@ from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_numbe
 from sbbatch.zoo.config import Settings, require_algorithm, resolve
 from sbbatch.zoo.evaluate import describe_returns, evaluate_returns, games_side_by_side
 from sbbatch.zoo.folders import RunFolder, find_run
-from sbbatch.zoo.imports import allow_imports, import_packages
+from sbbatch.zoo.imports import WRAPPERS, allow_imports, import_packages
 from sbbatch.zoo.options import add_import_options
 
 
@@ -25,9 +25,9 @@ def run_settings(run: RunFolder, algo: str, env_id: str, allow: Sequence[str] = 
     :param run: its folder
     :param algo: name of the algorithm
     :param env_id: environment
-    :param allow: modules whose callbacks and wrappers may be imported, besides those known to be harmless
+    :param allow: modules whose wrappers may be imported, besides those known to be harmless
     """
-    return allow_imports(resolve(algo, env_id, run_file=run.config), allow)
+    return allow_imports(resolve(algo, env_id, run_file=run.config), allow, WRAPPERS)
 
 
 def enjoy(

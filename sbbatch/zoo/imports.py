@@ -37,6 +37,7 @@ KNOWN_MODULES = (
 )
 # Key of a hyperparameter file -> what its classes must be.
 KINDS: dict[str, type] = {"callback": BaseCallback, "env_wrapper": gym.Wrapper, "vec_env_wrapper": VecEnvWrapper}
+WRAPPERS = ("env_wrapper", "vec_env_wrapper")  # those that a trained agent needs to play
 # Keys whose value is a mapping of keyword arguments for the environment.
 ENV_ARGUMENTS = ("env_kwargs", "eval_env_kwargs")
 
@@ -133,7 +134,7 @@ def _one(where: str, key: str, item: Any) -> Imported:
         if len(item) != 1:
             names = ", ".join(map(str, item)) or "none"
             raise InvalidValue(
-                f"{where}: got a mapping with {len(item)} names ({names}); indent arguments below a name"
+                f"{where}: got {len(item)} names in one mapping ({names}); indent arguments below a name"
             )
         ((path, kwargs),) = item.items()
     if not isinstance(path, str):
@@ -151,13 +152,16 @@ def _keyword_arguments(where: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def allow_imports(settings: dict[str, Any], modules: Sequence[str]) -> dict[str, Any]:
+def allow_imports(
+    settings: dict[str, Any], modules: Sequence[str], keys: Sequence[str] = tuple(KINDS)
+) -> dict[str, Any]:
     """
     Settings whose callbacks and wrappers may come from further modules; each is imported now, so that a mistake is told
     before anything is built.
 
     :param settings: the resolved settings
     :param modules: as given to ``--allow-import``
+    :param keys: those of :data:`KINDS` that will be used
     :raises UserError: see :meth:`Imported.load`
     """
     for name in modules:
@@ -165,7 +169,7 @@ def allow_imports(settings: dict[str, Any], modules: Sequence[str]) -> dict[str,
     if modules:
         _look_in_working_folder()
     allowed = dict(settings)
-    for key in KINDS:
+    for key in keys:
         if key in settings and settings[key].value:
             parts = tuple(replace(part, allowed=tuple(modules)) for part in settings[key].value)
             for part in parts:

@@ -31,7 +31,7 @@ from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_numbe
 from sbbatch.zoo.config import require_algorithm, resolve, run_value
 from sbbatch.zoo.folders import run_of
 from sbbatch.zoo.gym_env import EnvRecipe
-from sbbatch.zoo.imports import Imported, allow_imports, import_packages
+from sbbatch.zoo.imports import WRAPPERS, Imported, allow_imports, import_packages
 from sbbatch.zoo.options import add_import_options
 
 MAX_GIF_BYTES = 3_000_000
@@ -337,7 +337,8 @@ def main(argv: list[str] | None = None) -> int:
     run = run_of(path, env_id)
     if run is None and statistics_of(path).exists():
         raise InvalidValue(f"{path} was trained on normalized observations; leave it in its run folder, which says how")
-    settings = {} if run is None else allow_imports(resolve(args.algo, env_id, run_file=run.config), args.allow_import)
+    settings = {} if run is None else resolve(args.algo, env_id, run_file=run.config)
+    settings = allow_imports(settings, args.allow_import, WRAPPERS)
     if run_value(settings, "vec_env_wrapper"):
         raise InvalidValue(
             f"{path} was trained with a vec_env_wrapper, through which nothing is drawn; play it with enjoy"

@@ -61,6 +61,13 @@ FREE_OPTIONS = {
     "save_freq",
     "save_replay_buffer",
     "truncate_last_trajectory",
+    "tensorboard_log",
+    "log_interval",
+    "track",
+    "wandb_project_name",
+    "wandb_entity",
+    "wandb_group",
+    "wandb_tags",
     "gym_packages",
     "allow_import",
 }
@@ -161,9 +168,9 @@ def _check_environment(run: RunFolder, args: argparse.Namespace) -> None:
 def _settings_of(run: RunFolder, args: argparse.Namespace) -> Settings:
     try:
         args.env = canonical_id(args.env)
-    except InvalidValue as error:
-        remedy = "if a package registers it, give --gym-packages again"
-        raise InvalidValue(f"{run.arguments}: {error}; {remedy}") from None
+    except InvalidValue:
+        remedy = "give --gym-packages again if a package registers it"
+        raise InvalidValue(f"{run.arguments}: unknown environment '{args.env}'; {remedy}") from None
     return resolve(args.algo, args.env, run_file=run.config)
 
 

@@ -137,7 +137,8 @@ def _side_by_side(request: Request, results: Sequence[SeedResult], jobs: int) ->
 def _start(request: Request, seed: int, n_threads: int) -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    options = {"seed": seed, "n_threads": n_threads, "progress": request.shows_progress}
+    # Plain lines now and then: SB3's tables of several runs would mix.
+    options = {"seed": seed, "n_threads": n_threads, "progress": request.args.progress is not False}
     process = context.Process(target=work, args=(request.words, options, sender), name=f"seed {seed}")
     # The terminal's Ctrl-C would end it while it is still importing; later on it has a handler of its own.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -101,7 +101,7 @@ def _start(request: Request, arguments: dict[str, Any]) -> Any:
             resume=None if request.resumption is None else "allow",
         )
     except wandb.Error as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).rstrip(".")
         raise InvalidValue(f"--track: {reason}; without a network, set WANDB_MODE=offline") from error
 
 

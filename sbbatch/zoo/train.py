@@ -100,13 +100,12 @@ def arguments_of(request: Request, model: BaseAlgorithm) -> dict[str, Any]:
     :param request: the run
     :param model: what learns
     """
-    before = {} if request.resumption is None else request.resumption.arguments
+    written = {name: value for name, value in vars(request.args).items() if name != "resume"}
     chosen = {"env": request.env_id, "seed": request.seed, "n_timesteps": request.n_timesteps}
-    arguments = {**vars(request.args), **before, **chosen, "wandb_id": before.get("wandb_id", new_id())}
     if request.resumption is None:
-        arguments["steps_before"] = model.num_timesteps
-        return arguments
-    return arguments | {name: vars(request.args)[name] for name in FREE_OPTIONS}
+        return {**written, **chosen, "steps_before": model.num_timesteps, "wandb_id": new_id()}
+    changed = {name: value for name, value in written.items() if name in FREE_OPTIONS}
+    return {"wandb_id": new_id(), **written, **request.resumption.arguments, **changed, **chosen}
 
 
 def start_folder(request: Request, arguments: dict[str, Any]) -> RunFolder:
