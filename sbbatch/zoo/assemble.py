@@ -32,7 +32,7 @@ def build_env(request: Request) -> VecEnv:
         True,
         n_envs,
         vec_env=request.args.vec_env,
-        packages=request.packages,
+        packages=request.args.gym_packages,
     )
 
 
@@ -80,7 +80,7 @@ def build_eval_env(request: Request) -> VecEnv | None:
         n_envs,
         request.args.eval_max_steps,
         request.args.vec_env,
-        request.packages,
+        request.args.gym_packages,
     )
 
 

@@ -14,7 +14,7 @@ from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_numbe
 from sbbatch.zoo.config import Settings, require_algorithm, resolve
 from sbbatch.zoo.evaluate import describe_returns, evaluate_returns, games_side_by_side
 from sbbatch.zoo.folders import RunFolder, find_run
-from sbbatch.zoo.imports import WRAPPERS, allow_imports, import_packages
+from sbbatch.zoo.imports import WRAPPERS, allow_imports, import_environments
 from sbbatch.zoo.options import add_import_options
 
 
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", type=torch_device, default="auto", help="torch device")
     add_import_options(parser)
     args = parser.parse_args(argv)
-    import_packages(args.gym_packages)
+    import_environments(args)
     returns = enjoy(
         args.algo,
         args.env,

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.envs.ale import MAX_ENVS
 from sbbatch.envs.atari import atari_game
+from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
 from sbbatch.zoo.build import make_env, require_discrete
 from sbbatch.zoo.callbacks import Lenient, SaveModel, StopRequest
@@ -76,6 +77,9 @@ class Evaluation(EvalCallback):
             self._restore(kept_evaluations(self.path, self.num_timesteps))
 
     def _restore(self, kept: dict[str, list[Any]]) -> None:
+        games = {len(returns) for returns in kept.get("results", [])} - {self.n_eval_episodes}
+        if games:
+            raise InvalidValue(f"{self.path} has evaluations of {min(games)} games, expected {self.n_eval_episodes}")
         self.evaluations_timesteps = kept.get("timesteps", [])
         self.evaluations_results = kept.get("results", [])
         self.evaluations_length = kept.get("ep_lengths", [])

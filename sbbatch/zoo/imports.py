@@ -7,6 +7,7 @@ its key asks for.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import inspect
 import os
@@ -178,21 +179,36 @@ def allow_imports(
     return allowed
 
 
-def import_packages(names: Sequence[str]) -> None:
+def import_packages(names: Sequence[str], option: str = "--gym-packages") -> None:
     """
     Import packages that register environments.
 
-    :param names: as given to ``--gym-packages``
+    :param names: of modules
+    :param option: the option they were given to
     :raises InvalidValue: one cannot be imported
     """
     if names:
         _look_in_working_folder()
     for name in names:
-        _check_name("--gym-packages", name)
+        _check_name(option, name)
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise InvalidValue(f"--gym-packages: {name} cannot be imported ({error})") from None
+            raise InvalidValue(f"{option}: {name} cannot be imported ({error})") from None
+
+
+def import_environments(args: argparse.Namespace) -> None:
+    """
+    Import what the command line says about packages; ``module:Name-v0``, Gymnasium's other way, becomes ``Name-v0``.
+
+    :param args: the command line, with ``--env`` and ``--gym-packages``
+    :raises InvalidValue: a module cannot be imported
+    """
+    import_packages(args.gym_packages)
+    module, colon, name = args.env.partition(":")
+    if colon:
+        import_packages([module], "--env")
+        args.env, args.gym_packages = name, [*args.gym_packages, module]
 
 
 def _check_name(option: str, name: str) -> None:

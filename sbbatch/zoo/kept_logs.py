@@ -25,7 +25,7 @@ def kept_episodes(path: Path, steps: int) -> tuple[str, float]:
     :param steps: agent steps of the model that goes on
     :return: the file's new text, empty if nothing can be kept of it; and the seconds trained until its last episode
     """
-    first, header, *lines = _whole_lines(path) or ["", ""]
+    first, header, *lines = [*_whole_lines(path), "", ""]
     if not _is_json(first.removeprefix("#")) or tuple(header.strip().split(",")) != EPISODE_COLUMNS:
         _tell_begun_anew(path, first)
         return "", 0.0

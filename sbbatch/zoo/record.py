@@ -31,7 +31,7 @@ from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, torch_device, whole_numbe
 from sbbatch.zoo.config import require_algorithm, resolve, run_value
 from sbbatch.zoo.folders import run_of
 from sbbatch.zoo.gym_env import EnvRecipe
-from sbbatch.zoo.imports import WRAPPERS, Imported, allow_imports, import_packages
+from sbbatch.zoo.imports import WRAPPERS, Imported, allow_imports, import_environments
 from sbbatch.zoo.options import add_import_options
 
 MAX_GIF_BYTES = 3_000_000
@@ -332,7 +332,7 @@ def main(argv: list[str] | None = None) -> int:
     add_import_options(parser)
     args = parser.parse_args(argv)
     cls: Any = require_algorithm(args.algo)
-    import_packages(args.gym_packages)
+    import_environments(args)
     env_id, path, out = canonical_id(args.env), model_file(args.trained_agent), output_file(args.output, ".gif")
     run = run_of(path, env_id)
     if run is None and statistics_of(path).exists():

@@ -30,7 +30,7 @@ from sbbatch.zoo.config import (
     with_origin,
 )
 from sbbatch.zoo.folders import RunFolder, probe_folder, run_of
-from sbbatch.zoo.imports import allow_imports, import_packages
+from sbbatch.zoo.imports import allow_imports, import_environments
 from sbbatch.zoo.options import OWN_BOUNDS, abs_bounds, add_seed_options, add_zoo_options, int_or_text
 from sbbatch.zoo.progress import warn
 from sbbatch.zoo.track import require_wandb
@@ -105,12 +105,6 @@ class Request:
     def own_seed(self) -> int | None:
         """The seed that was asked for; ``None``: a trained agent keeps its own."""
         return self.seed if self.args.seed != -1 or self.args.seeds is not None else None
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """Modules that register environments, for processes that have not imported them yet."""
-        module, colon, _ = self.args.env.partition(":")
-        return (*self.args.gym_packages, *([module] if colon else []))
 
     @property
     def n_timesteps(self) -> int:
@@ -209,7 +203,7 @@ def read_request(argv: list[str] | None) -> Request:
     args = make_parser().parse_args(words)
     _check_combinations(args)
     cls = require_algorithm(args.algo)
-    import_packages(args.gym_packages)
+    import_environments(args)
     env_id = canonical_id(args.env)
     check_saves_replay(args, cls)
     overrides = overrides_of(args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sbbatch.zoo.request import Request
 
 STEP_KEY = "global_step"  # as in runs that were synchronised from TensorBoard
-_ID_CHARACTERS = set("0123456789abcdef")
+_ID = re.compile(r"run-[0-9a-f]{8}")  # a number alone, such as 12e45678, would not be read as the text it was
 
 
 def require_wandb() -> Any:
@@ -40,7 +41,7 @@ def require_wandb() -> Any:
 
 def new_id() -> str:
     """An id under which a run is found again when it goes on."""
-    return secrets.token_hex(4)
+    return f"run-{secrets.token_hex(4)}"
 
 
 class WandbWriter(KVWriter):
@@ -106,6 +107,6 @@ def _start(request: Request, arguments: dict[str, Any]) -> Any:
 
 
 def _checked_id(name: Any) -> str:
-    if not (isinstance(name, str) and name and set(name) <= _ID_CHARACTERS):
-        raise InvalidValue(f"args.yml wandb_id: got {name!r}, expected the hexadecimal number that --track wrote")
+    if not (isinstance(name, str) and _ID.fullmatch(name)):
+        raise InvalidValue(f"args.yml wandb_id: got {name!r}, expected what --track wrote, such as run-12e45678")
     return name

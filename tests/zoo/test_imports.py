@@ -1,6 +1,5 @@
 """Callbacks and wrappers named in YAML: from known or allowed modules, of the kind their key asks for."""
 
-import ast
 import sys
 from dataclasses import replace
 
@@ -115,9 +114,9 @@ def test_known_modules_need_no_permission(key, value):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("callback", {"subprocess.Popen": {"args": ["touch", "FILE"]}}),
-        ("callback", {"os.system": {"command": "touch FILE"}}),
-        ("env_wrapper", {"subprocess.Popen": {"args": ["touch", "FILE"]}}),
+        ("callback", {"subprocess.Popen": {"args": ["touch", "touched"]}}),
+        ("callback", {"os.system": {"command": "touch touched"}}),
+        ("env_wrapper", {"subprocess.Popen": {"args": ["touch", "touched"]}}),
         ("callback", "builtins.exec"),
         ("callback", "stable_baselines3.common.callbacks.os.system"),
         ("callback", "stable_baselines3.common.callbacks.BaseCallback.__init__.__globals__"),
@@ -135,14 +134,19 @@ def test_known_modules_need_no_permission(key, value):
         ("callback", ""),
     ],
 )
-def test_nothing_but_a_class_of_its_kind_from_a_known_module_is_ever_called(tmp_path, key, value):
-    file = tmp_path / "touched"
-    if isinstance(value, dict):
-        ((name, kwargs),) = value.items()
-        text = {key: repr(item).replace("FILE", str(file)) for key, item in kwargs.items()}
-        value = {name: {key: ast.literal_eval(item) for key, item in text.items()}}
+def test_nothing_but_a_class_of_its_kind_from_a_known_module_is_ever_called(tmp_path, monkeypatch, key, value):
+    monkeypatch.chdir(tmp_path)
     refusal(key, value)
-    assert not file.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_loads_safely_runs_no_program(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yml").write_text(CARTPOLE + "  callback: [{subprocess.Popen: {args: [touch, touched]}}]\n")
+    assert train.main([*SHORT, "-conf", "my.yml"]) == 2
+    text = "my.yml CartPole-v1 callback: subprocess.Popen is not from a module that is known to be harmless"
+    assert text in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["my.yml"]
 
 
 def test_a_module_that_is_not_known_is_not_even_imported(own_module):
