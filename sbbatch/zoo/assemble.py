@@ -105,7 +105,7 @@ def make_callbacks(
     if evaluation is not None:
         callbacks.append(evaluation)
     if args.save_freq > 0:
-        saved_at = None if goes_on is None else last_checkpoint(folder, goes_on.steps)
+        saved_at = None if goes_on is None else last_checkpoint(goes_on)
         callbacks.append(Checkpoint(folder.path, args.save_freq, args.save_replay_buffer, saved_at))
     callbacks += more
     if request.shows_progress:

@@ -41,8 +41,8 @@ class Evaluation(EvalCallback):
     :param n_eval_episodes: games per evaluation
     :param stop: ends an evaluation that is under way
     :param announce: print a line for each evaluation
-    :param go_on: keep the evaluations in the folder, up to the model's step counter, and evaluate at the steps at which
-        the run would have done so without a break
+    :param began_at: agent steps at which a run began that goes on: it keeps its evaluations in the folder, up to the
+        model's step counter, and evaluates when it would have done so without a break (``None``: a new run)
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Evaluation(EvalCallback):
         n_eval_episodes: int,
         stop: StopRequest,
         announce: bool = True,
-        go_on: bool = False,
+        began_at: int | None = None,
     ) -> None:
         self.best = SaveModel(folder / "best_model.zip")
         super().__init__(
@@ -68,12 +68,13 @@ class Evaluation(EvalCallback):
         self.path = folder / "evaluations.npz"
         self.stop = stop
         self.announce = announce
-        self.go_on = go_on
+        self.began_at = began_at
         self._lenient = Lenient()
 
     def _on_training_start(self) -> None:
         self._evaluated_at = self.num_timesteps
-        if self.go_on:
+        if self.began_at is not None:
+            self._evaluated_at = self.began_at
             self._restore(kept_evaluations(self.path, self.num_timesteps))
 
     def _restore(self, kept: dict[str, list[Any]]) -> None:

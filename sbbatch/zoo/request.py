@@ -60,6 +60,7 @@ class Resumption:
     :param model: file of the model that goes on
     :param steps: its agent steps
     :param replay_buffer: file of the replay buffer that was saved with it
+    :param began_at: agent steps at which the run began: those of the model that ``-i`` gave it
     :param total: agent steps at which the run ends
     """
 
@@ -68,6 +69,7 @@ class Resumption:
     model: Path
     steps: int
     replay_buffer: Path | None
+    began_at: int
     total: int
 
 

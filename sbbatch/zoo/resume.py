@@ -113,8 +113,9 @@ def read_resumption(words: list[str]) -> Request:
     if args.track:
         require_wandb()
     saved = newest_model(run, cls, args.env, run_value(settings, "normalize") is not None)
-    total = _steps_before(run, written) + int(run_value(settings, "n_timesteps"))
-    resumption = Resumption(run, written, saved.path, saved.steps, saved.replay_buffer, total)
+    began_at = _steps_before(run, written)
+    total = began_at + int(run_value(settings, "n_timesteps"))
+    resumption = Resumption(run, written, saved.path, saved.steps, saved.replay_buffer, began_at, total)
     return Request(args, cls, args.env, settings, args.seed, words, resumption)
 
 
@@ -289,15 +290,15 @@ def find_replay_buffer(model: Path) -> Path | None:
     return next(iter(sorted(model.parent.glob(f"{name}.*"))), None)
 
 
-def last_checkpoint(run: RunFolder, steps: int) -> int | None:
+def last_checkpoint(resumption: Resumption) -> int:
     """
-    Agent steps of the newest checkpoint that is not later than a model.
+    Agent steps of the newest checkpoint that is not later than the model that goes on, or those at which the run began.
 
-    :param run: its folder
-    :param steps: agent steps of the model
+    :param resumption: the run
     """
-    numbers = [path.stem.split("_")[2] for path in run.path.glob("rl_model_*_steps.zip")]
-    return max((int(n) for n in numbers if n.isdecimal() and int(n) <= steps), default=None)
+    names = [path.stem.split("_")[2] for path in resumption.folder.path.glob("rl_model_*_steps.zip")]
+    numbers = [int(name) for name in names if name.isdecimal()]
+    return max((number for number in numbers if number <= resumption.steps), default=resumption.began_at)
 
 
 def describe_resumption(resumption: Resumption, replays: bool) -> None:

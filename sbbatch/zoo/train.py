@@ -147,8 +147,9 @@ def learn(
     args, goes_on = request.args, request.resumption
     evaluation = None
     if eval_env is not None:
+        began_at = None if goes_on is None else goes_on.began_at
         evaluation = Evaluation(
-            eval_env, folder.path, args.eval_freq, args.eval_episodes, stop, args.verbose > 0, goes_on is not None
+            eval_env, folder.path, args.eval_freq, args.eval_episodes, stop, args.verbose > 0, began_at
         )
     if args.verbose > 0:
         say(f"training {args.algo} on {request.env_id} for {request.n_timesteps:,} agent steps, seed {request.seed}")

@@ -171,6 +171,19 @@ def test_damaged_files_are_left_aside_with_their_names(killed, capsys):
     assert DQN.load(killed / "CartPole-v1.zip").num_timesteps == 600
 
 
+def test_a_run_without_any_evaluation_yet_evaluates_as_if_it_had_had_no_break(killed):
+    for path in [*killed.glob("*00_steps.*"), *killed.glob("best*"), killed / "evaluations.npz"]:
+        if "100_steps" not in path.name:
+            path.unlink()
+    words = ["--eval-freq", "200", "--save-freq", "150"]
+    arguments = killed / "CartPole-v1/args.yml"
+    arguments.write_text(arguments.read_text().replace("eval_freq: 70", "eval_freq: 200"))
+    assert resume(killed, *words) == 0
+    assert evaluated_at(killed) == [200, 400, 600]
+    saved = sorted(int(path.stem.split("_")[2]) for path in killed.glob("rl_model_*_steps.zip"))
+    assert saved == [100, 252, 404, 556]
+
+
 def test_without_any_replay_buffer_the_newest_model_goes_on_with_an_empty_one(killed, capsys):
     for path in killed.glob("*replay_buffer*"):
         path.unlink()
