@@ -71,9 +71,7 @@ def add_zoo_options(parser: argparse.ArgumentParser) -> None:
     add("--wandb-group", help="its group of runs")
     add("-tags", "--wandb-tags", nargs="+", action="extend", default=[], metavar="TAG", help="tags of the run")
     tuning = "it belongs to tuning; add -optimize, or give it to `sbbatch tune`"
-    study = (
-        "hyperparameters are not read from a study; write those of the trial into a YAML file and give it with -conf"
-    )
+    study = "no study is read; `sbbatch tune` leaves the best trial's settings in a best.yml, which -conf takes"
     for name in _FOR_TUNING:
         add(name, action=Refused, instead=tuning)
     for name in _OF_A_STUDY:

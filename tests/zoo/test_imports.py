@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -235,6 +236,15 @@ def test_a_run_keeps_its_wrappers_and_needs_the_permission_again(own_module, tmp
         assert f"give --allow-import {own_module}" in capsys.readouterr().err
         assert main([*command, "--allow-import", own_module]) == 0
     assert (tmp_path / "counted").read_text() == "304"
+
+
+def test_the_example_of_the_docs_runs(tmp_path):
+    text = (Path(train.__file__).parents[2] / "docs/training.md").read_text().partition("```yaml\n")[2]
+    (tmp_path / "my.yml").write_text(text.partition("```")[0])
+    words = [*SHORT, "-n", "2000", "--eval-freq", "-1", "--log-interval", "-2", "-f", str(tmp_path)]
+    assert train.main([*words, "-conf", str(tmp_path / "my.yml"), "-params", "policy_kwargs:dict(net_arch=[8])"]) == 0
+    lines = (tmp_path / "dqn/CartPole-v1_1/progress.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2
 
 
 def test_atari_games_take_sb3s_wrapper_as_the_protocol_it_stands_for(tmp_path, capsys):

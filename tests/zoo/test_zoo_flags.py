@@ -150,8 +150,11 @@ def test_optimizing_hands_all_other_words_to_the_tuner(monkeypatch):
         (["--sampler", "tpe"], "--sampler: it belongs to tuning"),
         (["--no-optim-plots"], "--no-optim-plots: it belongs to tuning"),
         (["--optimization-log-path", "x"], "--optimization-log-path: it belongs to tuning"),
-        (["--trial-id", "21"], "--trial-id: hyperparameters are not read from a study; write those of the trial into"),
-        (["--storage", "logs/demo.log"], "--storage: hyperparameters are not read from a study"),
+        (
+            ["--trial-id", "21"],
+            "--trial-id: no study is read; `sbbatch tune` leaves the best trial's settings in a best.yml",
+        ),
+        (["--storage", "logs/demo.log"], "--storage: no study is read"),
         (["-conf", "hyperparams/ppo_config.py"], "is a program, which would be run; write its values as a YAML file"),
         (["-conf", "hyperparams.python.ppo_config"], "no such file: hyperparams.python.ppo_config"),
         (["--vec-env", "threads"], "--vec-env: invalid choice: 'threads'"),
