@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
-from sbbatch.envs.make import canonical_id, make_gym_env
+from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue, UserError
 from sbbatch.files import atomic_write, find_file
 from sbbatch.zoo.config import COMMAND_LINE, Settings, constructor_values, run_value, with_origin
-from sbbatch.zoo.progress import warn
+from sbbatch.zoo.gym_env import EnvRecipe
+from sbbatch.zoo.imports import Imported
 
-# An evaluation must end; the longest limit of Gymnasium's own environments without ALE is 2,000.
-UNLIMITED_STEPS = 10_000
+VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
+# What rl-baselines3-zoo's files write for Atari games, and the protocol that does the same.
+ATARI_WRAPPER, ATARI_WRAPPER_PROTOCOL = "stable_baselines3.common.atari_wrappers.AtariWrapper", "sb3"
 _MOMENTS = ("mean", "var", "count")  # of running statistics
 
 
@@ -42,6 +42,11 @@ def make_env(
     normalize: dict[str, Any] | None = None,
     frame_stack: int | None = None,
     max_steps: int | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    env_wrapper: Sequence[Imported] = (),
+    vec_env_wrapper: Sequence[Imported] = (),
+    vec_env: str = "dummy",
+    packages: Sequence[str] = (),
 ) -> VecEnv:
     """
     Build the environments of a run.
@@ -54,16 +59,30 @@ def make_env(
     :param normalize: ``VecNormalize``'s arguments, ``{}`` for its defaults; ``None``: none
     :param frame_stack: observations per stack; an Atari game has its stack of 4 by itself
     :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit; if it has none,
-        evaluation games end after :data:`UNLIMITED_STEPS`)
+        evaluation games end after :data:`~sbbatch.zoo.gym_env.UNLIMITED_STEPS`)
+    :param env_kwargs: keyword arguments of each environment
+    :param env_wrapper: around each environment, the innermost first
+    :param vec_env_wrapper: around all of them, the innermost first
+    :param vec_env: ``"dummy"``: one after the other, or ``"subproc"``: each in a process of its own; Atari games have
+        threads of their own
+    :param packages: modules that register environments, to be imported where environments are made
     :raises UserError: no such environment, or settings it cannot have
     """
     env_id = canonical_id(env_id)
     game = atari_game(env_id)
+    env: VecEnv
     if game is not None:
-        return _make_ale(game, n_envs, protocol, seed, training, normalize, frame_stack, max_steps)
+        _check_ale(env_wrapper, env_kwargs, normalize)
+        env = _make_ale(game, n_envs, protocol, seed, training, frame_stack, max_steps)
+        return _wrapped(env, vec_env_wrapper)
     if protocol is not None:
         raise InvalidValue(f"atari_protocol: got '{protocol}', but {env_id} is no Atari game; remove it")
-    env: VecEnv = make_vec_env(partial(_make_single, env_id, training, max_steps), n_envs=n_envs, seed=seed)
+    recipe = EnvRecipe(env_id, training, max_steps, env_kwargs or {}, tuple(env_wrapper), tuple(packages))
+    if vec_env == "subproc":
+        recipe.wrap(recipe.make()).close()  # what is wrong with it would end the other process without a word
+        recipe = replace(recipe, apart=True)
+    env = make_vec_env(recipe.make, n_envs=n_envs, seed=seed, wrapper_class=recipe.wrap, vec_env_cls=VEC_ENVS[vec_env])
+    env = _wrapped(env, vec_env_wrapper)
     if frame_stack not in (None, 1):
         env = VecFrameStack(env, frame_stack)
     if normalize is None:
@@ -72,8 +91,22 @@ def make_env(
     return VecNormalize(env, training=training, **(normalize if training else {**normalize, "norm_reward": False}))
 
 
+def _wrapped(env: VecEnv, wrappers: Sequence[Imported]) -> VecEnv:
+    for wrapper in wrappers:
+        env = wrapper.make(env)
+    return env
+
+
 def run_env(
-    env_id: str, cls: type, settings: Settings, seed: int, training: bool, n_envs: int, max_steps: int | None = None
+    env_id: str,
+    cls: type,
+    settings: Settings,
+    seed: int,
+    training: bool,
+    n_envs: int,
+    max_steps: int | None = None,
+    vec_env: str = "dummy",
+    packages: Sequence[str] = (),
 ) -> VecEnv:
     """
     The environments that a run's settings ask for.
@@ -85,6 +118,8 @@ def run_env(
     :param training: ``False``: the evaluation environments
     :param n_envs: how many
     :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+    :param vec_env: see :func:`make_env`
+    :param packages: likewise
     """
     normalize = run_value(settings, "normalize")
     if normalize is not None and "gamma" in settings:
@@ -99,7 +134,23 @@ def run_env(
         normalize=normalize,
         frame_stack=run_value(settings, "frame_stack"),
         max_steps=max_steps,
+        env_kwargs=env_arguments(settings, training),
+        env_wrapper=run_value(settings, "env_wrapper") or (),
+        vec_env_wrapper=run_value(settings, "vec_env_wrapper") or (),
+        vec_env=vec_env,
+        packages=packages,
     )
+
+
+def env_arguments(settings: Settings, training: bool) -> dict[str, Any] | None:
+    """
+    Keyword arguments of the environments.
+
+    :param settings: the resolved settings
+    :param training: ``False``: of the evaluation environments, which have the same unless they are given their own
+    """
+    own = None if training else run_value(settings, "eval_env_kwargs")
+    return run_value(settings, "env_kwargs") if own is None else own
 
 
 def run_protocol(env_id: str, cls: Any, settings: Settings) -> str | None:
@@ -109,9 +160,19 @@ def run_protocol(env_id: str, cls: Any, settings: Settings) -> str | None:
     :param env_id: environment; ``None`` is returned for anything but an Atari game
     :param cls: the algorithm
     :param settings: the resolved settings
+    :raises InvalidValue: SB3's ``AtariWrapper`` together with another protocol
     """
-    own = cls.atari_protocol if atari_game(env_id) is not None else None
-    return run_value(settings, "atari_protocol") or own
+    given = run_value(settings, "atari_protocol")
+    if atari_game(env_id) is None:
+        return given
+    if not any(wrapper.path == ATARI_WRAPPER for wrapper in run_value(settings, "env_wrapper") or ()):
+        return given or cls.atari_protocol
+    if given not in (None, ATARI_WRAPPER_PROTOCOL):
+        raise InvalidValue(
+            f"env_wrapper: AtariWrapper stands for the protocol {ATARI_WRAPPER_PROTOCOL}, but "
+            f"{settings['atari_protocol'].origin} has atari_protocol '{given}'; remove one of them"
+        )
+    return ATARI_WRAPPER_PROTOCOL
 
 
 def make_model(cls: Any, env: VecEnv, settings: Settings, seed: int, device: str, verbose: int) -> BaseAlgorithm:
@@ -287,36 +348,23 @@ def _statistics(env: VecEnv) -> dict[str, RunningMeanStd]:
     return {"ret": inner.ret_rms, **{f"obs.{key}": value for key, value in named.items()}}
 
 
-def _make_single(env_id: str, training: bool, max_steps: int | None) -> gym.Env:
-    if max_steps is not None:
-        return make_gym_env(env_id, max_episode_steps=max_steps)
-    env = make_gym_env(env_id)
-    unlimited = env.spec is not None and env.spec.max_episode_steps is None
-    return LastLimit(env) if unlimited and not training else env
-
-
-class LastLimit(TimeLimit):
-    """
-    Cuts off the games of an environment without a time limit, which a greedy agent may never end, and tells it once.
-
-    :param env: one environment
-    """
-
-    def __init__(self, env: gym.Env) -> None:
-        super().__init__(env, UNLIMITED_STEPS)
-        self._told = False
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As the environment's."""
-        observation, reward, terminated, truncated, info = super().step(action)
-        if truncated and not self._told:
-            self._told = True
-            name = self.spec.id if self.spec is not None else "the environment"
-            warn(
-                f"a game was cut off after {UNLIMITED_STEPS:,} agent steps, for {name} has no time limit; "
-                "set one with --eval-max-steps, or --max-steps of enjoy"
+def _check_ale(
+    env_wrapper: Sequence[Imported], env_kwargs: dict[str, Any] | None, normalize: dict[str, Any] | None
+) -> None:
+    """What ALE's C++ environments cannot have."""
+    for wrapper in env_wrapper:
+        if wrapper.path != ATARI_WRAPPER or wrapper.kwargs:
+            arguments = " with arguments" if wrapper.kwargs else ""
+            raise InvalidValue(
+                f"{wrapper.where}: got {wrapper.path}{arguments}, but no gymnasium wrapper goes around ALE's C++ "
+                "environments, in which Atari games are played; choose their preprocessing with atari_protocol"
             )
-        return observation, reward, terminated, truncated, info
+    if env_kwargs:
+        raise InvalidValue(
+            f"env_kwargs: got {env_kwargs}, but ALE's C++ environments take none; choose with atari_protocol"
+        )
+    if normalize is not None:
+        raise InvalidValue("normalize: Atari frames are divided by 255 inside the network; remove normalize")
 
 
 def _make_ale(
@@ -325,12 +373,9 @@ def _make_ale(
     protocol: str | None,
     seed: int | None,
     training: bool,
-    normalize: dict[str, Any] | None,
     frame_stack: int | None,
     max_steps: int | None,
 ) -> VecEnv:
-    if normalize is not None:
-        raise InvalidValue("normalize: Atari frames are divided by 255 inside the network; remove normalize")
     rules = get_protocol(protocol or "dopamine")
     if max_steps is not None:
         rules = replace(rules, max_frames=min(rules.max_frames, max_steps * rules.frame_skip))

@@ -20,6 +20,7 @@ from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write, unwritable_file
 from sbbatch.zoo.batch_log import COLUMNS, Row, find_batch_callback, lines_of, read_batch_log
 from sbbatch.zoo.build import save_model
+from sbbatch.zoo.kept_logs import EPISODE_COLUMNS, kept_episodes
 from sbbatch.zoo.progress import say, warn
 
 
@@ -140,22 +141,26 @@ class EpisodeLog(BaseCallback):
 
     :param path: a file whose name ends in ``monitor.csv``
     :param env_id: written into its header
+    :param go_on: keep what is in the file, up to the model's step counter; its seconds go on as well, without the time
+        in which nothing was trained
     """
 
-    def __init__(self, path: Path, env_id: str) -> None:
+    def __init__(self, path: Path, env_id: str, go_on: bool = False) -> None:
         super().__init__()
         self.path = path
         self.env_id = env_id
+        self.go_on = go_on
         self._lenient = Lenient()
         self._file: IO[str] | None = None
 
     def _on_training_start(self) -> None:
-        self._start = time.time()
-        self._file = self.path.open("w", newline="\n", encoding="utf-8")
-        self._file.write(f"#{json.dumps({'t_start': self._start, 'env_id': self.env_id})}\n")
+        kept, seconds = kept_episodes(self.path, self.num_timesteps) if self.go_on else ("", 0.0)
+        self._start = time.time() - seconds
+        header = json.dumps({"t_start": self._start, "env_id": self.env_id})
+        with atomic_write(self.path) as file:
+            file.write((kept or f"#{header}\n{','.join(EPISODE_COLUMNS)}\n").encode())
+        self._file = self.path.open("a", newline="\n", encoding="utf-8")
         self._writer = csv.writer(self._file, lineterminator="\n")
-        self._writer.writerow(["r", "l", "t", "steps"])
-        self._file.flush()
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
@@ -266,36 +271,40 @@ class Checkpoint(BaseCallback):
     """
     Save the model now and then, under the zoo's name ``rl_model_<n>_steps.zip``.
 
-    It saves when a rollout has ended, where step counter and replay buffer agree; SB3's ``CheckpointCallback`` saves in
-    the middle of a step, when the counter is one transition ahead.
+    It saves before a rollout begins, when the agent has learned from the one before: step counter, replay buffer and
+    weights agree, and an agent that goes on from there has missed no update. SB3's ``CheckpointCallback`` saves in the
+    middle of a step, when the counter is one transition ahead. The model is written last, so that its file says that
+    the checkpoint is complete.
 
     :param folder: where to
     :param save_freq: agent steps between two saves
     :param replay_buffer: also save the replay buffer, as ``rl_model_replay_buffer_<n>_steps``
+    :param saved_at: agent steps at the last save (``None``: those at which training begins)
     """
 
-    def __init__(self, folder: Path, save_freq: int, replay_buffer: bool = False) -> None:
+    def __init__(self, folder: Path, save_freq: int, replay_buffer: bool = False, saved_at: int | None = None) -> None:
         super().__init__()
         self.folder = folder
         self.save_freq = save_freq
         self.replay_buffer = replay_buffer
+        self.saved_at = saved_at
         self._lenient = Lenient()
 
     def _on_training_start(self) -> None:
-        self._saved_at = self.num_timesteps
+        self._saved_at = self.num_timesteps if self.saved_at is None else self.saved_at
 
     def _on_step(self) -> bool:
         return True
 
-    def _on_rollout_end(self) -> None:
+    def _on_rollout_start(self) -> None:
         if self.num_timesteps - self._saved_at < self.save_freq:
             return
         self._saved_at = self.num_timesteps
         model = self.folder / f"rl_model_{self.num_timesteps}_steps.zip"
         with self._lenient.writing(model):
-            save_model(self.model, model)
             if self.replay_buffer:
                 path = self.folder / f"rl_model_replay_buffer_{self.num_timesteps}_steps"
                 self.model.save_replay_buffer(path)  # type: ignore[attr-defined]
+            save_model(self.model, model)
             if self.verbose:
                 say(f"saved {model.name} in {self.folder}")

@@ -27,6 +27,7 @@ import sbbatch
 from sbbatch.envs.atari import atari_game
 from sbbatch.errors import InvalidType, InvalidValue, check_bool, check_int, check_names, check_number, did_you_mean
 from sbbatch.zoo.games import overrides_of
+from sbbatch.zoo.imports import ENV_ARGUMENTS, KINDS, read_part
 from sbbatch.zoo.reader import hyperparams_folder, read_command_line_value, read_literal, read_yaml
 from sbbatch.zoo.schema import Argument, convert, keyword_arguments
 from sbbatch.zoo.suites import Layer, layers
@@ -35,7 +36,7 @@ COMMAND_LINE = "command line"
 CLASS_DEFAULT = "class default"
 
 # What a section may hold besides the constructor's arguments, in rl-baselines3-zoo's words.
-RUN_KEYS = {"n_timesteps", "policy", "n_envs", "env_wrapper", "frame_stack", "normalize", "atari_protocol", "callback"}
+RUN_KEYS = {"n_timesteps", "policy", "n_envs", "frame_stack", "normalize", "atari_protocol", *KINDS, *ENV_ARGUMENTS}
 # Set by flags or by the code, never by a section.
 _NOT_IN_FILES = {"env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
 _FLAGS = {"env": "--env", "seed": "--seed", "device": "--device", "verbose": "--verbose", "tensorboard_log": "-tb"}
@@ -92,11 +93,12 @@ def read_sections(algo: str, conf_file: Path | None = None) -> tuple[dict[str, A
     return (read_yaml(path, f"hyperparams/{path.name}") if path.exists() else {}), f"hyperparams/{path.name}"
 
 
-def read_parameters(pairs: Iterable[str]) -> dict[str, Any]:
+def read_parameters(pairs: Iterable[str], option: str = "-params") -> dict[str, Any]:
     """
     Read ``-params key:value ...``.
 
     :param pairs: the words as typed
+    :param option: the option they were given to
     :raises InvalidValue: a word without a colon, or a key given twice
     """
     values: dict[str, Any] = {}
@@ -104,9 +106,9 @@ def read_parameters(pairs: Iterable[str]) -> dict[str, Any]:
         key, colon, text = pair.partition(":")
         if not colon or not key.isidentifier():
             hint = "; did you mean " + pair.replace("=", ":", 1) + "?" if "=" in pair else ""
-            raise InvalidValue(f"-params: expected key:value, got '{pair}'{hint}")
+            raise InvalidValue(f"{option}: expected key:value, got '{pair}'{hint}")
         if key in values:
-            raise InvalidValue(f"-params: {key} is given twice")
+            raise InvalidValue(f"{option}: {key} is given twice")
         values[key] = read_command_line_value(text, f"{COMMAND_LINE} {key}")
     return values
 
@@ -216,10 +218,8 @@ def _run_value(where: str, key: str, value: Any) -> Any:
         return check_int(where, value, 1)
     if key == "frame_stack":
         return None if value is None else check_int(where, value, 1)
-    if key in ("env_wrapper", "callback"):
-        if value is not None:
-            raise InvalidValue(f"{where}: got {value!r}, but wrappers and callbacks from files are not supported yet")
-        return None
+    if key in KINDS or key in ENV_ARGUMENTS:
+        return read_part(where, key, value)
     if key == "normalize":
         return _normalize(where, value)
     if not (isinstance(value, str) or (key == "atari_protocol" and value is None)):

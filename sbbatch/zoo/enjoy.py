@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sbbatch.errors import InvalidValue
 from sbbatch.zoo.cli import MAX_SEED, MAX_THREADS, Parser, guarded, whole_number
 from sbbatch.zoo.config import Settings, require_algorithm, resolve
 from sbbatch.zoo.folders import RunFolder, find_run
+from sbbatch.zoo.imports import WRAPPERS, allow_imports
 from sbbatch.zoo.progress import games_bar, say
 from sbbatch.zoo.record import player_of
 from sbbatch.zoo.scores import ENDLESS, PlayedGame, describe_returns, games_side_by_side, play_games, write_monitor
@@ -36,20 +38,20 @@ score is printed. Actions are greedy unless --stochastic is given, on Atari too.
 _ELSEWHERE = {
     "--norm-reward": "scores are raw returns, whatever the agent was trained on; remove it",
     "--custom-objects": "models of sbbatch and SB3 are read without it; remove it",
-    "--gym-packages": "give the package with the environment, as in --env package:Name-v0",
-    "--env-kwargs": "register the environment with its arguments in a module, and give --env module:Name-v0",
+    "--env-kwargs": "a run's environments have the arguments that it was trained with; remove it",
 }
 
 
-def run_settings(run: RunFolder, algo: str, env_id: str) -> Settings:
+def run_settings(run: RunFolder, algo: str, env_id: str, allow: Sequence[str] = ()) -> Settings:
     """
     The settings a run was made with, from its ``config.yml``.
 
     :param run: its folder
     :param algo: name of the algorithm
     :param env_id: environment
+    :param allow: modules whose wrappers may be imported, besides those known to be harmless
     """
-    return resolve(algo, env_id, run_file=run.config)
+    return allow_imports(resolve(algo, env_id, run_file=run.config), allow, WRAPPERS)
 
 
 def enjoy(
@@ -86,6 +88,7 @@ def play_run(
     max_steps: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    allow: Sequence[str] = (),
 ) -> list[float]:
     """
     Play whole games greedily and return their raw returns.
@@ -99,9 +102,10 @@ def play_run(
     :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
     :param seed: of the environments
     :param device: torch device
+    :param allow: see :func:`run_settings`
     :raises UserError: no such model, or one of another environment
     """
-    trained = of_run(run, algo, env_id, run.best_model if load_best else run.last_model)
+    trained = of_run(run, algo, env_id, run.best_model if load_best else run.last_model, allow)
     env = trained.make_env(games_side_by_side(env_id, n_episodes, n_envs), seed, max_steps)
     try:
         print(f"playing {trained.path}")
@@ -136,7 +140,8 @@ def play_in_window(trained: Trained, args: argparse.Namespace) -> list[PlayedGam
     :param trained: what plays
     :param args: the command line
     """
-    game = RecordedGame(trained.env_id, args.seed, trained.protocol() or "dopamine", window=True)
+    protocol = trained.protocol() or "dopamine"
+    game = RecordedGame(trained.env_id, args.seed, protocol, window=True, **trained.drawn_with())
     games: list[PlayedGame] = []
     left = args.n_timesteps or ENDLESS
     try:

@@ -10,8 +10,10 @@ import numpy as np
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
 from sbbatch.zoo.callbacks import Lenient, SaveModel, StopRequest
+from sbbatch.zoo.kept_logs import kept_evaluations
 from sbbatch.zoo.progress import say
 from sbbatch.zoo.scores import describe_returns
 
@@ -35,6 +37,8 @@ class Evaluation(EvalCallback):
     :param n_eval_episodes: games per evaluation
     :param stop: ends an evaluation that is under way
     :param announce: print a line for each evaluation
+    :param began_at: agent steps at which a run began that goes on: it keeps its evaluations in the folder, up to the
+        model's step counter, and evaluates when it would have done so without a break (``None``: a new run)
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Evaluation(EvalCallback):
         n_eval_episodes: int,
         stop: StopRequest,
         announce: bool = True,
+        began_at: int | None = None,
     ) -> None:
         self.best = SaveModel(folder / "best_model.zip")
         super().__init__(
@@ -59,10 +64,30 @@ class Evaluation(EvalCallback):
         self.path = folder / "evaluations.npz"
         self.stop = stop
         self.announce = announce
+        self.began_at = began_at
         self._lenient = Lenient()
 
     def _on_training_start(self) -> None:
         self._evaluated_at = self.num_timesteps
+        if self.began_at is not None:
+            self._evaluated_at = self.began_at
+            self._restore(kept_evaluations(self.path, self.num_timesteps))
+
+    def _restore(self, kept: dict[str, list[Any]]) -> None:
+        games = {len(returns) for returns in kept.get("results", [])} - {self.n_eval_episodes}
+        if games:
+            raise InvalidValue(f"{self.path} has evaluations of {min(games)} games, expected {self.n_eval_episodes}")
+        self.evaluations_timesteps = kept.get("timesteps", [])
+        self.evaluations_results = kept.get("results", [])
+        self.evaluations_length = kept.get("ep_lengths", [])
+        self.evaluations_successes = kept.get("successes", [])
+        if self.evaluations_timesteps:
+            means = [float(np.mean(returns)) for returns in self.evaluations_results]
+            self.best_mean_reward, self.last_mean_reward = max(means), means[-1]
+            self._evaluated_at = self.evaluations_timesteps[-1]
+            self._save()
+        else:
+            self.path.unlink(missing_ok=True)  # all of them come again
 
     def _on_step(self) -> bool:
         if self.num_timesteps - self._evaluated_at < self.eval_freq:
@@ -99,10 +124,14 @@ class Evaluation(EvalCallback):
         self.evaluations_timesteps.append(self.num_timesteps)
         self.evaluations_results.append(self._returns)
         self.evaluations_length.append(self._lengths)
-        arrays: dict[str, Any] = {"timesteps": self.evaluations_timesteps, "results": self.evaluations_results}
-        arrays["ep_lengths"] = self.evaluations_length
         if self._is_success_buffer:
             self.evaluations_successes.append(self._is_success_buffer)
+        self._save()
+
+    def _save(self) -> None:
+        arrays: dict[str, Any] = {"timesteps": self.evaluations_timesteps, "results": self.evaluations_results}
+        arrays["ep_lengths"] = self.evaluations_length
+        if self.evaluations_successes:
             arrays["successes"] = self.evaluations_successes
         with self._lenient.writing(self.path), atomic_write(self.path) as file:
             np.savez(file, **arrays)

@@ -8,6 +8,8 @@ import re
 import shlex
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,15 @@ from typing import Any
 import yaml
 
 from sbbatch.errors import InvalidValue
-from sbbatch.files import remove_abandoned, why_unwritable
+from sbbatch.files import atomic_write, remove_abandoned, why_unwritable
+
+try:
+    import fcntl
+except ImportError:  # Windows, which does not open folders either
+    fcntl = None  # type: ignore[assignment]
 
 BATCH_LOG_NAME = "batch_size.csv"
+LOCK_NAME = ".lock"
 _MAX_RUNS = 1_000_000
 
 
@@ -42,6 +50,16 @@ class RunFolder:
     def config(self) -> Path:
         """Every setting that was made."""
         return self.parameters / "config.yml"
+
+    @property
+    def arguments(self) -> Path:
+        """Every option of the command."""
+        return self.parameters / "args.yml"
+
+    @property
+    def command(self) -> Path:
+        """The command as it was typed, and those by which the run went on."""
+        return self.parameters / "command.txt"
 
     @property
     def last_model(self) -> Path:
@@ -104,7 +122,7 @@ def create_run_folder(log_folder: Path, algo: str, env_id: str, uuid: str = "") 
         parent.mkdir(parents=True, exist_ok=True)
         run = RunFolder(claim_numbered(parent, env_name, uuid), env_name)
         run.parameters.mkdir()
-        _write_and_sync(run.parameters / "command.txt", "")
+        _write_and_sync(run.command, "")
     except OSError as error:
         raise InvalidValue(unwritable(log_folder, error)) from None
     return run
@@ -121,10 +139,85 @@ def describe_run(run: RunFolder, config: dict[str, Any], arguments: dict[str, An
     """
     try:
         _write_and_sync(run.config, yaml.safe_dump(_plain(config), sort_keys=True))
-        _write_and_sync(run.parameters / "args.yml", yaml.safe_dump(_plain(arguments), sort_keys=True))
-        _write_and_sync(run.parameters / "command.txt", shlex.join(command) + "\n")
+        _write_and_sync(run.arguments, yaml.safe_dump(_plain(arguments), sort_keys=True))
+        _write_and_sync(run.command, shlex.join(command) + "\n")
     except OSError as error:
         raise InvalidValue(unwritable(run.path, error)) from None
+
+
+def note_resumption(run: RunFolder, config: dict[str, Any], arguments: dict[str, Any], command: list[str]) -> None:
+    """
+    Write down how a run goes on; a kill in the middle leaves what was there.
+
+    :param run: its folder
+    :param config: see :func:`describe_run`
+    :param arguments: likewise
+    :param command: the command's words, which are appended to those before
+    """
+    texts = {run.config: yaml.safe_dump(_plain(config), sort_keys=True)}
+    texts[run.arguments] = yaml.safe_dump(_plain(arguments), sort_keys=True)
+    before = run.command.read_text(encoding="utf-8") if run.command.is_file() else ""
+    texts[run.command] = before + shlex.join(command) + "\n"
+    for path, text in texts.items():
+        with atomic_write(path) as file:
+            file.write(text.encode())
+
+
+def open_run(path: Path) -> RunFolder:
+    """
+    A run by its folder.
+
+    :param path: e.g. ``logs/qrdqn/ALE-Breakout-v5_1``
+    :raises InvalidValue: it is none, or the run was not even begun
+    """
+    if not path.is_dir():
+        raise InvalidValue(f"no such run folder: {path}{_nearest_run(path)}")
+    runs = [RunFolder(path, inner.name) for inner in sorted(path.iterdir()) if inner.is_dir()]
+    runs = [run for run in runs if run.config.is_file() and run.arguments.is_file()]
+    if len(runs) != 1:
+        raise InvalidValue(
+            f"{path} is no run folder: it has no folder with config.yml and args.yml{_nearest_run(path)}"
+        )
+    remove_abandoned(path)
+    remove_abandoned(runs[0].parameters)
+    return runs[0]
+
+
+def _nearest_run(path: Path) -> str:
+    """The commonest mistake is a folder of runs, or a file of one."""
+    folder = path if path.is_dir() else path.parent
+    configs = sorted([*folder.glob("*/config.yml"), *folder.glob("*/*/config.yml")], key=lambda p: p.stat().st_mtime)
+    return f"; did you mean {configs[-1].parents[1]}?" if configs else ""
+
+
+@contextmanager
+def alone_in(run: RunFolder) -> Iterator[None]:
+    """
+    No other process trains in this folder meanwhile; what a killed one held has fallen with it.
+
+    :param run: the run
+    :raises InvalidValue: one does
+    """
+    # A file of its own: those that are written anew become other files, and folders are locked while that happens.
+    handle = None if fcntl is None else os.open(run.parameters / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if handle is not None and not _locked(handle):
+            raise InvalidValue(f"the run in {run.path} is still going on; wait for its end, or stop it")
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Whether nobody else has the lock; a file system without locks cannot tell."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def discard_run(run: RunFolder) -> None:

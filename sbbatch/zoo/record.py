@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sbbatch.errors import InvalidValue
 from sbbatch.files import output_file
 from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, whole_number
 from sbbatch.zoo.film import SUFFIXES, make_film
+from sbbatch.zoo.imports import Imported
 from sbbatch.zoo.screen import NormalizedPlayer, RecordedGame, check_fits, play_game
 from sbbatch.zoo.trained import Trained, add_options, find_trained
 
@@ -33,6 +35,8 @@ def record(
     max_steps: int = MAX_STEPS,
     protocol: str = "dopamine",
     deterministic: bool = True,
+    env_kwargs: dict[str, Any] | None = None,
+    env_wrapper: Sequence[Imported] = (),
 ) -> tuple[float, int]:
     """
     Play one whole game and write a film of it: an MP4 or a GIF of at most 3 MB, as the file's name says.
@@ -44,11 +48,13 @@ def record(
     :param max_steps: agent steps after which the recording ends
     :param protocol: Atari protocol
     :param deterministic: greedy actions
+    :param env_kwargs: keyword arguments of the environment
+    :param env_wrapper: around it, the innermost first
     :return: raw return and agent steps of the game
     :raises UserError: the environment cannot be drawn, or the file not written
     """
     film = make_film(out)
-    game = RecordedGame(canonical_id(env_id), seed, protocol)
+    game = RecordedGame(canonical_id(env_id), seed, protocol, False, env_kwargs, env_wrapper)
     try:
         check_fits(model, game, env_id)
         result = play_game(model, game, max_steps, deterministic, film.add)
@@ -109,6 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         max_steps=args.n_timesteps,
         protocol=protocol,
         deterministic=not args.stochastic,
+        **trained.drawn_with(),
     )
     print(f"return {total:.1f} in {steps:,} agent steps: {out}")
     return 0

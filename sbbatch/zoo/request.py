@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sbbatch.algorithms.persistence import trained_environment
-from sbbatch.envs.atari import PROTOCOLS
+from sbbatch.envs.atari import PROTOCOLS, atari_game
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.build import check_trained_in, model_file, run_protocol
@@ -29,9 +29,12 @@ from sbbatch.zoo.config import (
     run_value,
     with_origin,
 )
-from sbbatch.zoo.folders import probe_folder, run_of
+from sbbatch.zoo.folders import RunFolder, probe_folder, run_of
+from sbbatch.zoo.imports import allow_imports, import_environments
+from sbbatch.zoo.options import OWN_BOUNDS, abs_bounds, add_seed_options, add_zoo_options, int_or_text
 from sbbatch.zoo.progress import warn
 from sbbatch.zoo.suites import SUITES
+from sbbatch.zoo.track import require_wandb
 
 EXAMPLES = """examples:
   sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8 -n 1000000 --seed 0
@@ -40,8 +43,35 @@ EXAMPLES = """examples:
   sbbatch train --algo pqn --env ALE/Breakout-v5 --abs 16:64
   sbbatch train --algo ppo --env HalfCheetah-v5
   sbbatch train --algo dqn --env CartPole-v1 -i logs/dqn/CartPole-v1_1/CartPole-v1.zip -n 20000
+  sbbatch train --algo dqn --env CartPole-v1 --seeds 0:5 --jobs 2
+  sbbatch train --resume logs/dqn/CartPole-v1_1
+
+With -optimize all other options go to `sbbatch tune`.
 
 One agent step is one action of the agent in one environment: 4 frames of an Atari game."""
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """
+    A run that goes on in its own folder.
+
+    :param folder: the folder
+    :param arguments: content of its ``args.yml``
+    :param model: file of the model that goes on
+    :param steps: its agent steps
+    :param replay_buffer: file of the replay buffer that was saved with it
+    :param began_at: agent steps at which the run began: those of the model that ``-i`` gave it
+    :param total: agent steps at which the run ends
+    """
+
+    folder: RunFolder
+    arguments: dict[str, Any]
+    model: Path
+    steps: int
+    replay_buffer: Path | None
+    began_at: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +85,7 @@ class Request:
     :param settings: hyperparameters with their origins
     :param seed: of everything
     :param words: the command line as typed
+    :param resumption: what goes on, if it is no new run
     """
 
     args: argparse.Namespace
@@ -63,6 +94,20 @@ class Request:
     settings: Settings
     seed: int
     words: list[str]
+    resumption: Resumption | None = None
+
+    @property
+    def env_seed(self) -> int:
+        """Of the environments: a run that goes on plays other games than it began with."""
+        if self.resumption is None:
+            return self.seed
+        drawn = np.random.SeedSequence([self.seed, self.resumption.steps]).generate_state(1)[0]
+        return int(drawn) % (MAX_SEED + 1)
+
+    @property
+    def own_seed(self) -> int | None:
+        """The seed that was asked for; ``None``: a trained agent keeps its own."""
+        return self.seed if self.args.seed != -1 or self.args.seeds is not None else None
 
     @property
     def n_timesteps(self) -> int:
@@ -94,7 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--abs",
         type=abs_bounds,
         nargs="?",
-        const=_OWN_BOUNDS,
+        const=OWN_BOUNDS,
         metavar="LOW:HIGH",
         help="adapt the batch size (ABS), between bounds or the algorithm's own: rollout steps for PQN and PPO, "
         "samples per gradient step for the others",
@@ -112,6 +157,8 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "-conf",
         "--conf-file",
+        "-yaml",
+        "--yaml-file",
         type=Path,
         help="a YAML file instead of the packaged hyperparameters, those of single games included",
     )
@@ -125,7 +172,9 @@ def make_parser() -> argparse.ArgumentParser:
         default=-1,
         help="threads for PyTorch (-1: its default)",
     )
+    add_seed_options(parser)
     add("-i", "--trained-agent", type=Path, help="a model to go on with, and its replay buffer if it lies beside it")
+    add("--resume", type=Path, metavar="RUN_FOLDER", help="go on with a run in its own folder, up to its n_timesteps")
     add("--eval-freq", type=whole_number(1, -1), default=25_000, help="agent steps between evaluations (-1: none)")
     add("--eval-episodes", type=whole_number(1), default=5, help="whole games per evaluation")
     add("--eval-max-steps", type=whole_number(1), help="cut evaluation games off after this many agent steps")
@@ -136,44 +185,16 @@ def make_parser() -> argparse.ArgumentParser:
     add("-tb", "--tensorboard-log", type=Path, help="TensorBoard folder")
     add(
         "--log-interval",
-        type=whole_number(1, -1),
+        type=whole_number(1, -1, -2),
         default=-1,
-        help="episodes (PQN, PPO: rollouts) between log lines (-1: SB3's)",
+        help="episodes (PQN, PPO: rollouts) between log lines (-1: SB3's, -2: none)",
     )
     add("-P", "--progress", action="store_true", default=None, help="progress bar (default on a terminal)")
     add("--no-progress", action="store_false", dest="progress", help="SB3's tables instead of a progress bar")
     add("--verbose", type=whole_number(0), default=1, help="0: only the summary, 1: as usual, 2: all of SB3")
-    add("--uuid", action="store_true", help="append a unique id to the run's folder")
+    add("-uuid", "--uuid", action="store_true", help="append a unique id to the run's folder")
+    add_zoo_options(parser)
     return parser
-
-
-_OWN_BOUNDS = "the algorithm's own"  # what `--abs` alone means; nobody types it
-
-
-def abs_bounds(text: str) -> str:
-    """
-    An argparse type: ``16:64`` as the value of ``batch_size_callback``.
-
-    :param text: as typed
-    """
-    if text == _OWN_BOUNDS:
-        return "abs"
-    low, _, high = text.partition(":")
-    if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)):
-        raise argparse.ArgumentTypeError(f"got '{text}', expected LOW:HIGH with 1 <= LOW <= HIGH, e.g. 16:64")
-    return f"abs({int(low)}, {int(high)})"
-
-
-def int_or_text(text: str) -> Any:
-    """
-    An int if it is one; the check of the hyperparameter says the rest in the same words as for YAML.
-
-    :param text: as typed
-    """
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
-    return text
 
 
 def read_request(argv: list[str] | None) -> Request:
@@ -185,10 +206,60 @@ def read_request(argv: list[str] | None) -> Request:
     """
     words = sys.argv[1:] if argv is None else argv
     args = make_parser().parse_args(words)
+    _check_combinations(args)
     cls = require_algorithm(args.algo)
+    import_environments(args)
     env_id = canonical_id(args.env)
+    check_saves_replay(args, cls)
+    overrides = overrides_of(args)
+    if args.trained_agent is None:
+        settings = resolve(args.algo, env_id, overrides, args.conf_file, suite=args.suite)
+    else:
+        args.trained_agent = model_file(args.trained_agent)
+        settings = _resumed_settings(args, cls, env_id, overrides)
+    settings = allow_imports(settings, args.allow_import)
+    _check_learns(settings)
+    seed = args.seed if args.seed != -1 else secrets.randbelow(MAX_SEED + 1)
+    request = Request(args, cls, env_id, settings, seed, words)
+    if args.trained_agent is None:
+        _check_learning_starts(request)
+    if args.track:
+        require_wandb()
+    probe_folder(args.log_folder / args.algo)
+    if args.tensorboard_log is not None:
+        probe_folder(args.tensorboard_log, "-tb")
+    return request
+
+
+def _check_combinations(args: argparse.Namespace) -> None:
+    """Options that do not go together."""
+    if args.seeds is not None and args.seed != -1:
+        raise InvalidValue("--seed and --seeds: got both; give one of them")
+    if args.suite is not None and args.trained_agent is not None:
+        raise InvalidValue("--suite: a trained agent goes on with its own settings; remove --suite")
+    if args.jobs > 1 and args.seeds is None:
+        raise InvalidValue(f"--jobs: got {args.jobs}, but there is one run only; give --seeds, e.g. --seeds 0:5")
+    if args.conf_file is not None and args.conf_file.suffix == ".py":
+        raise InvalidValue(f"-conf: {args.conf_file} is a program, which would be run; write its values as a YAML file")
+
+
+def check_saves_replay(args: argparse.Namespace, cls: type) -> None:
+    """
+    :param args: the command line
+    :param cls: the algorithm
+    :raises InvalidValue: a replay buffer is to be saved of an agent that has none
+    """
     if args.save_replay_buffer and not issubclass(cls, OffPolicyAlgorithm):
         raise InvalidValue(f"--save-replay-buffer: {cls.__name__} learns from rollouts and has none; remove it")
+
+
+def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
+    """
+    What the command line says about the settings.
+
+    :param args: the command line
+    :raises InvalidValue: a key is given twice
+    """
     overrides = read_parameters(args.hyperparams)
     flags = {
         "n_timesteps": None if args.n_timesteps == -1 else args.n_timesteps,
@@ -197,27 +268,15 @@ def read_request(argv: list[str] | None) -> Request:
         "n_envs": args.n_envs,
         "batch_size_callback": args.abs,
         "atari_protocol": args.protocol,
+        "env_kwargs": None if args.env_kwargs is None else read_parameters(args.env_kwargs, "--env-kwargs"),
+        "eval_env_kwargs": (
+            None if args.eval_env_kwargs is None else read_parameters(args.eval_env_kwargs, "--eval-env-kwargs")
+        ),
     }
     for key, value in flags.items():
         if value is not None and key in overrides:
             raise InvalidValue(f"{key} is given twice: as an option and with -params")
-    overrides |= {key: value for key, value in flags.items() if value is not None}
-    if args.trained_agent is None:
-        settings = resolve(args.algo, env_id, overrides, args.conf_file, suite=args.suite)
-    else:
-        if args.suite is not None:
-            raise InvalidValue("--suite: a trained agent goes on with its own settings; remove --suite")
-        args.trained_agent = model_file(args.trained_agent)
-        settings = _resumed_settings(args, cls, env_id, overrides)
-    _check_learns(settings)
-    seed = args.seed if args.seed != -1 else secrets.randbelow(MAX_SEED + 1)
-    request = Request(args, cls, env_id, settings, seed, words)
-    if args.trained_agent is None:
-        _check_learning_starts(request)
-    probe_folder(args.log_folder / args.algo)
-    if args.tensorboard_log is not None:
-        probe_folder(args.tensorboard_log, "-tb")
-    return request
+    return overrides | {key: value for key, value in flags.items() if value is not None}
 
 
 def _resumed_settings(args: argparse.Namespace, cls: Any, env_id: str, overrides: dict[str, Any]) -> Settings:
@@ -257,15 +316,18 @@ def _check_learns(settings: Settings) -> None:
             raise InvalidValue(with_origin(f"{key}: got 0, so that {what}; give a larger one", settings))
 
 
-def warn_of_short_start(request: Request) -> None:
+def warn_of_oddities(request: Request) -> None:
     """
-    Tell that the first batches are poor: no mistake, but seldom meant.
+    Tell what is no mistake, but seldom meant: poor first batches, an option that changes nothing.
 
     :param request: the run
     """
     start, size = (request.settings.get(key) for key in ("learning_starts", "batch_size"))
-    if request.args.trained_agent is None and start and size and start.value < size.value:
+    fresh = request.args.trained_agent is None and request.resumption is None
+    if fresh and start and size and start.value < size.value:
         warn(f"learning_starts {start.value} < batch_size {size.value}: the first batches repeat the same transitions")
+    if request.args.vec_env == "subproc" and atari_game(request.env_id) is not None:
+        warn("--vec-env subproc changes nothing for Atari games: ALE's C++ environments have threads of their own")
 
 
 def _check_learning_starts(request: Request) -> None:

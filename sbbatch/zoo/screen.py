@@ -6,18 +6,21 @@ import importlib.util
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.wrappers import AtariPreprocessing, HumanRendering
 from stable_baselines3.common.atari_wrappers import ClipRewardEnv
+from stable_baselines3.common.monitor import Monitor
 
 from sbbatch.envs.atari import AtariProtocol, atari_game, get_protocol
-from sbbatch.envs.make import canonical_id, make_gym_env
+from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.build import check_trained_in
+from sbbatch.zoo.gym_env import EnvRecipe
+from sbbatch.zoo.imports import Imported
 
 _ATARI_FRAMES_PER_SECOND = 60
 _STEPS_PER_SECOND = 15  # of environments that do not say
@@ -31,12 +34,23 @@ class RecordedGame:
     :param seed: of the first game
     :param protocol: Atari protocol; ignored for other environments
     :param window: show the colours in a window as well
+    :param env_kwargs: keyword arguments of the environment
+    :param env_wrapper: around it, the innermost first
     :raises InvalidValue: the environment cannot be drawn here
     """
 
-    def __init__(self, env_id: str, seed: int | None, protocol: str | AtariProtocol, window: bool = False) -> None:
+    def __init__(
+        self,
+        env_id: str,
+        seed: int | None,
+        protocol: str | AtariProtocol,
+        window: bool = False,
+        env_kwargs: dict[str, Any] | None = None,
+        env_wrapper: Sequence[Imported] = (),
+    ) -> None:
         game = atari_game(env_id)
         self._stack: deque[np.ndarray] | None = None
+        self._monitor: Monitor | None = None  # of what happens inside the wrappers
         self._seed = seed
         if game is not None:
             chosen = get_protocol(protocol)
@@ -44,7 +58,11 @@ class RecordedGame:
             self._stack = deque(maxlen=chosen.frame_stack)
             self.steps_per_second = round(_ATARI_FRAMES_PER_SECOND / chosen.frame_skip)
         else:
-            self.env = make_gym_env(env_id, render_mode="rgb_array")
+            recipe = EnvRecipe(
+                env_id, kwargs={**(env_kwargs or {}), "render_mode": "rgb_array"}, wrappers=tuple(env_wrapper)
+            )
+            self._monitor = Monitor(recipe.make())
+            self.env = recipe.wrap(self._monitor)
             self.steps_per_second = int(self.env.metadata.get("render_fps") or _STEPS_PER_SECOND)
         if window:
             self.env = _in_window(self.env, self.steps_per_second)
@@ -59,6 +77,7 @@ class RecordedGame:
         """Start the game; returns one observation."""
         observation, _ = self.env.reset(seed=self._seed)
         self._seed = None  # the next game is another one
+        self._n_rewards = 0
         if self._stack is None:
             return observation
         # As in AleVecEnv: black screens before the first one.
@@ -72,7 +91,15 @@ class RecordedGame:
             int(np.asarray(action).item()) if numbered else action
         )
         over = bool(terminated or truncated)
-        return (observation if self._stack is None else self._pushed(observation)), float(reward), over
+        shown = observation if self._stack is None else self._pushed(observation)
+        return shown, float(reward) if self._monitor is None else self._raw_reward(), over
+
+    def _raw_reward(self) -> float:
+        """Of this step; a wrapper may have played several inside."""
+        assert self._monitor is not None
+        rewards = self._monitor.rewards[self._n_rewards :]
+        self._n_rewards += len(rewards)
+        return float(sum(rewards))
 
     def frame(self) -> np.ndarray:
         """The picture, ``(height, width, 3)`` uint8."""

@@ -2,191 +2,137 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import uuid
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import (
-    CSVOutputFormat,
-    HumanOutputFormat,
-    KVWriter,
-    Logger,
-    TensorBoardOutputFormat,
-)
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from sbbatch.errors import InvalidValue, NumericalError, UnwritableFile, UserError
+from sbbatch.errors import NumericalError, UnwritableFile, UserError
+from sbbatch.zoo.assemble import build_env, build_eval_env, build_model, make_callbacks
 from sbbatch.zoo.batch_plot import PICTURE_NAME, plot_batch
-from sbbatch.zoo.build import load_model, make_model, run_env, save_model
-from sbbatch.zoo.callbacks import BatchSizeLog, Checkpoint, EpisodeLog, LenientWriter, StopRequest, StopWhenAsked
+from sbbatch.zoo.build import save_model
+from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.cli import guarded
 from sbbatch.zoo.config import explicit_values, run_value
-from sbbatch.zoo.evaluate import Evaluation, describe_returns, games_side_by_side
-from sbbatch.zoo.folders import (
-    RunFolder,
-    claim_numbered,
-    create_run_folder,
-    describe_run,
-    discard_run,
-    folder_name,
-    unwritable,
-)
+from sbbatch.zoo.evaluate import Evaluation, describe_returns
+from sbbatch.zoo.folders import RunFolder, alone_in, create_run_folder, describe_run, discard_run, note_resumption
+from sbbatch.zoo.logger import make_logger
+from sbbatch.zoo.options import TUNE_WORDS
 from sbbatch.zoo.plot import plot_run
-from sbbatch.zoo.progress import Progress, say
-from sbbatch.zoo.request import Request, read_request, warn_of_short_start
+from sbbatch.zoo.progress import say
+from sbbatch.zoo.request import Request, make_parser, read_request, warn_of_oddities
+from sbbatch.zoo.resume import FREE_OPTIONS, find_replay_buffer, read_resumption
 from sbbatch.zoo.show import show_settings
+from sbbatch.zoo.track import new_id, tracking
 
 
-def run(request: Request) -> tuple[int, RunFolder]:
+def run(request: Request, begun: Callable[[RunFolder], object] | None = None) -> tuple[int, RunFolder]:
     """
     Train as asked.
 
     :param request: the run
+    :param begun: told the run's folder before the first step
     :return: exit code, and the run's folder
     """
     args = request.args
     if args.num_threads > 0:
         th.set_num_threads(args.num_threads)
-    env = run_env(
-        request.env_id, request.cls, request.settings, request.seed, True, run_value(request.settings, "n_envs", 1)
-    )
-    eval_env: VecEnv | None = None
-    try:
+    with ExitStack() as stack:
+        if request.resumption is not None:
+            stack.enter_context(alone_in(request.resumption.folder))
+        env = stack.enter_context(closing(build_env(request)))
         model = build_model(request, env)
+        callbacks = [part.make() for part in run_value(request.settings, "callback") or ()]
         eval_env = build_eval_env(request)
-        folder = start_folder(request)
-        model.set_logger(make_logger(request, folder))
-        warn_of_short_start(request)
-        with StopRequest() as stop:
-            evaluation = learn(request, model, eval_env, folder, stop)
-            early = stop.requested
-            save(request, model, folder)
-            report(request, folder, evaluation, early)
-        _draw(folder)
-        return stop.exit_code, folder
-    finally:
-        env.close()
         if eval_env is not None:
-            eval_env.close()
+            stack.enter_context(closing(eval_env))
+        arguments = arguments_of(request, model)
+        folder = start_folder(request, arguments)
+        if request.resumption is None:
+            stack.enter_context(alone_in(folder))
+        if begun is not None:
+            begun(folder)
+        warn_of_oddities(request)
+        return train(request, model, eval_env, folder, arguments, callbacks), folder
 
 
-def build_model(request: Request, env: VecEnv) -> BaseAlgorithm:
+def train(
+    request: Request,
+    model: BaseAlgorithm,
+    eval_env: VecEnv | None,
+    folder: RunFolder,
+    arguments: dict[str, Any],
+    callbacks: list[BaseCallback],
+) -> int:
     """
-    A new model, or the one to go on with.
+    Train a model that has been built, and leave what there is to say of it in its folder.
 
     :param request: the run
-    :param env: its environments
+    :param model: what learns
+    :param eval_env: evaluation environments, if any
+    :param folder: the run's folder
+    :param arguments: what was written down of the command
+    :param callbacks: those that the settings name
+    :return: exit code
     """
-    args = request.args
-    sb3_verbose = 1 if args.verbose > 1 else 0
-    if args.trained_agent is None:
-        return make_model(request.cls, env, request.settings, request.seed, args.device, sb3_verbose)
-    seed = request.seed if args.seed != -1 else None
-    model = load_model(request.cls, args.trained_agent, env, request.settings, args.device, seed)
-    buffer = find_replay_buffer(args.trained_agent) if isinstance(model, OffPolicyAlgorithm) else None
-    if buffer is not None:
-        model.load_replay_buffer(buffer)  # type: ignore[attr-defined]
-        say(f"loaded {buffer}")
-    return model
+    with StopRequest() as stop:
+        with _no_folder_left_if_refused(request, model, folder), tracking(request, arguments) as formats:
+            model.set_logger(make_logger(request, folder, formats))
+            evaluation = learn(request, model, eval_env, folder, stop, callbacks)
+        early = stop.requested
+        save(request, model, folder)
+        report(request, folder, evaluation, early)
+    _draw(folder)
+    return stop.exit_code
 
 
-def find_replay_buffer(model: Path) -> Path | None:
+def arguments_of(request: Request, model: BaseAlgorithm) -> dict[str, Any]:
     """
-    The replay buffer that was saved together with a model.
-
-    :param model: ``<env>.zip`` or ``rl_model_<n>_steps.zip``
-    """
-    if model.stem == "best_model":
-        return None  # the buffer beside it belongs to the last model
-    name = "replay_buffer"
-    if model.stem.startswith("rl_model_"):
-        name = model.stem.replace("rl_model_", "rl_model_replay_buffer_", 1)
-    return next(iter(sorted(model.parent.glob(f"{name}.*"))), None)
-
-
-def build_eval_env(request: Request) -> VecEnv | None:
-    """
-    Whole games with raw rewards, from other seeds than the training's.
+    What is written down of a command: its options, with what was chosen for the user.
 
     :param request: the run
+    :param model: what learns
     """
-    if not request.evaluates:
-        return None
-    episodes = request.args.eval_episodes
-    n_envs = games_side_by_side(request.env_id, episodes, request.args.n_eval_envs)
-    return run_env(
-        request.env_id, request.cls, request.settings, request.seed + 10_000, False, n_envs, request.args.eval_max_steps
-    )
+    written = {name: value for name, value in vars(request.args).items() if name != "resume"}
+    chosen = {"env": request.env_id, "seed": request.seed, "n_timesteps": request.n_timesteps}
+    if request.resumption is None:
+        return {**written, **chosen, "steps_before": model.num_timesteps, "wandb_id": new_id()}
+    changed = {name: value for name, value in written.items() if name in FREE_OPTIONS}
+    return {"wandb_id": new_id(), **written, **request.resumption.arguments, **changed, **chosen}
 
 
-def start_folder(request: Request) -> RunFolder:
+def start_folder(request: Request, arguments: dict[str, Any]) -> RunFolder:
     """
-    Make the run's folder and write down how it was started.
+    Make the run's folder, unless it goes on in its own, and write down how it was started.
 
     :param request: the run
+    :param arguments: every option
     """
-    args = request.args
+    args, config = request.args, explicit_values(request.settings)
+    command = ["sbbatch", "train", *request.words]
+    if request.resumption is not None:
+        note_resumption(request.resumption.folder, config, arguments, command)
+        return request.resumption.folder
     folder = create_run_folder(args.log_folder, args.algo, request.env_id, str(uuid.uuid4()) if args.uuid else "")
-    arguments = {**vars(args), "env": request.env_id, "seed": request.seed, "n_timesteps": request.n_timesteps}
-    describe_run(folder, explicit_values(request.settings), arguments, ["sbbatch", "train", *request.words])
+    describe_run(folder, config, arguments, command)
     return folder
 
 
-def make_logger(request: Request, folder: RunFolder) -> Logger:
-    """
-    SB3's logger: ``progress.csv``, TensorBoard if asked for, tables if there is no progress bar.
-
-    :param request: the run
-    :param folder: its folder
-    """
-    table = folder.path / "progress.csv"
-    formats: list[KVWriter] = [LenientWriter(CSVOutputFormat(str(table)), table)]
-    if request.args.verbose > 1 or (request.args.verbose == 1 and not request.shows_progress):
-        formats.append(HumanOutputFormat(sys.stdout))
-    if request.args.tensorboard_log is not None:
-        parent = request.args.tensorboard_log / folder_name(request.env_id)
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            target = claim_numbered(parent, request.args.algo.upper())
-        except OSError as error:
-            raise InvalidValue(unwritable(parent, error, "-tb")) from None
-        try:
-            formats.append(LenientWriter(TensorBoardOutputFormat(str(target)), target))
-        except AssertionError:
-            raise InvalidValue("-tb needs tensorboard; run pip install 'sbbatch[plots]'") from None
-    return Logger(str(folder.path), formats)
-
-
-def make_callbacks(
-    request: Request, folder: RunFolder, stop: StopRequest, evaluation: Evaluation | None
-) -> list[BaseCallback]:
-    """
-    What runs beside learning.
-
-    :param request: the run
-    :param folder: its folder
-    :param stop: Ctrl-C
-    :param evaluation: the evaluations, if any
-    """
-    args = request.args
-    callbacks: list[BaseCallback] = [StopWhenAsked(stop), EpisodeLog(folder.episodes, request.env_id)]
-    callbacks.append(BatchSizeLog(folder.batch_sizes))
-    if evaluation is not None:
-        callbacks.append(evaluation)
-    if args.save_freq > 0:
-        callbacks.append(Checkpoint(folder.path, args.save_freq, args.save_replay_buffer))
-    if request.shows_progress:
-        callbacks.append(Progress())
-    return callbacks
-
-
 def learn(
-    request: Request, model: BaseAlgorithm, eval_env: VecEnv | None, folder: RunFolder, stop: StopRequest
+    request: Request,
+    model: BaseAlgorithm,
+    eval_env: VecEnv | None,
+    folder: RunFolder,
+    stop: StopRequest,
+    more: list[BaseCallback],
 ) -> Evaluation | None:
     """
     Train until the steps are done or somebody asks to stop.
@@ -196,30 +142,45 @@ def learn(
     :param eval_env: evaluation environments, if any
     :param folder: the run's folder
     :param stop: Ctrl-C
+    :param more: callbacks that the settings name
     :return: the evaluations, if any
     """
-    args = request.args
+    args, goes_on = request.args, request.resumption
     evaluation = None
     if eval_env is not None:
-        evaluation = Evaluation(eval_env, folder.path, args.eval_freq, args.eval_episodes, stop, args.verbose > 0)
+        began_at = None if goes_on is None else goes_on.began_at
+        evaluation = Evaluation(
+            eval_env, folder.path, args.eval_freq, args.eval_episodes, stop, args.verbose > 0, began_at
+        )
     if args.verbose > 0:
         say(f"training {args.algo} on {request.env_id} for {request.n_timesteps:,} agent steps, seed {request.seed}")
         say(f"run folder: {folder.path}")
-    interval = {"log_interval": args.log_interval} if args.log_interval > 0 else {}
-    callbacks = make_callbacks(request, folder, stop, evaluation)
-    again, first_step = args.trained_agent is not None, model.num_timesteps
+    interval: dict[str, Any] = {}
+    if args.log_interval != -1:
+        interval["log_interval"] = args.log_interval if args.log_interval > 0 else None
+    callbacks = make_callbacks(request, folder, stop, evaluation, more)
+    again = args.trained_agent is not None or goes_on is not None
+    steps = request.n_timesteps if goes_on is None else goes_on.total - goes_on.steps
     try:
         with stop.interruptible():
-            model.learn(request.n_timesteps, callback=callbacks, reset_num_timesteps=not again, **interval)
+            model.learn(steps, callback=callbacks, reset_num_timesteps=not again, **interval)
     except KeyboardInterrupt:  # a second Ctrl-C; the model is saved all the same
         pass
     except NumericalError as error:
         raise NumericalError(f"{error}; {_what_is_left(folder)}") from error
+    return evaluation
+
+
+@contextmanager
+def _no_folder_left_if_refused(request: Request, model: BaseAlgorithm, folder: RunFolder) -> Iterator[None]:
+    """What is refused before the first step, e.g. bounds of the batch size that this agent cannot have, was no run."""
+    first_step = model.num_timesteps
+    try:
+        yield
     except UserError:
-        if model.num_timesteps == first_step:  # e.g. bounds of the batch size that this agent cannot have
+        if request.resumption is None and model.num_timesteps == first_step:
             discard_run(folder)
         raise
-    return evaluation
 
 
 def _what_is_left(folder: RunFolder) -> str:
@@ -291,9 +252,43 @@ def main(argv: list[str] | None = None) -> int:
     :param argv: arguments (``None``: those of the process)
     :return: exit code
     """
-    request = read_request(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if any(word in TUNE_WORDS for word in words):
+        return tune([word for word in words if word not in TUNE_WORDS])
+    args = make_parser().parse_args(words)
+    if args.resume is not None:
+        return resume(read_resumption(words))
+    request = read_request(words)
     if request.args.show_config:
         print(show_settings(request.cls, request.env_id, request.settings))
+        return 0
+    if args.seeds is None:
+        return run(request)[0]
+    from sbbatch.zoo.seeds import run_seeds  # which knows this module
+
+    return run_seeds(request)
+
+
+def tune(words: list[str]) -> int:
+    """
+    Search for hyperparameters instead, as rl-baselines3-zoo's ``train.py`` does with ``-optimize``.
+
+    :param words: the other options
+    """
+    # Optuna is only imported when somebody tunes.
+    return int(importlib.import_module("sbbatch.zoo.tune").main(words))
+
+
+def resume(request: Request) -> int:
+    """
+    Go on with a run, unless it is at its end.
+
+    :param request: the run
+    """
+    goes_on = request.resumption
+    assert goes_on is not None
+    if goes_on.steps >= goes_on.total:
+        say(f"the run in {goes_on.folder.path} has done its {goes_on.total:,} agent steps; give -n for more")
         return 0
     return run(request)[0]
 

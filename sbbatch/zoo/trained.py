@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.build import (
     check_trained_in,
+    env_arguments,
     load_normalization,
     model_file,
     run_env,
@@ -28,6 +30,8 @@ from sbbatch.zoo.build import (
 from sbbatch.zoo.cli import Parser, torch_device, whole_number
 from sbbatch.zoo.config import Setting, Settings, require_algorithm, resolve, run_value
 from sbbatch.zoo.folders import RunFolder, find_run, run_of
+from sbbatch.zoo.imports import WRAPPERS, allow_imports, import_environments
+from sbbatch.zoo.options import add_import_options
 
 DEFAULT_ALGO = "qrdqn"
 _CHECKPOINT = re.compile(r"rl_model_(\d+)_steps\.zip")
@@ -63,6 +67,20 @@ class Trained:
         """The Atari protocol it was trained with; ``None``: no Atari game."""
         usual = run_protocol(self.env_id, self.cls, self.settings)
         return usual and (run_value(self.settings, "atari_protocol") or trained_environment(self.path)[1] or usual)
+
+    def drawn_with(self) -> dict[str, Any]:
+        """
+        The environment's arguments and wrappers of the training, as :func:`sbbatch.zoo.record.record` takes them.
+
+        :raises InvalidValue: nothing can be drawn through one of them
+        """
+        if run_value(self.settings, "vec_env_wrapper"):
+            raise InvalidValue(
+                f"{self.path} was trained with a vec_env_wrapper, through which nothing is drawn; play it with "
+                "enjoy --no-render"
+            )
+        wrappers = () if atari_game(self.env_id) is not None else run_value(self.settings, "env_wrapper") or ()
+        return {"env_kwargs": env_arguments(self.settings, False), "env_wrapper": wrappers}
 
     def normalizes(self) -> bool:
         """Whether it was trained on normalized observations or rewards."""
@@ -104,6 +122,7 @@ def add_options(parser: Parser) -> None:
     which.add_argument("--load-last-checkpoint", action="store_true", help="the latest checkpoint")
     which.add_argument("-i", "--trained-agent", type=Path, metavar="FILE", help="a model's zip file, also one of SB3")
     add("--trust", action="store_true", help="with -i, run what a file of SB3 has pickled besides SB3's own classes")
+    add_import_options(parser)
     add("--device", type=torch_device, default="auto", help="torch device")
 
 
@@ -114,8 +133,11 @@ def find_trained(args: argparse.Namespace) -> Trained:
     :param args: the command line
     :raises UserError: there is none, or one of another environment
     """
+    if args.env is not None:
+        import_environments(args)
     if args.trained_agent is not None:
-        return _of_file(model_file(args.trained_agent), args.algo, args.env, args.trust)
+        trained = _of_file(model_file(args.trained_agent), args.algo, args.env, args.trust)
+        return replace(trained, settings=allow_imports(trained.settings, args.allow_import, WRAPPERS))
     if args.env is None:
         raise InvalidValue("--env: give the environment, e.g. --env CartPole-v1, or a model's file with -i")
     env_id, algo = canonical_id(args.env), args.algo or DEFAULT_ALGO
@@ -125,10 +147,10 @@ def find_trained(args: argparse.Namespace) -> Trained:
         path = _checkpoint(run, args.load_checkpoint)
     else:
         path = run.best_model if args.load_best else run.last_model
-    return of_run(run, algo, env_id, path)
+    return of_run(run, algo, env_id, path, args.allow_import)
 
 
-def of_run(run: RunFolder, algo: str, env_id: str, path: Path) -> Trained:
+def of_run(run: RunFolder, algo: str, env_id: str, path: Path, allow: Sequence[str] = ()) -> Trained:
     """
     A model of a run.
 
@@ -136,13 +158,15 @@ def of_run(run: RunFolder, algo: str, env_id: str, path: Path) -> Trained:
     :param algo: name of the algorithm
     :param env_id: environment
     :param path: the model's file
+    :param allow: modules whose wrappers may be imported, besides those known to be harmless
     :raises UserError: no such model, or one of another environment
     """
     if not path.exists():
         hint = "" if path == run.best_model else ", try --load-best"
         raise InvalidValue(f"no such model: {path}; the run has not ended{hint}")
     check_trained_in(trained_environment(path)[0], env_id, str(path))
-    return Trained(path, require_algorithm(algo), env_id, resolve(algo, env_id, run_file=run.config))
+    settings = allow_imports(resolve(algo, env_id, run_file=run.config), allow, WRAPPERS)
+    return Trained(path, require_algorithm(algo), env_id, settings)
 
 
 def _checkpoint(run: RunFolder, steps: int | None) -> Path:

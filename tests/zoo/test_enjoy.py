@@ -99,8 +99,8 @@ def test_stochastic_actions_are_those_of_training(logs, monkeypatch):
     [
         (["--render"], "there is no display to open a window on; play with --no-render"),
         (["--norm-reward"], "scores are raw returns"),
-        (["--env-kwargs", "a:1"], "--env-kwargs: register the environment"),
-        (["--gym-packages", "p"], "--env package:Name-v0"),
+        (["--env-kwargs", "a:1"], "--env-kwargs: a run's environments have the arguments that it was trained with"),
+        (["--gym-packages", "nosuch"], "--gym-packages"),
         (["--custom-objects"], "remove it"),
         (["--stochastic", "--deterministic"], "not allowed with argument"),
         (["--load-best", "--load-last-checkpoint"], "not allowed with argument"),

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from sbbatch.errors import InvalidValue
-from sbbatch.zoo import build, evaluate
+from sbbatch.analysis.scores import Scale
+from sbbatch.zoo import build, evaluate, gym_env
 from sbbatch.zoo.evaluate import RandomPlayer, evaluate_returns, report
-from sbbatch.zoo.scores import Game, human_normalized, play_games, statistics
+from sbbatch.zoo.scores import play_games, statistics
 
 
 class Stuck:
@@ -18,7 +18,7 @@ class Stuck:
 
 
 def test_a_game_without_a_time_limit_is_cut_off_and_that_is_told_once(capsys, monkeypatch):
-    monkeypatch.setattr(build, "UNLIMITED_STEPS", 30)
+    monkeypatch.setattr(gym_env, "UNLIMITED_STEPS", 30)
     env = build.make_env("CliffWalking-v1", training=False, seed=0)
     assert evaluate_returns(Stuck(), env, 3) == [-30.0] * 3
     (warning,) = capsys.readouterr().err.splitlines()
@@ -49,14 +49,12 @@ def test_statistics_worked_by_hand():
     assert statistics([7.0])["standard error"] == 0.0
 
 
-def test_the_human_normalized_score_is_0_for_chance_and_1_for_a_human():
-    assert [human_normalized(score, 2.0, 10.0) for score in (2.0, 10.0, 6.0, 26.0)] == [0.0, 1.0, 0.5, 3.0]
-    with pytest.raises(InvalidValue, match="no scale"):
-        human_normalized(1.0, 3.0, 3.0)
-    lines = report("m.zip", "ALE/Pong-v5", [Game(6.0, 10), Game(6.0, 20)], (2.0, 10.0))
+def test_the_report_has_a_human_normalised_score_where_there_is_a_scale():
+    games = [PlayedGame(6.0, 10), PlayedGame(6.0, 20)]
+    lines = report("m.zip", "ALE/Pong-v5", games, Scale("Pong", 2.0, 10.0))
     assert lines[0] == "m.zip on ALE/Pong-v5, 2 whole games"
-    assert lines[-1].split() == ["human-normalized", "0.500", "(random", "2,", "human", "10)"]
-    assert "human" not in " ".join(report("m", "CartPole-v1", [Game(1.0, 1)]))
+    assert lines[-1].split() == ["human-normalised", "0.500", "(random", "2,", "human", "10)"]
+    assert "human" not in " ".join(report("m", "CartPole-v1", games))
 
 
 def test_the_random_policy_is_scored_and_every_game_written(tmp_path, capsys):

@@ -14,7 +14,7 @@ import pytest
 
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import UserError
-from sbbatch.zoo import benchmark, cli, enjoy, train
+from sbbatch.zoo import assemble, benchmark, cli, enjoy, train
 from sbbatch.zoo.build import load_normalization, make_env, save_model, save_normalization
 from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.evaluate import evaluate_random
@@ -50,7 +50,7 @@ def test_a_run_leaves_the_zoos_files(logs, algo, capsys):
     assert cartpole(logs, algo=algo) == 0
     folder = logs / algo / "CartPole-v1_1"
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    inner = {f"CartPole-v1/{name}" for name in ("args.yml", "command.txt", "config.yml")}
+    inner = {f"CartPole-v1/{name}" for name in (".lock", "args.yml", "command.txt", "config.yml")}
     outer = {"CartPole-v1.zip", "best_model.zip", "evaluations.npz", "progress.csv", "0.monitor.csv"}
     assert files == inner | outer | {"learning_curve.png"}
     assert str(folder / "CartPole-v1.zip") in capsys.readouterr().out
@@ -209,7 +209,7 @@ def test_mistakes_are_one_sentence_and_leave_no_folder(logs, capsys, words, mess
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_built(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train, "run_env", None)
+    monkeypatch.setattr(assemble, "run_env", None)
     file = tmp_path / "file"
     file.write_text("")
     words = ["--algo", "dqn", "-f", str(tmp_path / "logs")]

@@ -1,0 +1,275 @@
+"""The options of rl-baselines3-zoo's train.py: with its meaning, or refused in one sentence that names the way."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from sbbatch.zoo import enjoy, train
+from sbbatch.zoo.build import make_env
+from sbbatch.zoo.reader import read_yaml
+from sbbatch.zoo.request import make_parser, read_request
+
+REPOSITORY = Path(train.__file__).parents[2]
+SHORT = ["--algo", "dqn", "--seed", "0", "--num-threads", "1", "--eval-freq", "150", "--eval-episodes", "1"]
+PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]
+# All options of the parser of rl_zoo3 2.9.2.
+ZOO_OPTIONS = [
+    "--algo",
+    "--env",
+    "-tb",
+    "--tensorboard-log",
+    "-i",
+    "--trained-agent",
+    "--truncate-last-trajectory",
+    "-n",
+    "--n-timesteps",
+    "--num-threads",
+    "--log-interval",
+    "--eval-freq",
+    "--optimization-log-path",
+    "--eval-episodes",
+    "--n-eval-envs",
+    "--save-freq",
+    "--save-replay-buffer",
+    "-f",
+    "--log-folder",
+    "--seed",
+    "--vec-env",
+    "--device",
+    "--n-trials",
+    "--max-total-trials",
+    "-optimize",
+    "--optimize-hyperparameters",
+    "--no-optim-plots",
+    "--n-jobs",
+    "--sampler",
+    "--pruner",
+    "--n-startup-trials",
+    "--n-evaluations",
+    "--storage",
+    "--study-name",
+    "--trial-id",
+    "--verbose",
+    "--gym-packages",
+    "--env-kwargs",
+    "--eval-env-kwargs",
+    "-params",
+    "--hyperparams",
+    "-conf",
+    "--conf-file",
+    "-uuid",
+    "--uuid",
+    "--track",
+    "--wandb-project-name",
+    "--wandb-entity",
+    "--wandb-group",
+    "-P",
+    "--progress",
+    "-tags",
+    "--wandb-tags",
+]
+# The train commands of its README and its guides, with agents and environments that are here.
+ZOO_COMMANDS = """python train.py --algo dqn --env CartPole-v1
+python train.py --algo ppo --env HalfCheetah-v5 --eval-freq 10000 --eval-episodes 10 --n-eval-envs 1
+python -m rl_zoo3.train --algo ppo --env CartPole-v1 --eval-freq 10000 --save-freq 50000
+python train.py --algo ppo --env CartPole-v1 --tensorboard-log stable-baselines/
+python train.py --algo dqn --env CartPole-v1 --save-freq 100000
+python train.py --algo dqn --env CartPole-v1 --save-replay-buffer
+python train.py --algo dqn --env MountainCar-v0 -n 5000 --env-kwargs goal_velocity:10
+python train.py --algo ppo --env Pendulum-v1 --hyperparams learning_rate:0.001 policy_kwargs:"dict(net_arch=[64, 64])"
+python train.py --algo dqn --env BreakoutNoFrameskip-v4 --vec-env subproc -P -uuid""".splitlines()
+PACKAGE = """
+import gymnasium as gym
+
+gym.register("Own/Cart-v0", "gymnasium.envs.classic_control.cartpole:CartPoleEnv", max_episode_steps=50)
+"""
+
+
+def refusal(capsys, *words):
+    assert train.main(list(words)) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("sbbatch: error: ")
+    assert text.count("\n") == 1
+    return text
+
+
+def results_of(folder):
+    with np.load(folder / "evaluations.npz") as arrays:
+        return arrays["timesteps"].tolist(), arrays["results"].tolist()
+
+
+@pytest.fixture
+def own_package(tmp_path, monkeypatch):
+    """A package that registers an environment, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "own_games.py").write_text(PACKAGE)
+    yield "own_games"
+    sys.modules.pop("own_games", None)
+    gym.registry.pop("Own/Cart-v0", None)
+
+
+def test_every_option_of_the_zoo_is_known():
+    ours = {name for action in make_parser()._actions for name in action.option_strings}
+    assert set(ZOO_OPTIONS) - ours - set(train.TUNE_WORDS) == set()
+
+
+@pytest.mark.parametrize("command", ZOO_COMMANDS)
+def test_a_command_of_the_zoo_is_a_command_of_ours(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [word for word in shlex.split(command) if word not in ("python", "train.py", "-m", "rl_zoo3.train")]
+    request = read_request(words)
+    assert request.n_timesteps >= 5000
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_optimizing_hands_all_other_words_to_the_tuner(monkeypatch):
+    told = []
+    tuner = types.ModuleType("sbbatch.zoo.tune")
+    tuner.main = lambda argv: told.append(argv) or 7
+    monkeypatch.setitem(sys.modules, "sbbatch.zoo.tune", tuner)
+    words = shlex.split("--algo ppo --env MountainCar-v0 -n 50000 -optimize --n-trials 1000 --n-jobs 2 --sampler tpe")
+    assert train.main(words) == 7
+    assert train.main(["--optimize-hyperparameters", "--storage", "x.db"]) == 7
+    assert told == [[word for word in words if word != "-optimize"], ["--storage", "x.db"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--n-trials", "1000"], "--n-trials: it belongs to tuning; add -optimize, or give it to `sbbatch tune`"),
+        (["--sampler", "tpe"], "--sampler: it belongs to tuning"),
+        (["--no-optim-plots"], "--no-optim-plots: it belongs to tuning"),
+        (["--optimization-log-path", "x"], "--optimization-log-path: it belongs to tuning"),
+        (
+            ["--trial-id", "21"],
+            "--trial-id: no study is read; `sbbatch tune` leaves the best trial's settings in a best.yml",
+        ),
+        (["--storage", "logs/demo.log"], "--storage: no study is read"),
+        (["-conf", "hyperparams/ppo_config.py"], "is a program, which would be run; write its values as a YAML file"),
+        (["-conf", "hyperparams.python.ppo_config"], "no such file: hyperparams.python.ppo_config"),
+        (["--vec-env", "threads"], "--vec-env: invalid choice: 'threads'"),
+        (["--truncate-last-trajectory", "maybe"], "got 'maybe', expected true or false"),
+        (["--env-kwargs", "gravity=3"], "--env-kwargs: expected key:value, got 'gravity=3'; did you mean gravity:3?"),
+        (["--env-kwargs", "a:1", "a:2"], "--env-kwargs: a is given twice"),
+        (["--env-kwargs", "a:1", "-params", "env_kwargs:dict(a=2)"], "env_kwargs is given twice"),
+        (["--env-kwargs", "gravty:1"], "env_kwargs: CartPole-v1 cannot be made with {'gravty': 1} ("),
+        (["--gym-packages", "nosuch"], "--gym-packages: nosuch cannot be imported"),
+        (["--allow-import", "a b"], "--allow-import: got 'a b', expected the name of a module"),
+        (["--log-interval", "-3"], "--log-interval: got -3, expected an int >= 1 or -1 or -2"),
+    ],
+)
+def test_what_is_not_here_or_wrong_is_one_sentence(tmp_path, capsys, words, message):
+    common = [] if "-params" in words else PARAMS
+    assert message in refusal(capsys, *SHORT, "-n", "2000", "-f", str(tmp_path / "logs"), *words, *common)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_environments_are_made_with_their_arguments_and_those_are_kept(tmp_path, monkeypatch, capsys):
+    made = []
+    real = gym.make
+
+    def make(env_id, **kwargs):
+        made.append(kwargs)
+        return real(env_id, **kwargs)
+
+    monkeypatch.setattr(gym, "make", make)
+    words = [*SHORT, "--env", "MountainCar-v0", "-n", "200", "-f", str(tmp_path), "--eval-max-steps", "20"]
+    words += ["--env-kwargs", "goal_velocity:0.01", *PARAMS]
+    assert train.main(words) == 0
+    assert [kwargs["goal_velocity"] for kwargs in made] == [0.01, 0.01]  # to learn in, and to be judged in
+    assert train.main([*words, "--eval-env-kwargs", "goal_velocity:0.03"]) == 0
+    assert [kwargs["goal_velocity"] for kwargs in made[2:]] == [0.01, 0.03]
+    config = read_yaml(tmp_path / "dqn/MountainCar-v0_2/MountainCar-v0/config.yml")
+    assert (config["env_kwargs"], config["eval_env_kwargs"]) == ({"goal_velocity": 0.01}, {"goal_velocity": 0.03})
+    play = ["--algo", "dqn", "--env", "MountainCar-v0", "-f", str(tmp_path), "-n", "1", "--max-steps", "20"]
+    assert enjoy.main(play) == 0
+    assert enjoy.main([*play, "--exp-id", "1"]) == 0
+    assert [kwargs["goal_velocity"] for kwargs in made[4:]] == [0.03, 0.01]
+
+
+def test_environments_of_a_package_are_played_also_in_own_processes(own_package, tmp_path, capsys):
+    words = [*SHORT, "--env", "Own/Cart-v0", "-n", "300", "-f", str(tmp_path), "--n-envs", "2", *PARAMS]
+    assert "unknown environment 'Own/Cart-v0'" in refusal(capsys, *words)
+    assert train.main([*words, "--gym-packages", own_package]) == 0
+    assert train.main([*words, "--gym-packages", own_package, "--vec-env", "subproc"]) == 0
+    here, apart = (results_of(tmp_path / "dqn" / f"Own-Cart-v0_{n}") for n in (1, 2))
+    assert here == apart
+    gym.registry.pop("Own/Cart-v0")
+    sys.modules.pop(own_package)
+    folder = str(tmp_path / "dqn/Own-Cart-v0_2")
+    assert "give --gym-packages again" in refusal(capsys, "--resume", folder, "-n", "400")
+    assert train.main(["--resume", folder, "-n", "400", "--gym-packages", own_package]) == 0
+
+
+def test_what_is_wrong_in_own_processes_is_told_in_one_sentence(tmp_path, capsys):
+    words = [*SHORT, "-n", "2000", "-f", str(tmp_path), "--vec-env", "subproc", "--env-kwargs", "gravty:1", *PARAMS]
+    assert "env_kwargs: CartPole-v1 cannot be made with {'gravty': 1}" in refusal(capsys, *words)
+
+
+def test_ctrl_c_leaves_the_environments_to_the_process_that_learns(tmp_path):
+    script = [sys.executable, str(REPOSITORY / "scripts" / "train.py")]
+    words = [*SHORT, "-n", "1000000", "--vec-env", "subproc", "--n-envs", "2", "-f", str(tmp_path), *PARAMS]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*script, *words, "--eval-freq", "-1"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("dqn/*/0.monitor.csv")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (130, "")
+    assert "stopped early; the model is saved" in out
+
+
+def test_atari_games_need_no_processes_and_say_so(tmp_path, capsys):
+    words = [*SHORT[:-4], "--env", "Pong", "-n", "40", "--eval-freq", "-1", "-f", str(tmp_path)]
+    params = ["-params", "learning_starts:20", "buffer_size:100", "gradient_steps:1"]
+    assert train.main([*words, "--vec-env", "subproc", *params]) == 0
+    assert "--vec-env subproc changes nothing for Atari games" in capsys.readouterr().err
+
+
+def test_no_lines_are_logged_if_none_are_wanted(tmp_path):
+    words = [*SHORT[:-4], "-n", "300", "--eval-freq", "-1", "-f", str(tmp_path)]
+    assert train.main([*words, "--log-interval", "-2", *PARAMS]) == 0
+    assert (tmp_path / "dqn/CartPole-v1_1/progress.csv").read_text() == ""
+
+
+def test_old_names_of_the_zoo_are_taken(tmp_path):
+    (tmp_path / "my.yml").write_text("CartPole-v1:\n  n_timesteps: 5000\n")
+    assert read_request(["--algo", "dqn", "-yaml", str(tmp_path / "my.yml")]).n_timesteps == 5000
+    assert read_request(["--algo", "dqn", "-uuid"]).args.uuid
+
+
+def test_a_model_that_goes_on_plays_other_games_than_it_began_with(tmp_path):
+    words = [*SHORT, "-n", "200", "-f", str(tmp_path)]
+    assert train.main([*words, *PARAMS, "normalize:True"]) == 0
+    model = str(tmp_path / "dqn/CartPole-v1_1/CartPole-v1.zip")
+    assert train.main(["--algo", "dqn", "-n", "200", "-f", str(tmp_path), "--eval-freq", "-1", "-i", model]) == 0
+    first, second = (tmp_path / "dqn" / f"CartPole-v1_{n}" / "0.monitor.csv" for n in (1, 2))
+    lengths = [[line.split(",")[1] for line in path.read_text().splitlines()[2:6]] for path in (first, second)]
+    assert lengths[0] != lengths[1]
+
+
+def test_an_environment_with_a_module_in_its_name_is_found_in_every_process(own_package, tmp_path):
+    request = read_request(["--algo", "dqn", "--env", f"{own_package}:Own/Cart-v0", "-n", "5000", *PARAMS])
+    assert request.env_id == "Own/Cart-v0"
+    assert request.args.gym_packages == [own_package]
+    env = make_env(request.env_id, n_envs=1, vec_env="subproc", packages=request.args.gym_packages)
+    assert env.reset().shape == (1, 4)
+    env.close()
