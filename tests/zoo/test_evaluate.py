@@ -9,7 +9,7 @@ from gymnasium import spaces
 from sbbatch.analysis.scores import Scale
 from sbbatch.zoo import build, evaluate, gym_env
 from sbbatch.zoo.evaluate import RandomPlayer, evaluate_returns, report
-from sbbatch.zoo.scores import play_games, statistics
+from sbbatch.zoo.scores import PlayedGame, play_games, statistics
 
 
 class Stuck:
