@@ -123,14 +123,9 @@ class SafeFiles(BaseAlgorithm):
             get_system_info()
             print(f"== SAVED MODEL SYSTEM INFO ==\n{model.system_info()}")
         _check_attributes(model, attributes, kwargs)
-        kept_env = attributes.pop("env", None)  # if `save` was told to include it
-        env = kept_env if env is None else env
-        if env is not None:
-            env = cls._wrap_env(cls._make_env(env, attributes.get("trained_protocol")))
-            check_same_spaces("load", attributes, env)
-            attributes["n_envs"] = env.num_envs
-            if force_reset:
-                attributes["_last_obs"] = None
+        env = cls._environment_for(attributes, env)
+        if env is not None and force_reset:
+            attributes["_last_obs"] = None
         # `load` is SB3's, step by step, except that each of them can say what is wrong with the file.
         agent = cls(policy=attributes["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
         vars(agent).update(attributes)
@@ -139,6 +134,18 @@ class SafeFiles(BaseAlgorithm):
         agent._setup_model()
         model.restore(agent)
         return agent
+
+    @classmethod
+    def _environment_for(cls, attributes: dict[str, Any], env: GymEnv | str | None) -> VecEnv | None:
+        """The environment to go on with, or the one that `save` was told to include."""
+        kept = attributes.pop("env", None)
+        env = kept if env is None else env
+        if env is None:
+            return None
+        env = cls._wrap_env(cls._make_env(env, attributes.get("trained_protocol")))
+        check_same_spaces("load", attributes, env)
+        attributes["n_envs"] = env.num_envs
+        return env
 
     def set_parameters(
         self,

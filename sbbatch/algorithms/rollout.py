@@ -25,7 +25,7 @@ from sbbatch.algorithms.trial import try_optimizer
 from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import id_of
 from sbbatch.errors import InvalidType, InvalidValue, check_bool, check_int, check_keywords, describe
-from sbbatch.replay.buffer import free_memory, n_bytes_of
+from sbbatch.replay.sizes import free_memory, n_bytes_of
 
 # What a rollout buffer gets from its agent.
 _OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}

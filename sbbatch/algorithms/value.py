@@ -81,7 +81,8 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"`` …
     :param _init_setup_model: build networks and buffer now
     :param head: how returns are represented, see :mod:`sbbatch.networks.heads`; its arguments go to ``policy_kwargs``
-    :param bootstrap: which next action the target uses, see :mod:`sbbatch.components.bootstrap`
+    :param bootstrap: which next action the target uses, see :mod:`sbbatch.components.bootstrap`; a head or a bootstrap
+        of your own is tried on two made-up transitions when the agent is made
     :param prioritized: draw transitions in proportion to their priorities
     :param priority_exponent: alpha of prioritized replay
     :param importance_exponent: beta of prioritized replay, a number or a function of the progress remaining

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
-from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sbbatch.errors import InvalidValue, check_bool, check_int, check_number
@@ -19,36 +17,13 @@ from sbbatch.replay.frames import check_compression
 from sbbatch.replay.n_step import n_step_returns
 from sbbatch.replay.observations import ObservationMemory
 from sbbatch.replay.samplers import Sampler, UniformSampler, make_sampler
+from sbbatch.replay.sizes import free_memory, n_bytes_of, shape_of
 
 # Size of a compressed frame used to refuse a buffer up front; measured games need less (see docs/replay.md).
 COMPRESSED_SHARE = 1 / 7
 _ROW_HINT = ", one transition of each environment"
 ARRAYS = ("actions", "rewards", "dones", "timeouts", "ages")  # what is kept beside the observations
 NumpyObservations = np.ndarray | dict[str, np.ndarray]
-
-
-def _shape_of(space: spaces.Space) -> tuple[int, ...]:
-    shape = get_obs_shape(space)
-    assert not isinstance(shape, dict), "SB3 refuses nested Dict observations"
-    return shape
-
-
-def free_memory() -> int:
-    """Bytes this process may still take: what the machine has free, or what its container leaves."""
-    free = psutil.virtual_memory().available
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return free
-
-
-def n_bytes_of(space: spaces.Space) -> int:
-    """
-    :param space: of observations
-    :return: bytes of one
-    """
-    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    return sum(int(np.prod(_shape_of(part))) * np.dtype(part.dtype).itemsize for part in parts)
 
 
 class FrameReplayBuffer(ReplayBuffer):
@@ -151,14 +126,14 @@ class FrameReplayBuffer(ReplayBuffer):
 
     def _make_memory(self, space: spaces.Space) -> ObservationMemory:
         stack = 1 if isinstance(self.observation_space, spaces.Dict) else self.frame_stack
-        return ObservationMemory(self._n_slots, self.n_envs, space, _shape_of(space), stack, self._compression(space))
+        return ObservationMemory(self._n_slots, self.n_envs, space, shape_of(space), stack, self._compression(space))
 
     def n_bytes(self) -> int:
         """Bytes the full buffer takes; an estimate where frames are compressed (games need less, noise needs more)."""
         row = 8 + 4 + 1 + 1 + 1
         for space in self._spaces().values():
             stack = 1 if isinstance(self.observation_space, spaces.Dict) else self.frame_stack
-            frame = int(np.prod(_shape_of(space))) * np.dtype(space.dtype).itemsize // stack
+            frame = n_bytes_of(space) // stack
             row += int(frame * COMPRESSED_SHARE) if self._compression(space) else frame
         return row * self.buffer_size * self.n_envs
 
