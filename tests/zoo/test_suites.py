@@ -151,7 +151,7 @@ def test_a_suite_that_cannot_be_played_is_refused(algo, env_id, suite, message):
 ENVIRONMENTS = ["CartPole-v1", "Acrobot-v1", "LunarLander-v3", "MountainCar-v0"]
 SAMPLES = {"atari": "ALE/Pong-v5", "atari100k": "ALE/Pong-v5", "minatar": "MinAtar/Breakout-v1", "mujoco": "Pusher-v5"}
 # Files for -conf, which belong to one agent.
-OWN_FILES = {"quickstart": "qrdqn", "btr_two_cores": "btr", "ppo_abs": "ppo"}
+OWN_FILES = {"quickstart": "qrdqn", "btr_two_cores": "btr", "pqn_two_cores": "pqn", "ppo_abs": "ppo"}
 FILES = [(algo, algo) for algo in ALGORITHMS] + [(algo, name) for name, algo in OWN_FILES.items()]
 ALL_SECTIONS = [
     (algo, name, section)
