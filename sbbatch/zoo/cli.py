@@ -24,6 +24,7 @@ MAX_THREADS = 1024  # far more make the OpenMP runtime end the process
 # name -> what it does; each is the module sbbatch.zoo.<name>, imported only when it is asked for.
 COMMANDS = {
     "train": "train an agent",
+    "tune": "search hyperparameters with Optuna",
     "enjoy": "play games with a trained agent and print its score",
     "record": "play one game with a trained agent and write a GIF",
     "plot": "draw the learning curve of a run, or how its batch size changed",
