@@ -38,9 +38,8 @@ def run(request: TuneRequest) -> int:
     plan, study = start(request, place)
     if plan.verbose:
         jobs = f"{plan.n_jobs} worker{'s' if plan.n_jobs > 1 else ''}"
-        say(
-            f"study {plan.study_name} of {plan.algo} on {plan.env_id}: {plan.n_trials} trials, {jobs}, seed {plan.seed}"
-        )
+        what = f"study {plan.study_name} of {plan.algo} on {plan.env_id}"
+        say(f"{what}: {plan.n_trials} trials, {jobs}, seed {plan.seed}")
         say(f"study folder: {plan.folder}")
         if request.args.storage is not None:
             say(f"storage: {shown(plan.url)}")

@@ -61,8 +61,9 @@ def page(plan: Plan, study: optuna.Study, results: list[Result], best: Result | 
 
 def _protocol(plan: Plan) -> str:
     budget = plan.budget
+    trainings = f"{budget.n_seeds} training{'s' if budget.n_seeds > 1 else ''}"
     return (
-        f"Each trial: {budget.n_seeds} training{'s' if budget.n_seeds > 1 else ''} of {budget.n_timesteps:,} agent steps "
+        f"Each trial: {trainings} of {budget.n_timesteps:,} agent steps "
         f"with {budget.n_evaluations} evaluations of {budget.eval_episodes} games. Seed of the study: {plan.seed}."
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,13 +40,13 @@ def draw_study(plan: Plan, results: list[Result], importances: dict[str, float])
     counting = [one for one in results if one.counts]
     pictures: dict[str, Callable[[], Any]] = {}
     if counting:
-        pictures["history"] = lambda: draw_history(plan, counting)
+        pictures["history"] = partial(draw_history, plan, counting)
     if importances:
-        pictures["importances"] = lambda: draw_importances(importances)
+        pictures["importances"] = partial(draw_importances, importances)
     if len(counting) > 1:
         for across, up in combinations(plan.space.axes[:_LEADING], 2):
             name = f"heatmap_{across.key}_{up.key}".replace(".", "_")
-            pictures[name] = lambda across=across, up=up: draw_heatmap(across, up, counting)
+            pictures[name] = partial(draw_heatmap, across, up, counting)
     paths = []
     for name, draw in pictures.items():
         path = plan.folder / f"{name}.png"

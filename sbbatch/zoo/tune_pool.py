@@ -96,9 +96,7 @@ def _run_once(plan: Plan, news: News, stop: StopRequest) -> None:
                 )
             for worker in dead:
                 silence = MISSED_HEARTBEATS * plan.heartbeat
-                warn(
-                    f"worker {worker.pid} {_how(worker)}; its trial is repeated after {silence} s, a new worker starts"
-                )
+                warn(f"worker {worker.pid} {_how(worker)}; a new one starts, the trial is repeated after {silence} s")
                 workers.append(_start(plan))
     finally:
         _end(workers)

@@ -222,15 +222,15 @@ def best_yaml(plan: Plan, study: optuna.Study, best: Result, n_results: int) -> 
     :param n_results: trials that it was the best of
     """
     seeds = ", ".join(f"{seed} ({score:.1f})" for seed, score in zip(best.seeds, best.scores, strict=True))
-    story = [
+    n_last = min(LAST_EVALUATIONS, plan.budget.n_evaluations)
+    story = (
         f"The best of {n_results} trials of study {plan.study_name} (sbbatch tune, space {plan.space.name}): trial "
-        f"{best.number}, score {best.score:.1f}. The score is the interquartile mean over seeds of the mean of the last "
-        f"{min(LAST_EVALUATIONS, plan.budget.n_evaluations)} evaluations; being the best of many it is flattering. Seeds "
-        f"and their scores: {seeds}.",
-        f"The same training again: {shlex.join(repeat_command(plan, best))}",
-        "Another run: leave out --seed; a longer one: add -n.",
-    ]
-    comment = "".join(f"# {line}\n" for text in story for line in textwrap.wrap(text, 118, break_long_words=False))
+        f"{best.number}, score {best.score:.1f}. The score is the interquartile mean over seeds of the mean of the "
+        f"last {n_last} evaluations; as the best of many it is flattering. Seeds and their scores: {seeds}. Another "
+        "run: leave out --seed below; a longer one: add -n. The same training again:"
+    )
+    lines = [*textwrap.wrap(story, 118), shlex.join(repeat_command(plan, best))]
+    comment = "".join(f"# {line}\n" for line in lines)
     return comment + yaml.safe_dump({plan.env_id: best_settings(plan, study, best)}, sort_keys=True)
 
 

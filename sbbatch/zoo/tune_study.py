@@ -2,8 +2,8 @@
 One Optuna study that any number of workers on any number of hosts bring to exactly its number of trials.
 
 A study has slots, numbered from 0. Each slot gets one trial; where that fails (a killed worker, Ctrl-C, a bug) another
-takes its place, with the same slot number and so with the same seeds. Workers never make a slot of their own: they claim
-waiting trials. So the number of trials that count is the number of slots, whoever dies when.
+takes its place, with the same slot number and so with the same seeds. Workers never make a slot of their own: they
+claim waiting trials. So the number of trials that count is the number of slots, whoever dies when.
 """
 
 from __future__ import annotations

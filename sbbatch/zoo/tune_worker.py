@@ -77,7 +77,8 @@ def work(plan: Plan) -> None:
         with storage_errors(plan.url):
             storage = open_storage(plan.url, plan.heartbeat)
             study = optuna.load_study(study_name=plan.study_name, storage=storage, pruner=make_pruner(plan))
-            with WorkerStop() as stop:
+            stop = WorkerStop()
+            with stop:
                 _run_trials(plan, study, storage, stop)
     except UserError as error:
         print(f"sbbatch: error: {error}", file=sys.stderr)
@@ -93,12 +94,11 @@ def _run_trials(plan: Plan, study: optuna.Study, storage: RDBStorage, stop: Work
         if trial is not None:
             run_claimed(plan, study, storage, trial, stop)
             gc.collect()
-        elif any(
-            slot_of(one) < plan.n_trials for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        ):
-            time.sleep(_POLL_SECONDS)  # another's, who may die
-        else:
+            continue
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if not any(slot_of(one) < plan.n_trials for one in running):
             return
+        time.sleep(_POLL_SECONDS)  # somebody may die
 
 
 def hopeless(study: optuna.Study, plan: Plan) -> str | None:
