@@ -13,13 +13,14 @@ from sbbatch.errors import InvalidValue
 from sbbatch.zoo.folders import claim_numbered, describe_run, folder_name, unwritable
 from sbbatch.zoo.reader import read_yaml
 from sbbatch.zoo.tune_request import TuneRequest
-from sbbatch.zoo.tune_storage import check_url, open_storage, shown, sqlite_url, storage_errors
+from sbbatch.zoo.tune_storage import check_exists, check_url, open_storage, shown, sqlite_url, storage_errors
 from sbbatch.zoo.tune_study import (
     FAILED,
     Plan,
     budget_of,
     check_ours,
     describe_study,
+    description_of,
     join_study,
     outcome_of,
     space_of,
@@ -108,7 +109,7 @@ def start(request: TuneRequest, place: Place) -> tuple[Plan, optuna.Study]:
         storage = open_storage(place.url, args.heartbeat)
         study = join_study(storage, place.name, description, keeps_seed=args.seed == -1)
         plan = _plan(args, place, study, request.n_trials, request.deadline)
-    _write_settings(plan, args, study.user_attrs["settings"])
+    _write_settings(plan, args, description_of(study)["settings"])
     return plan, study
 
 
@@ -120,6 +121,7 @@ def find_study(args: argparse.Namespace, place: Place) -> tuple[Plan, optuna.Stu
     :param place: where it is
     :raises UserError: it is not there, or of another algorithm
     """
+    check_exists(place.url)
     with storage_errors(place.url):
         storage = open_storage(place.url, args.heartbeat)
         try:
@@ -141,7 +143,7 @@ def _plan(args: argparse.Namespace, place: Place, study: optuna.Study, n_trials:
         url=place.url,
         space=space_of(study),
         budget=budget_of(study),
-        seed=study.user_attrs["seed"],
+        seed=description_of(study)["seed"],
         n_trials=n_trials,
         n_jobs=args.n_jobs,
         sampler=args.sampler,

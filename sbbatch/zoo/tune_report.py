@@ -22,7 +22,18 @@ from sbbatch.errors import UserError
 from sbbatch.files import atomic_write
 from sbbatch.zoo.folders import plain
 from sbbatch.zoo.progress import say
-from sbbatch.zoo.tune_study import COMPLETE, ERROR, REASON, SLOT, WITHDRAWN, Plan, finished_slots, outcome_of, slot_of
+from sbbatch.zoo.tune_study import (
+    COMPLETE,
+    ERROR,
+    REASON,
+    SLOT,
+    WITHDRAWN,
+    Plan,
+    description_of,
+    finished_slots,
+    outcome_of,
+    slot_of,
+)
 from sbbatch.zoo.tune_trial import LAST_EVALUATIONS
 
 BEST_NAME, TABLE_NAME, PAGE_NAME = "best.yml", "trials.csv", "report.html"
@@ -208,7 +219,7 @@ def best_settings(plan: Plan, study: optuna.Study, best: Result) -> dict[str, An
     :param study: the same
     :param best: the trial
     """
-    base = study.user_attrs["settings"]
+    base = description_of(study)["settings"]
     return plain({**base, **plan.space.settings(best.values, base)})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from sbbatch.errors import InvalidValue
 MISSED_HEARTBEATS = 4
 # Settings whose worker dies again and again probably kill it, e.g. by their need of memory.
 MAX_REPEATS = 3
+_ATTEMPTS = 4
 _CONNECT_SECONDS = 10
 _LOCK_SECONDS = 120  # SQLite lets one process write at a time
 
@@ -54,12 +57,22 @@ def check_url(text: str) -> None:
     try:
         url = sa.make_url(text)
         url.get_dialect()
-    except sa.exc.ArgumentError:  # its text would show a password
-        raise InvalidValue(f"--storage: this is not the URL of a database; {instead}") from None
     except sa.exc.NoSuchModuleError:
         raise InvalidValue(f"--storage: unknown kind of database '{url.drivername}'; {instead}") from None
+    except (sa.exc.ArgumentError, ValueError):  # its text would show a password
+        raise InvalidValue(f"--storage: this is not the URL of a database; {instead}") from None
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise InvalidValue(f"--storage: a database in memory cannot be shared by workers; {instead}")
+
+
+def check_exists(url: str) -> None:
+    """
+    :param url: of a storage
+    :raises InvalidValue: it is a SQLite file, which connecting would make
+    """
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(str(parsed.database)).is_file():
+        raise InvalidValue(f"no such file: {parsed.database}")
 
 
 def shown(url: str) -> str:
@@ -84,18 +97,30 @@ def open_storage(url: str, heartbeat: int) -> RDBStorage:
     quiet_optuna()
     with storage_errors(url):
         try:
-            storage = RDBStorage(
+            storage = _connect(url, heartbeat)
+        except ImportError as error:
+            raise InvalidValue(_missing_driver(url, error)) from None
+    if storage.engine.dialect.name == "sqlite":
+        _lock_first(storage.engine)
+    return storage
+
+
+def _connect(url: str, heartbeat: int) -> RDBStorage:
+    for attempt in range(_ATTEMPTS):
+        try:
+            return RDBStorage(
                 url,
                 engine_kwargs=_engine_arguments(url),
                 heartbeat_interval=heartbeat,
                 grace_period=MISSED_HEARTBEATS * heartbeat,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_REPEATS),
             )
-        except ImportError as error:
-            raise InvalidValue(_missing_driver(url, error)) from None
-    if storage.engine.dialect.name == "sqlite":
-        _lock_first(storage.engine)
-    return storage
+        except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
+            # Two hosts that begin at once both make the tables, and one of them finds that they exist after all.
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(1.0 + random.random())
+    raise AssertionError("unreachable")
 
 
 def _engine_arguments(url: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from sbbatch.zoo.tune_request import Budget
 from sbbatch.zoo.tune_space import Space, make_space
 from sbbatch.zoo.tune_storage import MAX_REPEATS
 
+DESCRIPTION = "sbbatch"  # user attribute of a study
 SLOT, OUTCOME, ERROR, REASON = "slot", "outcome", "error", "reason"  # user attributes of a trial
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 # What a trial can come to; only the first can be the best, only the first four count.
@@ -145,11 +146,9 @@ def join_study(storage: RDBStorage, name: str, description: dict[str, Any], keep
     :raises InvalidValue: there is another study of this name
     """
     study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-    known = study.user_attrs
-    if not known and not study.get_trials(deepcopy=False):
-        for key, value in {**description, "version": __version__}.items():
-            study.set_user_attr(key, value)
-        return study
+    if not study.user_attrs and not study.get_trials(deepcopy=False):
+        # In one piece: another host may look at any moment.
+        study.set_user_attr(DESCRIPTION, {**description, "version": __version__})
     check_ours(study, {key: value for key, value in description.items() if not (key == "seed" and keeps_seed)})
     return study
 
@@ -160,12 +159,20 @@ def check_ours(study: optuna.Study, wanted: dict[str, Any]) -> None:
     :param wanted: what it must have been begun with
     :raises InvalidValue: it was made by another program, or with something else
     """
-    missing = {"algo", "env", "seed", "axes", "settings", *Budget.__annotations__} - set(study.user_attrs)
-    if missing or study.directions != [optuna.study.StudyDirection.MAXIMIZE]:
+    if DESCRIPTION not in study.user_attrs or study.directions != [optuna.study.StudyDirection.MAXIMIZE]:
         raise InvalidValue(f"study '{study.study_name}' was not made by sbbatch tune; give another --study-name")
+    known = description_of(study)
     for key, value in wanted.items():
-        if study.user_attrs[key] != value:
-            raise InvalidValue(f"study '{study.study_name}': {_difference(key, study.user_attrs[key], value)}")
+        if known.get(key) != value:
+            raise InvalidValue(f"study '{study.study_name}': {_difference(key, known.get(key), value)}")
+
+
+def description_of(study: optuna.Study) -> dict[str, Any]:
+    """
+    :param study: of ours
+    :return: what :func:`describe_study` said when it was made
+    """
+    return dict(study.user_attrs[DESCRIPTION])
 
 
 def _difference(key: str, known: Any, given: Any) -> str:
@@ -183,14 +190,16 @@ def space_of(study: optuna.Study) -> Space:
     """
     :param study: of ours
     """
-    return make_space(study.user_attrs["space"], study.user_attrs["axes"], f"study '{study.study_name}'")
+    known = description_of(study)
+    return make_space(known["space"], known["axes"], f"study '{study.study_name}'")
 
 
 def budget_of(study: optuna.Study) -> Budget:
     """
     :param study: of ours
     """
-    return Budget(**{key: study.user_attrs[key] for key in Budget.__annotations__})
+    known = description_of(study)
+    return Budget(**{key: known[key] for key in Budget.__annotations__})
 
 
 def slot_of(trial: FrozenTrial) -> int:

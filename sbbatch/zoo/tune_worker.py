@@ -181,7 +181,7 @@ def _conclude(
         text = str(attributes[ERROR])
         attributes[ERROR] = text[-_ERROR_CHARACTERS:]
         with atomic_write(plan.folder / "errors" / f"trial_{trial.number}.txt") as file:
-            file.write(f"trial {trial.number}: {trial.user_attrs.get('values')}\n\n{text}".encode())
+            file.write(f"trial {trial.number}: {plan.space.values(trial.params)}\n\n{text}".encode())
     try:
         for key, content in attributes.items():
             trial.set_user_attr(key, content)
