@@ -32,6 +32,7 @@ def run(request: TuneRequest) -> int:
     from sbbatch.zoo.tune_pool import run_workers
     from sbbatch.zoo.tune_report import Announcer
     from sbbatch.zoo.tune_storage import shown, storage_errors
+    from sbbatch.zoo.tune_study import finished_slots
     from sbbatch.zoo.tune_worker import hopeless
 
     place = make_place(request.args, request.space.name)
@@ -47,6 +48,8 @@ def run(request: TuneRequest) -> int:
         run_workers(plan, study, stop, Announcer(plan, study))
         trouble = hopeless(study, plan)
         report(request.args, plan, study)
+        if len(finished_slots(study.get_trials(deepcopy=False), plan.n_trials)) < plan.n_trials:
+            say(f"to go on: the same command with --study-name {plan.study_name} --seed {plan.seed}")
     if trouble is not None:
         print(f"sbbatch: error: {trouble}", file=sys.stderr)
         return HOPELESS

@@ -30,8 +30,8 @@ _CAPTIONS = {
     "history": "Score of each trial. A trial that was stopped early has the score it had then.",
     "importances": "How much each argument decides whether a trial is among the best. Trials that were stopped early "
     "count with the score they had.",
-    "heatmap": "Mean score of the trials in each cell. A filled dot is a whole trial, an empty one was stopped early; "
-    "within a cell of one value dots are spread at random.",
+    "heatmap": "Mean score of the trials in each cell. A dot is a whole trial, a cross one that was stopped early; "
+    "where a cell is one value they are spread at random.",
 }
 
 

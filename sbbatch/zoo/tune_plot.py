@@ -15,10 +15,10 @@ import numpy as np
 from sbbatch.files import atomic_write
 from sbbatch.zoo.plot import new_figure
 from sbbatch.zoo.tune_space import Axis, Choices, Powers, Range
+from sbbatch.zoo.tune_study import COMPLETE, Plan
 
 if TYPE_CHECKING:
     from sbbatch.zoo.tune_report import Result
-    from sbbatch.zoo.tune_study import Plan
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#8A8A8A"
 _COLORS = "viridis"
@@ -46,7 +46,7 @@ def draw_study(plan: Plan, results: list[Result], importances: dict[str, float])
     if len(counting) > 1:
         for across, up in combinations(plan.space.axes[:_LEADING], 2):
             name = f"heatmap_{across.key}_{up.key}".replace(".", "_")
-            pictures[name] = partial(draw_heatmap, across, up, counting)
+            pictures[name] = partial(draw_heatmap, plan, across, up, counting)
     paths = []
     for name, draw in pictures.items():
         path = plan.folder / f"{name}.png"
@@ -67,8 +67,8 @@ def draw_history(plan: Plan, results: list[Result]) -> Any:
     """
     figure = new_figure(7, 4)
     axes = figure.subplots()
-    whole = sorted((one for one in results if one.outcome == "complete"), key=lambda one: one.number)
-    cut = [one for one in results if one.outcome != "complete"]
+    whole = sorted((one for one in results if one.outcome == COMPLETE), key=lambda one: one.number)
+    cut = [one for one in results if one.outcome != COMPLETE]
     if cut:
         axes.plot([one.number for one in cut], [one.score for one in cut], "x", color=_GREY, label="stopped early")
     if whole:
@@ -78,11 +78,15 @@ def draw_history(plan: Plan, results: list[Result]) -> Any:
         best = np.maximum.accumulate([*scores, scores[-1]])
         axes.step(ends, best, where="post", color=_ORANGE, linewidth=1.5, label="best so far")
     axes.set(xlabel="trial", ylabel="score")
-    axes.set_title(f"{plan.algo} on {plan.env_id}: {plan.study_name}", parse_math=False)
+    axes.set_title(_title(plan), parse_math=False)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
     return figure
+
+
+def _title(plan: Plan) -> str:
+    return f"{plan.algo} on {plan.env_id}: {plan.study_name}"
 
 
 def draw_importances(importances: dict[str, float]) -> Any:
@@ -152,10 +156,11 @@ def _range_cells(axis: Range) -> Cells:
     return Cells(axis.key, ticks, True, lambda value: (scale(value) - low) / (high - low) * _BINS - 0.5, _BINS)
 
 
-def draw_heatmap(across: Axis, up: Axis, results: list[Result]) -> Any:
+def draw_heatmap(plan: Plan, across: Axis, up: Axis, results: list[Result]) -> Any:
     """
-    The mean score of the trials in each cell, and every trial as a dot: filled if it was whole.
+    The mean score of the trials in each cell, and every trial: a dot, or a cross if it was stopped early.
 
+    :param plan: of the study
     :param across: horizontal
     :param up: vertical
     :param results: trials with a score
@@ -177,6 +182,7 @@ def draw_heatmap(across: Axis, up: Axis, results: list[Result]) -> Any:
     _set_ticks(axes.xaxis, columns)
     _set_ticks(axes.yaxis, rows)
     axes.set(xlabel=columns.label, ylabel=rows.label)
+    axes.set_title(_title(plan), parse_math=False)
     figure.colorbar(image, ax=axes, label="mean score of the cell")
     return figure
 
@@ -186,9 +192,19 @@ def _draw_trials(axes: Any, results: list[Result], columns: Cells, rows: Cells, 
     for one in results:
         shift = rng.uniform(-0.22, 0.22, size=2) * (not columns.between, not rows.between)
         x, y = columns.position(one.values[across]) + shift[0], rows.position(one.values[up]) + shift[1]
-        face = "white" if one.outcome == "complete" else "none"
-        axes.plot(x, y, "o", markersize=5, markerfacecolor=face, markeredgecolor="white", markeredgewidth=2.2)
-        axes.plot(x, y, "o", markersize=5, markerfacecolor=face, markeredgecolor="black", markeredgewidth=0.9)
+        whole = one.outcome == COMPLETE
+        for color, width in (("white", 3.0), ("black", 1.2)):  # readable on any colour
+            marker, face = ("o", "white") if whole else ("x", color)
+            axes.plot(
+                x,
+                y,
+                marker,
+                markersize=5.5,
+                markerfacecolor=face,
+                markeredgecolor=color,
+                markeredgewidth=width,
+                clip_on=False,
+            )
 
 
 def _set_ticks(axis: Any, cells: Cells) -> None:

@@ -146,7 +146,7 @@ def test_a_space_that_is_written_wrongly_is_told_in_one_sentence(content, messag
 
 def test_an_entry_of_something_that_is_no_dictionary_is_refused():
     space = make_space("mine", {"gamma.x": {"choices": [1, 2]}}, "here")
-    with pytest.raises(InvalidType, match="gamma: got float 0.9, expected a mapping for x"):
+    with pytest.raises(InvalidType, match=r"gamma: got float 0\.9, expected a mapping for x"):
         space.settings({"gamma.x": 1}, {"gamma": 0.9})
 
 
@@ -179,7 +179,7 @@ def test_what_the_agent_would_refuse_is_told_before_a_study_is_made(tmp_path, te
 def test_unknown_spaces_and_bounds_in_a_file_of_ones_own_are_refused(tmp_path):
     with pytest.raises(InvalidValue, match="--space: unknown space 'batch-lr'; did you mean 'batch-lr-nstep'"):
         request_of("--space", "batch-lr")
-    with pytest.raises(InvalidValue, match="no such file: missing.yml"):
+    with pytest.raises(InvalidValue, match=r"no such file: missing\.yml"):
         request_of("--space", "missing.yml")
     file = tmp_path / "mine.yml"
     file.write_text("batch_size: {choices: [8, 32]}")

@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tune_tools import begin, n_counted, reload, states, storage_of
+from tune_tools import begin, n_counted, reload, states, storage_of, until
 
 from sbbatch.errors import InvalidValue, NumericalError
 from sbbatch.zoo import tune_trial, tune_worker
@@ -300,13 +300,6 @@ def test_the_heart_beats_and_notices_a_trial_that_was_given_up(tiny, monkeypatch
     n_beats = len(beats)
     time.sleep(0.2)
     assert len(beats) == n_beats  # no thread is left behind
-
-
-def until(condition, seconds=120.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_a_worker_whose_parent_has_gone_stops(monkeypatch):

@@ -1,5 +1,7 @@
 """Tiny studies for tests."""
 
+import time
+
 import optuna
 from optuna.trial import TrialState
 
@@ -40,3 +42,11 @@ def reload(plan):
 def n_counted(study):
     """Trials that count."""
     return sum(state in (TrialState.COMPLETE, TrialState.PRUNED) for state in states(study))
+
+
+def until(condition, seconds=300.0):
+    """Wait for something that other processes do."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
