@@ -30,7 +30,7 @@ def run(request: TuneRequest) -> int:
     """
     from sbbatch.zoo.tune_place import make_place, start
     from sbbatch.zoo.tune_pool import run_workers
-    from sbbatch.zoo.tune_report import Announcer
+    from sbbatch.zoo.tune_results import Announcer
     from sbbatch.zoo.tune_storage import shown, storage_errors
     from sbbatch.zoo.tune_study import finished_slots
     from sbbatch.zoo.tune_worker import hopeless

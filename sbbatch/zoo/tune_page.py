@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import yaml
 
-from sbbatch.zoo.tune_report import Result, best_settings, repeat_command, summary, text_of
+from sbbatch.zoo.tune_results import Result, best_settings, repeat_command, summary, text_of
 from sbbatch.zoo.tune_study import COMPLETE, Plan
 
 _STYLE = """

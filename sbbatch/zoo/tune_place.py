@@ -22,6 +22,7 @@ from sbbatch.zoo.tune_study import (
     describe_study,
     description_of,
     join_study,
+    n_slots,
     outcome_of,
     space_of,
 )
@@ -130,7 +131,7 @@ def find_study(args: argparse.Namespace, place: Place) -> tuple[Plan, optuna.Stu
             names = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none"
             raise InvalidValue(f"no study '{place.name}' in {shown(place.url)}; there are: {names}") from None
         check_ours(study, {"algo": args.algo, "env": args.env})
-        return _plan(args, place, study, len(study.get_trials(deepcopy=False)), None), study
+        return _plan(args, place, study, n_slots(study), None), study
 
 
 def _plan(args: argparse.Namespace, place: Place, study: optuna.Study, n_trials: int, deadline: float | None) -> Plan:

@@ -8,23 +8,22 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sbbatch.files import atomic_write
 from sbbatch.zoo.plot import new_figure
+from sbbatch.zoo.tune_results import Result
 from sbbatch.zoo.tune_space import Axis, Choices, Powers, Range
 from sbbatch.zoo.tune_study import COMPLETE, Plan
-
-if TYPE_CHECKING:
-    from sbbatch.zoo.tune_report import Result
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#8A8A8A"
 _COLORS = "viridis"
 _LEADING = 3  # axes that are drawn against each other
 _BINS = 8
 _MANY = 12  # values of an axis that get a column each
+_LONG_TICK = 7  # characters that do not fit below a cell
 
 
 def draw_study(plan: Plan, results: list[Result], importances: dict[str, float]) -> list[Path]:
@@ -210,5 +209,6 @@ def _draw_trials(axes: Any, results: list[Result], columns: Cells, rows: Cells, 
 def _set_ticks(axis: Any, cells: Cells) -> None:
     places = np.arange(len(cells.ticks)) - (0.5 if cells.between else 0.0)
     axis.set_ticks(places, cells.ticks)
-    if axis.axis_name == "x" and sum(map(len, cells.ticks)) > 6 * len(cells.ticks):
-        axis.set_tick_params(rotation=30)
+    if axis.axis_name == "x" and max(map(len, cells.ticks)) > _LONG_TICK:
+        for label in axis.get_ticklabels():
+            label.set(rotation=30, horizontalalignment="right", rotation_mode="anchor")

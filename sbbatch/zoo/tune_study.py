@@ -230,6 +230,14 @@ def finished_slots(trials: Iterable[FrozenTrial], n_trials: int) -> set[int]:
     return {slot_of(trial) for trial in trials if trial.state in COUNTED and slot_of(trial) < n_trials}
 
 
+def n_slots(study: optuna.Study) -> int:
+    """
+    :param study: of ours
+    :return: the largest number of trials that anybody has asked for
+    """
+    return len({slot_of(trial) for trial in study.get_trials(deepcopy=False) if SLOT in trial.user_attrs})
+
+
 def refill(study: optuna.Study, n_trials: int) -> int:
     """
     Give every slot that has none a waiting trial: at the beginning, and after what died between two writes.

@@ -14,8 +14,9 @@ from tune_tools import begin, n_counted, reload, states, storage_of, until
 from sbbatch.errors import InvalidValue, NumericalError
 from sbbatch.zoo import tune_trial, tune_worker
 from sbbatch.zoo.callbacks import StopRequest
-from sbbatch.zoo.tune_report import best_of, results_of, write_report
+from sbbatch.zoo.tune_report import write_report
 from sbbatch.zoo.tune_request import Budget
+from sbbatch.zoo.tune_results import best_of, results_of
 from sbbatch.zoo.tune_study import claim, outcome_of, refill, slot_of
 from sbbatch.zoo.tune_trial import Interrupted, RunningScore
 from sbbatch.zoo.tune_worker import WorkerStop, hopeless, run_claimed, work
