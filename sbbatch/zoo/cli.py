@@ -24,6 +24,7 @@ MAX_THREADS = 1024  # far more make the OpenMP runtime end the process
 # name -> what it does; each is the module sbbatch.zoo.<name>, imported only when it is asked for.
 COMMANDS = {
     "train": "train an agent",
+    "tune": "search hyperparameters with Optuna",
     "enjoy": "play with a trained agent, in a window or without one",
     "evaluate": "score a trained agent over whole games, also beside the random policy",
     "record": "play one game with a trained agent and write a film of it, MP4 or GIF",

@@ -138,8 +138,8 @@ def describe_run(run: RunFolder, config: dict[str, Any], arguments: dict[str, An
     :param command: the command's words
     """
     try:
-        _write_and_sync(run.config, yaml.safe_dump(_plain(config), sort_keys=True))
-        _write_and_sync(run.arguments, yaml.safe_dump(_plain(arguments), sort_keys=True))
+        _write_and_sync(run.config, yaml.safe_dump(plain(config), sort_keys=True))
+        _write_and_sync(run.arguments, yaml.safe_dump(plain(arguments), sort_keys=True))
         _write_and_sync(run.command, shlex.join(command) + "\n")
     except OSError as error:
         raise InvalidValue(unwritable(run.path, error)) from None
@@ -154,8 +154,8 @@ def note_resumption(run: RunFolder, config: dict[str, Any], arguments: dict[str,
     :param arguments: likewise
     :param command: the command's words, which are appended to those before
     """
-    texts = {run.config: yaml.safe_dump(_plain(config), sort_keys=True)}
-    texts[run.arguments] = yaml.safe_dump(_plain(arguments), sort_keys=True)
+    texts = {run.config: yaml.safe_dump(plain(config), sort_keys=True)}
+    texts[run.arguments] = yaml.safe_dump(plain(arguments), sort_keys=True)
     before = run.command.read_text(encoding="utf-8") if run.command.is_file() else ""
     texts[run.command] = before + shlex.join(command) + "\n"
     for path, text in texts.items():
@@ -335,12 +335,16 @@ def _write_and_sync(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def _plain(value: Any) -> Any:
-    """Values that safe YAML can write: classes and paths become text, tuples lists."""
+def plain(value: Any) -> Any:
+    """
+    Values that safe YAML can write: classes and paths become text, tuples lists.
+
+    :param value: a setting or an argument
+    """
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, type):
