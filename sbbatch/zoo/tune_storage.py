@@ -21,6 +21,7 @@ MISSED_HEARTBEATS = 4
 # Settings whose worker dies again and again probably kill it, e.g. by their need of memory.
 MAX_REPEATS = 3
 _ATTEMPTS = 4
+_EXISTS = ("already exists", "duplicate key", "UNIQUE constraint", "Duplicate entry")
 _CONNECT_SECONDS = 10
 _LOCK_SECONDS = 120  # SQLite lets one process write at a time
 
@@ -115,9 +116,9 @@ def _connect(url: str, heartbeat: int) -> RDBStorage:
                 grace_period=MISSED_HEARTBEATS * heartbeat,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_REPEATS),
             )
-        except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
-            # Two hosts that begin at once both make the tables, and one of them finds that they exist after all.
-            if attempt == _ATTEMPTS - 1:
+        except sa.exc.DBAPIError as error:
+            # Two commands that begin at once both make the tables, and one of them finds that they exist after all.
+            if attempt == _ATTEMPTS - 1 or not any(words in str(error.orig) for words in _EXISTS):
                 raise
             time.sleep(1.0 + random.random())
     raise AssertionError("unreachable")

@@ -12,6 +12,7 @@ from dataclasses import replace as changed
 import optuna
 import psutil
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 from tune_tools import begin, n_counted, until, words
 
@@ -36,7 +37,11 @@ def running(logs):
         return {}
     try:
         trials = load(logs).get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    except (KeyError, optuna.exceptions.StorageInternalError):  # just being made, or busy
+    except (
+        KeyError,
+        optuna.exceptions.StorageInternalError,
+        sqlalchemy.exc.SQLAlchemyError,
+    ):  # just being made, or busy
         return {}
     return {
         int(trial.user_attrs["worker"].rpartition(":")[2]): trial for trial in trials if "worker" in trial.user_attrs
@@ -54,6 +59,13 @@ def command(logs):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def first_running(logs, process):
+    """Wait for a trial to be under way; a command that ends before has something to say."""
+    until(lambda: running(logs) or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    return running(logs)
 
 
 def assert_complete(logs):
@@ -96,7 +108,7 @@ def test_a_killed_workers_trial_is_repeated_with_the_same_parameters_and_counted
 
 def test_ctrl_c_leaves_no_trial_running_and_the_same_command_goes_on(tmp_path):
     with command(tmp_path) as process:
-        until(lambda: running(tmp_path))
+        first_running(tmp_path, process)
         time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)
         out, error = process.communicate(timeout=300)
@@ -120,8 +132,7 @@ def test_ctrl_c_leaves_no_trial_running_and_the_same_command_goes_on(tmp_path):
 
 def test_workers_whose_parent_was_killed_stop_and_the_study_goes_on(tmp_path):
     with command(tmp_path) as process:
-        until(lambda: running(tmp_path))
-        workers = [psutil.Process(pid) for pid in running(tmp_path)]
+        workers = [psutil.Process(pid) for pid in first_running(tmp_path, process)]
         os.kill(process.pid, signal.SIGKILL)
         _, alive = psutil.wait_procs(workers, timeout=300)
         assert not alive

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from optuna.trial import TrialState
 from tune_tools import begin, n_counted, states, storage_of, words
 
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo import tune
+from sbbatch.zoo import tune, tune_storage
 from sbbatch.zoo.tune_storage import check_url, open_storage, shown, sqlite_url, storage_errors
 
 TOOLS = ("initdb", "pg_ctl", "postgres")
@@ -108,6 +109,25 @@ def test_tables_of_another_version_of_optuna_are_told(tmp_path, capsys):
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
     assert "cannot be used (" in refusal(capsys, *words(tmp_path))
     assert plan.folder.is_dir()
+
+
+@pytest.mark.parametrize("n_failures", [1, 9])
+def test_tables_that_another_command_makes_at_the_same_moment_are_waited_for(tmp_path, monkeypatch, n_failures):
+    left = [sqlite3.OperationalError("table studies already exists")] * n_failures
+    make = tune_storage.RDBStorage
+
+    def made(*args, **kwargs):
+        if left:
+            raise sqlalchemy.exc.OperationalError("CREATE TABLE studies", None, left.pop())
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(tune_storage, "RDBStorage", made)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    if n_failures == 1:
+        assert open_storage(sqlite_url(tmp_path / "a.db"), 15).get_all_studies() == []
+    else:
+        with pytest.raises(InvalidValue, match="table studies already exists"):
+            open_storage(sqlite_url(tmp_path / "a.db"), 15)
 
 
 def test_passwords_are_not_written_down(tmp_path):
