@@ -162,7 +162,8 @@ ALL_SECTIONS = [
 
 
 def test_every_packaged_file_is_tried_here():
-    assert {path.stem for path in hyperparams_folder().glob("*.yml")} == {name for _, name in FILES}
+    search_spaces = {"spaces"}
+    assert {path.stem for path in hyperparams_folder().glob("*.yml")} - search_spaces == {name for _, name in FILES}
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
