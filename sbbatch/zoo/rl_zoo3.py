@@ -16,7 +16,7 @@ from sbbatch.errors import InvalidValue, did_you_mean
 from sbbatch.zoo.build import default_policy, run_protocol
 from sbbatch.zoo.cli import Parser, guarded
 from sbbatch.zoo.config import Settings, constructor_values, require_algorithm, resolve, run_value
-from sbbatch.zoo.search_spaces import CONVERTERS, SAMPLERS
+from sbbatch.zoo.search_spaces import converter, sampler
 
 # Where the zoo looks for the hyperparameters of an agent that has no YAML file there: a module with this name in it.
 hyperparams: dict[str, Any] = {}
@@ -63,7 +63,7 @@ def register(replace: bool = False) -> list[str]:
     its hyperparameter search. A second call changes nothing.
 
     :param replace: let ours also stand in for the zoo's agents of the same name (dqn, qrdqn, ppo), with the zoo's
-        hyperparameters; otherwise ours are ``sbbatch_dqn``, ``sbbatch_qrdqn`` and ``sbbatch_ppo`` only
+        hyperparameters and search spaces; otherwise ours are only ``sbbatch_dqn``, ``sbbatch_qrdqn``, ``sbbatch_ppo``
     :return: the names under which the zoo knows them
     :raises InvalidValue: rl_zoo3 is not installed
     """
@@ -78,8 +78,8 @@ def register(replace: bool = False) -> list[str]:
         known = {"sbbatch_" + algo if taken or "sbbatch_" + algo in ALGOS else algo}
         for name in sorted(known | ({algo} if replace else set())):
             ALGOS[name] = _for_zoo(cls)
-            HYPERPARAMS_SAMPLER[name] = SAMPLERS.get(algo, SAMPLERS["dqn"])
-            HYPERPARAMS_CONVERTER[name] = CONVERTERS.get(algo, CONVERTERS["dqn"])
+            HYPERPARAMS_SAMPLER.setdefault(name, sampler(algo))
+            HYPERPARAMS_CONVERTER.setdefault(name, converter(algo))
             names.append(name)
     if not hasattr(ExperimentManager, "_of_sbbatch"):
         ExperimentManager._of_sbbatch = True

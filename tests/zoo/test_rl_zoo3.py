@@ -57,13 +57,11 @@ class Trial:
 
 
 @pytest.mark.parametrize("highest", [False, True])
-@pytest.mark.parametrize("algo", [name for name in sbbatch.ALGORITHMS if name != "ppo"])
+@pytest.mark.parametrize("algo", sbbatch.ALGORITHMS)
 def test_what_a_trial_samples_is_what_the_agent_takes(algo, highest):
-    sample = search_spaces.SAMPLERS.get(algo, search_spaces.SAMPLERS["dqn"])
-    convert = search_spaces.CONVERTERS.get(algo, search_spaces.CONVERTERS["dqn"])
     trial = Trial(highest)
-    arguments = sample(trial, 2, 1, {})
-    assert convert(trial.params) == arguments  # as when the best trial is loaded again
+    arguments = search_spaces.sampler(algo)(trial, 2, 1, {})
+    assert search_spaces.converter(algo)(trial.params) == arguments  # as when the best trial is loaded again
     assert set(arguments) <= set(inspect.signature(require_algorithm(algo)).parameters)
     assert trial.attributes.items() <= arguments.items()
     small = {"buffer_size": 2000} if "buffer_size" in inspect.signature(require_algorithm(algo)).parameters else {}
@@ -148,7 +146,7 @@ def test_the_zoo_searches(tmp_path):
     )
     told = zoo(tmp_path, f"{words} --no-optim-plots --num-threads 1 -params policy_kwargs:dict(net_arch=[16])")
     assert "Number of finished trials:  2" in told
-    assert "n_minibatches_pow" in told
+    assert "log2_n_minibatches" in told
 
 
 @with_zoo
