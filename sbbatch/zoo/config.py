@@ -113,6 +113,22 @@ def read_parameters(pairs: Iterable[str], option: str = "-params") -> dict[str, 
     return values
 
 
+def read_overrides(pairs: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    What the command line says about the settings.
+
+    :param pairs: words of ``-params``
+    :param options: values of the options that stand for a setting (``None``: not given)
+    :raises InvalidValue: a word without a colon, or a key given twice
+    """
+    overrides = read_parameters(pairs)
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in given:
+        if key in overrides:
+            raise InvalidValue(f"{key} is given twice: as an option and with -params")
+    return overrides | given
+
+
 def resolve(
     algo: str,
     env_id: str,

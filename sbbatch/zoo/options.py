@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.build import VEC_ENVS
 from sbbatch.zoo.cli import MAX_SEED, whole_number
+from sbbatch.zoo.config import read_parameters
 
 TUNE_WORDS = ("-optimize", "--optimize", "--optimize-hyperparameters")
 MAX_SEEDS = 1000
@@ -25,6 +26,25 @@ _FOR_TUNING = (
     "--n-evaluations",
     "--no-optim-plots",
     "--optimization-log-path",
+)
+_OF_TRAINING = (
+    "-tb",
+    "--tensorboard-log",
+    "-i",
+    "--trained-agent",
+    "--truncate-last-trajectory",
+    "--save-freq",
+    "--save-replay-buffer",
+    "--optimization-log-path",
+    "--trial-id",
+    "-uuid",
+    "--uuid",
+    "--track",
+    "--wandb-project-name",
+    "--wandb-entity",
+    "--wandb-group",
+    "-tags",
+    "--wandb-tags",
 )
 _OF_A_STUDY = ("--storage", "--study-name", "--trial-id")
 OWN_BOUNDS = "the algorithm's own"  # what `--abs` alone means; nobody types it
@@ -53,10 +73,7 @@ def add_zoo_options(parser: argparse.ArgumentParser) -> None:
     :param parser: gets the options of rl-baselines3-zoo's ``train.py`` about environments, tracking and tuning
     """
     add = parser.add_argument
-    add_import_options(parser)
-    pairs: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "KEY:VALUE"}
-    add("--env-kwargs", **pairs, help="keyword arguments of the environment")
-    add("--eval-env-kwargs", **pairs, help="those of the evaluation environments (default: the same)")
+    add_env_options(parser)
     add("--vec-env", choices=sorted(VEC_ENVS), default="dummy", help="environments in this process or in own ones")
     add(
         "--truncate-last-trajectory",
@@ -76,6 +93,43 @@ def add_zoo_options(parser: argparse.ArgumentParser) -> None:
         add(name, action=Refused, instead=tuning)
     for name in _OF_A_STUDY:
         add(name, action=Refused, instead=study)
+
+
+def refuse_options_of_training(parser: argparse.ArgumentParser) -> None:
+    """
+    :param parser: of ``sbbatch tune``, which gets all that was typed beside ``-optimize``
+    """
+    own_model = "a study keeps scores and no models; train with its best.yml for that"
+    instead = {
+        "--eval-freq": "trainings of a study are all evaluated equally often; give --n-evaluations",
+        "--num-threads": "each worker has one thread; give --n-jobs",
+        "--vec-env": "each worker has its environments in its own process; give --n-jobs",
+        **dict.fromkeys(("-P", "--progress", "--log-interval"), "a study says a line for each trial"),
+        **dict.fromkeys(_OF_TRAINING, own_model),
+    }
+    for name, remedy in instead.items():
+        parser.add_argument(name, action=Refused, instead=remedy)
+
+
+def add_env_options(parser: argparse.ArgumentParser) -> None:
+    """
+    :param parser: gets the options of all commands that make the environments to learn in
+    """
+    add_import_options(parser)
+    pairs: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "KEY:VALUE"}
+    parser.add_argument("--env-kwargs", **pairs, help="keyword arguments of the environment")
+    parser.add_argument("--eval-env-kwargs", **pairs, help="those of the evaluation environments (default: the same)")
+
+
+def env_overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """
+    :param args: the command line, with the options of :func:`add_env_options`
+    :return: the settings they stand for (``None``: not given)
+    :raises InvalidValue: a word without a colon, or a name given twice
+    """
+    given = {"env_kwargs": args.env_kwargs, "eval_env_kwargs": args.eval_env_kwargs}
+    options = {key: f"--{key.replace('_', '-')}" for key in given}
+    return {key: None if pairs is None else read_parameters(pairs, options[key]) for key, pairs in given.items()}
 
 
 def add_import_options(parser: argparse.ArgumentParser) -> None:

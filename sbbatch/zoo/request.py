@@ -23,7 +23,7 @@ from sbbatch.zoo.config import (
     RUN_KEYS,
     Setting,
     Settings,
-    read_parameters,
+    read_overrides,
     require_algorithm,
     resolve,
     run_value,
@@ -31,7 +31,7 @@ from sbbatch.zoo.config import (
 )
 from sbbatch.zoo.folders import RunFolder, probe_folder, run_of
 from sbbatch.zoo.imports import allow_imports, import_environments
-from sbbatch.zoo.options import OWN_BOUNDS, abs_bounds, add_seed_options, add_zoo_options, int_or_text
+from sbbatch.zoo.options import OWN_BOUNDS, abs_bounds, add_seed_options, add_zoo_options, env_overrides, int_or_text
 from sbbatch.zoo.progress import warn
 from sbbatch.zoo.suites import SUITES
 from sbbatch.zoo.track import require_wandb
@@ -260,23 +260,16 @@ def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
     :param args: the command line
     :raises InvalidValue: a key is given twice
     """
-    overrides = read_parameters(args.hyperparams)
-    flags = {
+    options = {
         "n_timesteps": None if args.n_timesteps == -1 else args.n_timesteps,
         "batch_size": args.batch_size,
         "n_steps": args.n_steps,
         "n_envs": args.n_envs,
         "batch_size_callback": args.abs,
         "atari_protocol": args.protocol,
-        "env_kwargs": None if args.env_kwargs is None else read_parameters(args.env_kwargs, "--env-kwargs"),
-        "eval_env_kwargs": (
-            None if args.eval_env_kwargs is None else read_parameters(args.eval_env_kwargs, "--eval-env-kwargs")
-        ),
+        **env_overrides(args),
     }
-    for key, value in flags.items():
-        if value is not None and key in overrides:
-            raise InvalidValue(f"{key} is given twice: as an option and with -params")
-    return overrides | {key: value for key, value in flags.items() if value is not None}
+    return read_overrides(args.hyperparams, options)
 
 
 def _resumed_settings(args: argparse.Namespace, cls: Any, env_id: str, overrides: dict[str, Any]) -> Settings:

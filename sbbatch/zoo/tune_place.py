@@ -155,6 +155,8 @@ def _plan(args: argparse.Namespace, place: Place, study: optuna.Study, n_trials:
         verbose=args.verbose,
         deadline=deadline,
         old_failures=frozenset(old),
+        packages=tuple(args.gym_packages),
+        allowed=tuple(args.allow_import),
     )
 
 

@@ -23,7 +23,7 @@ from sbbatch.zoo.config import (
     Settings,
     constructor_values,
     explicit_values,
-    read_parameters,
+    read_overrides,
     require_algorithm,
     resolve,
     run_value,
@@ -31,6 +31,9 @@ from sbbatch.zoo.config import (
 from sbbatch.zoo.evaluate import games_side_by_side
 from sbbatch.zoo.folders import plain, probe_folder
 from sbbatch.zoo.gym_env import UNLIMITED_STEPS
+from sbbatch.zoo.imports import allow_imports, import_environments
+from sbbatch.zoo.options import add_env_options, env_overrides, refuse_options_of_training
+from sbbatch.zoo.suites import SUITES
 from sbbatch.zoo.tune_space import Space, read_space, with_abs
 
 EXAMPLES = """examples:
@@ -148,13 +151,23 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="KEY:VALUE",
         help="hyperparameters that all trials share",
     )
-    add("-conf", "--conf-file", type=Path, help="a YAML file instead of the packaged hyperparameters")
+    add(
+        "-conf",
+        "--conf-file",
+        "-yaml",
+        "--yaml-file",
+        type=Path,
+        help="a YAML file instead of the packaged hyperparameters",
+    )
+    add("--suite", help=f"suite of the settings: {', '.join(SUITES)} (default: the one the environment belongs to)")
     add("--seed", type=whole_number(0, -1, high=MAX_SEED), default=-1, help="seed of the study (-1: a random one)")
     add("--device", type=torch_device, default="auto", help="torch device")
     add("-f", "--log-folder", type=Path, default=Path("logs"), help="studies are kept in its folder tune")
     add("--report-only", action="store_true", help="only write the report of a study (default: the latest)")
     add("--no-optim-plots", action="store_true", help="no pictures")
     add("--verbose", type=whole_number(0), default=1, help="0: only the summary, 1: a line per trial, 2: all of SB3")
+    add_env_options(parser)
+    refuse_options_of_training(parser)
     return parser
 
 
@@ -168,6 +181,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     words = sys.argv[1:] if argv is None else argv
     args = make_parser().parse_args(words)
     require_algorithm(args.algo)
+    import_environments(args)
     args.env, args.words = canonical_id(args.env), words
     _check_names(args)
     return args
@@ -182,16 +196,19 @@ def read_request(args: argparse.Namespace) -> TuneRequest:
     """
     cls: Any = require_algorithm(args.algo)
     env_id: str = args.env
-    overrides = read_parameters(args.hyperparams)
-    overrides["n_timesteps"] = _n_timesteps(args, env_id, overrides)
-    settings = resolve(args.algo, env_id, overrides, args.conf_file)
+    n_timesteps = None if args.n_timesteps == -1 else args.n_timesteps
+    overrides = read_overrides(args.hyperparams, {"n_timesteps": n_timesteps, **env_overrides(args)})
+    if "n_timesteps" not in overrides:
+        whole = run_value(_resolve(args, overrides), "n_timesteps")
+        overrides["n_timesteps"] = max(whole // SHARE_OF_A_RUN, 1)
+    settings = allow_imports(_resolve(args, overrides), args.allow_import)
     _check_learning_starts(settings)
     budget = _read_budget(args, env_id, int(run_value(settings, "n_timesteps")))
     space = read_space(args.space, args.algo)
     if args.abs:
         space = _with_abs(args, cls, space, settings)
     base = plain(explicit_values(settings))
-    _check_space(args, env_id, space, base, overrides)
+    _check_space(args, space, base, overrides)
     probe_folder(args.log_folder / "tune" / args.algo)
     return TuneRequest(args, base, space, budget)
 
@@ -209,15 +226,8 @@ def _check_names(args: argparse.Namespace) -> None:
         raise InvalidValue("--storage needs --study-name, by which every host finds the same study")
 
 
-def _n_timesteps(args: argparse.Namespace, env_id: str, overrides: dict[str, Any]) -> Any:
-    if args.n_timesteps != -1 and "n_timesteps" in overrides:
-        raise InvalidValue("n_timesteps is given twice: as an option and with -params")
-    if args.n_timesteps != -1:
-        return args.n_timesteps
-    if "n_timesteps" in overrides:
-        return overrides["n_timesteps"]
-    whole = run_value(resolve(args.algo, env_id, overrides, args.conf_file), "n_timesteps")
-    return max(whole // SHARE_OF_A_RUN, 1)
+def _resolve(args: argparse.Namespace, overrides: dict[str, Any]) -> Settings:
+    return resolve(args.algo, args.env, overrides, args.conf_file, suite=args.suite)
 
 
 def _read_budget(args: argparse.Namespace, env_id: str, n_timesteps: int) -> Budget:
@@ -251,9 +261,7 @@ def _with_abs(args: argparse.Namespace, cls: Any, space: Space, settings: Settin
     return with_abs(space, args.algo, knob, n_steps / (run_value(settings, "n_envs", 1) if knob == "n_steps" else 1))
 
 
-def _check_space(
-    args: argparse.Namespace, env_id: str, space: Space, base: dict[str, Any], overrides: dict[str, Any]
-) -> None:
+def _check_space(args: argparse.Namespace, space: Space, base: dict[str, Any], overrides: dict[str, Any]) -> None:
     """Try the ends of each axis, one at a time; what only goes wrong together is told by the trial."""
     where = f"--space {args.space}"
     keys = {axis.key for axis in space.axes} | set(space.fixed)
@@ -266,7 +274,7 @@ def _check_space(
     for values in tried:
         try:
             changed = {**overrides, **space.settings(values, base)}
-            settings = resolve(args.algo, env_id, changed, args.conf_file)
+            settings = _resolve(args, changed)
             policy = run_value(settings, "policy") or "MlpPolicy"
             cls(policy, None, device="cpu", _init_setup_model=False, **constructor_values(settings))
         except UserError as error:

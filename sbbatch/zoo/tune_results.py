@@ -224,7 +224,9 @@ def repeat_command(plan: Plan, best: Result) -> list[str]:
     words += ["--seed", str(best.seeds[0]), "--num-threads", "1"]
     words += ["--eval-freq", str(max(budget.n_timesteps // budget.n_evaluations, 1))]
     words += ["--eval-episodes", str(budget.eval_episodes), "--n-eval-envs", str(budget.n_eval_envs)]
-    return words + (["--eval-max-steps", str(budget.eval_max_steps)] if budget.eval_max_steps is not None else [])
+    words += ["--eval-max-steps", str(budget.eval_max_steps)] if budget.eval_max_steps is not None else []
+    words += [word for name in plan.packages for word in ("--gym-packages", name)]
+    return words + [word for name in plan.allowed for word in ("--allow-import", name)]
 
 
 def importances(study: optuna.Study, plan: Plan) -> dict[str, float]:

@@ -71,6 +71,8 @@ class Plan:
     :param verbose: SB3's level, plus one
     :param deadline: seconds since the epoch after which no trial is begun
     :param old_failures: numbers of the trials that had failed by a bug before this command
+    :param packages: modules that register environments, imported by each worker
+    :param allowed: modules whose callbacks and wrappers may be imported, besides those known to be harmless
     """
 
     algo: str
@@ -91,6 +93,8 @@ class Plan:
     verbose: int
     deadline: float | None
     old_failures: frozenset[int] = frozenset()
+    packages: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
 
     @property
     def run(self) -> RunFolder:

@@ -16,6 +16,7 @@ from sbbatch.zoo.build import make_model, run_env
 from sbbatch.zoo.callbacks import StopRequest, StopWhenAsked
 from sbbatch.zoo.config import Settings, require_algorithm, resolve, run_value
 from sbbatch.zoo.evaluate import Evaluation
+from sbbatch.zoo.imports import allow_imports
 from sbbatch.zoo.reader import read_yaml
 from sbbatch.zoo.tune_request import Budget
 from sbbatch.zoo.tune_study import Plan
@@ -131,13 +132,13 @@ def run_trial(plan: Plan, slot: int, score: RunningScore, stop: StopRequest) -> 
     values = plan.space.suggest(score.trial)
     score.trial.set_user_attr("values", values)
     changed = plan.space.settings(values, read_yaml(plan.run.config))
-    settings = resolve(plan.algo, plan.env_id, changed, run_file=plan.run.config)
+    settings = allow_imports(resolve(plan.algo, plan.env_id, changed, run_file=plan.run.config), plan.allowed)
     for index in range(plan.budget.n_seeds):
         score.begin(plan.training_seed(slot, index))
         evaluation = train(plan, settings, score, stop)
         if evaluation.pruned:
             raise optuna.TrialPruned
-        if evaluation.n_left:
+        if evaluation.n_left and stop.requested:  # else a callback of the settings ended it, which is its whole length
             raise Interrupted
     return score.value
 
@@ -157,11 +158,12 @@ def train(plan: Plan, settings: Settings, score: RunningScore, stop: StopRequest
     eval_env: VecEnv | None = None
     try:
         model = make_model(cls, env, settings, seed, plan.device, 1 if plan.verbose > 1 else 0)
+        own = [part.make() for part in run_value(settings, "callback") or ()]
         eval_seed = seed + _EVAL_SEED_OFFSET
         eval_env = run_env(plan.env_id, cls, settings, eval_seed, False, budget.n_eval_envs, budget.eval_max_steps)
         evaluation = TrialEvaluation(eval_env, budget, stop, score.add)
         with stop.interruptible():
-            model.learn(budget.n_timesteps, callback=[StopWhenAsked(stop), evaluation])
+            model.learn(budget.n_timesteps, callback=[StopWhenAsked(stop), evaluation, *own])
         return evaluation
     finally:
         env.close()

@@ -23,6 +23,7 @@ from sbbatch.files import atomic_write
 from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.cli import USER_ERROR
 from sbbatch.zoo.config import COMMAND_LINE
+from sbbatch.zoo.imports import import_packages
 from sbbatch.zoo.progress import warn
 from sbbatch.zoo.tune_storage import open_storage, storage_errors
 from sbbatch.zoo.tune_study import (
@@ -74,6 +75,7 @@ def work(plan: Plan) -> None:
     """
     th.set_num_threads(1)
     try:
+        import_packages(plan.packages)
         with storage_errors(plan.url):
             storage = open_storage(plan.url, plan.heartbeat)
             study = optuna.load_study(study_name=plan.study_name, storage=storage, pruner=make_pruner(plan))

@@ -144,6 +144,12 @@ def test_a_space_that_is_written_wrongly_is_told_in_one_sentence(content, messag
     assert message in str(caught.value)
 
 
+def test_a_study_may_search_in_a_suite():
+    found = request_of("--algo", "rainbow", "--env", "ALE/Pong-v5", "--suite", "atari100k", "-n", "5000")
+    assert (found.base["atari_protocol"], found.base["n_steps"]) == ("atari100k", 10)
+    assert found.budget.n_timesteps == 5000
+
+
 def test_an_entry_of_something_that_is_no_dictionary_is_refused():
     space = make_space("mine", {"gamma.x": {"choices": [1, 2]}}, "here")
     with pytest.raises(InvalidType, match=r"gamma: got float 0\.9, expected a mapping for x"):

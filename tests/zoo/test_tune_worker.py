@@ -2,9 +2,11 @@
 
 import csv
 import os
+import sys
 import time
 from dataclasses import replace as changed
 
+import gymnasium as gym
 import numpy as np
 import optuna
 import pytest
@@ -16,7 +18,7 @@ from sbbatch.zoo import tune_trial, tune_worker
 from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.tune_report import write_report
 from sbbatch.zoo.tune_request import Budget
-from sbbatch.zoo.tune_results import best_of, results_of
+from sbbatch.zoo.tune_results import best_of, repeat_command, results_of
 from sbbatch.zoo.tune_study import claim, outcome_of, refill, slot_of
 from sbbatch.zoo.tune_trial import Interrupted, RunningScore
 from sbbatch.zoo.tune_worker import WorkerStop, hopeless, run_claimed, work
@@ -97,6 +99,46 @@ def test_several_seeds_are_trained_one_after_the_other(tmp_path):
     assert len(trial.user_attrs["scores"]) == 2
     assert trial.value == np.mean(trial.user_attrs["scores"])
     assert list(trial.intermediate_values) == [1, 2, 3, 4]
+
+
+OWN_MODULE = """
+import gymnasium as gym
+from stable_baselines3.common.callbacks import BaseCallback
+
+gym.register("Tuned/Cart-v0", "gymnasium.envs.classic_control.cartpole:CartPoleEnv", max_episode_steps=50)
+BEGUN = []
+
+class Half(BaseCallback):
+    def _on_training_start(self):
+        BEGUN.append(self.training_env.envs[0].unwrapped._sutton_barto_reward)
+
+    def _on_step(self):
+        return self.num_timesteps < 100
+"""
+
+
+def test_trials_have_the_packages_arguments_and_callbacks_of_their_run(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_tuning.py").write_text(OWN_MODULE)
+    conf = tmp_path / "mine.yml"
+    conf.write_text("Tuned/Cart-v0: {callback: own_tuning.Half}")
+    line = ["--env", "Tuned/Cart-v0", "--gym-packages", "own_tuning", "-conf", str(conf)]
+    line += ["--env-kwargs", "sutton_barto_reward:True"]
+    try:
+        with pytest.raises(InvalidValue, match="give --allow-import own_tuning if you trust it"):
+            begin(tmp_path, *line, n_trials=1)
+        plan, study = begin(tmp_path, *line, "--allow-import", "own_tuning", n_trials=1)
+        refill(study, 1)
+        work(plan)
+        module = sys.modules["own_tuning"]
+    finally:
+        gym.registry.pop("Tuned/Cart-v0", None)
+        sys.modules.pop("own_tuning", None)
+    assert module.BEGUN == [True]
+    assert states(study) == [COMPLETE]
+    assert len(study.trials[0].user_attrs["evaluations"][0]) == 1  # the callback ended the training at half its length
+    command = repeat_command(plan, best_of(results_of(plan, study)))
+    assert command[-4:] == ["--gym-packages", "own_tuning", "--allow-import", "own_tuning"]
 
 
 @pytest.mark.parametrize(("algo", "params"), [("pqn", "n_minibatches:4"), ("ppo", "n_steps:128")])

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from sbbatch.zoo import enjoy, train
+from sbbatch.zoo import enjoy, train, tune, tune_request
 from sbbatch.zoo.build import make_env
 from sbbatch.zoo.reader import read_yaml
 from sbbatch.zoo.request import make_parser, read_request
@@ -87,6 +87,12 @@ python train.py --algo dqn --env CartPole-v1 --save-replay-buffer
 python train.py --algo dqn --env MountainCar-v0 -n 5000 --env-kwargs goal_velocity:10
 python train.py --algo ppo --env Pendulum-v1 --hyperparams learning_rate:0.001 policy_kwargs:"dict(net_arch=[64, 64])"
 python train.py --algo dqn --env BreakoutNoFrameskip-v4 --vec-env subproc -P -uuid""".splitlines()
+ZOO_TUNING = (
+    "python train.py --algo ppo --env MountainCar-v0 -n 50000 -optimize --n-trials 1000 --n-jobs 2 --sampler tpe "
+    "--pruner median",
+    "python train.py --algo ppo --env MountainCar-v0 -optimize --study-name test --storage sqlite:///example.db",
+    "python train.py --algo dqn --env MountainCar-v0 --optimize --env-kwargs goal_velocity:0.01 --n-startup-trials 0",
+)
 PACKAGE = """
 import gymnasium as gym
 
@@ -141,6 +147,38 @@ def test_optimizing_hands_all_other_words_to_the_tuner(monkeypatch):
     assert train.main(words) == 7
     assert train.main(["--optimize-hyperparameters", "--storage", "x.db"]) == 7
     assert told == [[word for word in words if word != "-optimize"], ["--storage", "x.db"]]
+
+
+@pytest.mark.parametrize("command", ZOO_TUNING)
+def test_a_tuning_command_of_the_zoo_is_a_study_of_ours(command, tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    monkeypatch.chdir(tmp_path)
+    studies = []
+    monkeypatch.setattr(tune, "run", lambda request: studies.append(request) or 0)
+    assert train.main(shlex.split(command)[2:]) == 0
+    assert studies[0].budget.n_timesteps >= 5000
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--eval-freq", "1000"],
+            "--eval-freq: trainings of a study are all evaluated equally often; give --n-evaluat",
+        ),
+        (["--num-threads", "2"], "--num-threads: each worker has one thread; give --n-jobs"),
+        (["-P"], "-P: a study says a line for each trial"),
+        (["--track"], "--track: a study keeps scores and no models; train with its best.yml for that"),
+    ],
+)
+def test_an_option_of_training_is_refused_by_a_study_with_the_way_to_go(capsys, words, message):
+    assert message in refusal(capsys, "-optimize", "--algo", "dqn", *words)
+
+
+def test_every_option_of_the_zoo_is_known_to_a_study():
+    ours = {name for action in tune_request.make_parser()._actions for name in action.option_strings}
+    assert set(ZOO_OPTIONS) - ours - set(train.TUNE_WORDS) == set()
 
 
 @pytest.mark.parametrize(
