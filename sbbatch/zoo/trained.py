@@ -187,7 +187,8 @@ def _of_file(path: Path, algo: str | None, env: str | None, trust: bool) -> Trai
     algo = algo or next((name for name, cls in sbbatch.ALGORITHMS.items() if cls.__name__ == held), None)
     if algo is None:
         raise InvalidValue(f"{path}: holds no agent of sbbatch or SB3 that is known here; give --algo")
-    cls = require_algorithm(algo)
+    cls: Any = require_algorithm(algo)
+    cls.check_holds_own(model)  # its settings would be read as those of another agent
     trained_in, _ = trained_environment(path)
     if trained_in is None and env is None:
         raise InvalidValue(f"{path}: does not say what it was trained in; give --env")

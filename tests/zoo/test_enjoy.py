@@ -80,6 +80,21 @@ def test_a_file_says_what_it_is(logs, capsys):
     assert "was trained in CartPole-v1, not in Acrobot-v1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [enjoy.main, train.main])
+def test_a_file_of_another_agent_is_refused_for_what_it_holds(logs, capsys, command):
+    path = logs / "dqn" / "CartPole-v1_1" / "CartPole-v1.zip"
+    assert command(["--algo", "ppo", "--env", "CartPole-v1", "-i", str(path), "-f", str(logs)]) == 2
+    assert f"{path}: holds a DQN, but PPO was asked to load it" in capsys.readouterr().err
+
+
+def test_a_folder_instead_of_a_file_is_told_with_its_newest_model(logs, tmp_path, capsys):
+    run = logs / "dqn" / "CartPole-v1_1"
+    assert enjoy.main(["-i", str(run)]) == 2
+    assert f"no such model file: {run}, which is a folder; did you mean {run}/" in capsys.readouterr().err
+    assert enjoy.main(["-i", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith(f"no such model file: {tmp_path}, which is a folder\n")
+
+
 def test_stochastic_actions_are_those_of_training(logs, monkeypatch):
     asked = []
     predict = enjoy.play_games

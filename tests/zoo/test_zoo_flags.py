@@ -157,6 +157,7 @@ def test_optimizing_hands_all_other_words_to_the_tuner(monkeypatch):
         (["--storage", "logs/demo.log"], "--storage: no study is read"),
         (["-conf", "hyperparams/ppo_config.py"], "is a program, which would be run; write its values as a YAML file"),
         (["-conf", "hyperparams.python.ppo_config"], "no such file: hyperparams.python.ppo_config"),
+        (["-params", "frame_stack:99999999999"], "frame_stack: got 99999999999, expected an int between 1 and 1024"),
         (["--vec-env", "threads"], "--vec-env: invalid choice: 'threads'"),
         (["--truncate-last-trajectory", "maybe"], "got 'maybe', expected true or false"),
         (["--env-kwargs", "gravity=3"], "--env-kwargs: expected key:value, got 'gravity=3'; did you mean gravity:3?"),
