@@ -328,6 +328,9 @@ def warn_of_oddities(request: Request) -> None:
     fresh = request.args.trained_agent is None and request.resumption is None
     if fresh and start and size and start.value < size.value:
         warn(f"learning_starts {start.value} < batch_size {size.value}: the first batches repeat the same transitions")
+    period = request.settings.get("train_freq")
+    if period and isinstance(period.value, int) and period.value > 10 * request.n_timesteps:
+        warn(f"train_freq {period.value} > n_timesteps {request.n_timesteps}: the run goes on until its first update")
     if request.args.vec_env == "subproc" and atari_game(request.env_id) is not None:
         warn("--vec-env subproc changes nothing for Atari games: ALE's C++ environments have threads of their own")
 
