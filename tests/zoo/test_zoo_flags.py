@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from sbbatch import DQN
 from sbbatch.zoo import enjoy, train
 from sbbatch.zoo.build import make_env
 from sbbatch.zoo.reader import read_yaml
@@ -274,3 +275,19 @@ def test_an_environment_with_a_module_in_its_name_is_found_in_every_process(own_
     env = make_env(request.env_id, n_envs=1, vec_env="subproc", packages=request.args.gym_packages)
     assert env.reset().shape == (1, 4)
     env.close()
+
+
+def test_an_environment_whose_process_is_killed_does_not_take_the_model_along(tmp_path, monkeypatch, capsys):
+    real = DQN._on_step
+
+    def on_step(self):
+        if self.num_timesteps == 150:
+            os.kill(self.env.unwrapped.processes[0].pid, signal.SIGKILL)
+        real(self)
+
+    monkeypatch.setattr(DQN, "_on_step", on_step)
+    words = [*SHORT, "-n", "1000", "-f", str(tmp_path), "--vec-env", "subproc", "--n-envs", "2", *PARAMS]
+    told = refusal(capsys, *words, "--eval-freq", "-1")
+    model = tmp_path / "dqn/CartPole-v1_1/CartPole-v1.zip"
+    assert f"the process of an environment ended, by a kill or an error; last good model: {model}" in told
+    assert 150 <= DQN.load(model).num_timesteps < 1000
