@@ -188,6 +188,9 @@ def _closing(env: VecEnv) -> Iterator[VecEnv]:
     try:
         yield env
     finally:
+        if getattr(env.unwrapped, "waiting", False):  # in the middle of a step, whose answers may not all come
+            for process in getattr(env.unwrapped, "processes", ()):
+                process.terminate()
         with suppress(*_LOST_PROCESS):
             env.close()
 

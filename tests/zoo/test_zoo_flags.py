@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -277,12 +278,19 @@ def test_an_environment_with_a_module_in_its_name_is_found_in_every_process(own_
     env.close()
 
 
-def test_an_environment_whose_process_is_killed_does_not_take_the_model_along(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("in_a_step", [False, True])
+def test_an_environment_whose_process_is_killed_does_not_take_the_model_along(tmp_path, monkeypatch, capsys, in_a_step):
     real = DQN._on_step
 
     def on_step(self):
         if self.num_timesteps == 150:
-            os.kill(self.env.unwrapped.processes[0].pid, signal.SIGKILL)
+            last = self.env.unwrapped.processes[-1]
+            if in_a_step:  # it takes the action, and dies when the other one has long answered
+                os.kill(last.pid, signal.SIGSTOP)
+                threading.Timer(0.5, last.kill).start()
+            else:
+                last.kill()
+                last.join()
         real(self)
 
     monkeypatch.setattr(DQN, "_on_step", on_step)
