@@ -146,7 +146,9 @@ def check_number(
     :raises InvalidType: not a number
     :raises InvalidValue: NaN, infinite or outside the interval
     """
-    expected = f"a finite number in {'(' if open_low else '['}{low:g}, {high:g}]"
+    expected = "a finite number"
+    if math.isfinite(low) or math.isfinite(high):
+        expected += f" in {'(' if open_low else '['}{low:g}, {high:g}]"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidType(f"{name}: got {describe(value)}, expected {expected}")
     number = float(value)

@@ -151,9 +151,12 @@ def with_suffix(path: str | os.PathLike[str], suffix: str) -> Path:
     :param path: as the user wrote it
     :param suffix: e.g. ``".zip"``
     :raises InvalidType: no path
+    :raises InvalidValue: a path that ends in no name
     """
     if not isinstance(path, (str, os.PathLike)):
         raise InvalidType(f"file: got {describe(path)}, expected a path or an open binary file")
+    if Path(path).name in ("", ".."):
+        raise InvalidValue(f"file: got '{os.fspath(path)}', expected the name of a file, e.g. name{suffix}")
     path = Path(path)
     return path if path.suffix else path.with_name(path.name + suffix)
 

@@ -172,6 +172,12 @@ def test_a_path_without_a_suffix_gets_one(given, expected):
     assert str(with_suffix(given, ".zip")) == expected
 
 
+@pytest.mark.parametrize("given", ["", ".", "..", "a/..", "/"])
+def test_a_path_that_ends_in_no_name_is_refused(given):
+    with pytest.raises(InvalidValue, match="expected the name of a file"):
+        with_suffix(given, ".zip")
+
+
 def test_a_file_is_found_with_and_without_its_suffix(archive):
     assert find_file(archive, ".zip", "model") == archive
     assert find_file(str(archive.with_suffix("")), ".zip", "model") == archive

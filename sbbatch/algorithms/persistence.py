@@ -112,7 +112,7 @@ class SafeFiles(BaseAlgorithm):
         if not (custom_objects is None or isinstance(custom_objects, dict)):
             raise InvalidType(f"custom_objects: got {describe(custom_objects)}, expected a dictionary of objects")
         model = open_model(path, trust)
-        cls._check_holds_own(model)
+        cls.check_holds_own(model)
         attributes = model.attributes(cls, custom_objects or {}, kwargs)
         cls._check_changes(attributes, kwargs)
         attributes |= _attributes_to_change(cls, attributes, kwargs)
@@ -166,7 +166,7 @@ class SafeFiles(BaseAlgorithm):
             states, where, suffix = load_path_or_dict, "set_parameters: ", ""
         else:
             model = open_model(load_path_or_dict)
-            self._check_holds_own(model)
+            self.check_holds_own(model)
             states, where, suffix = model.states(self, get_device(device)), f"{model.name}: ", ".pth"
         check_states(where, suffix, self, states, exact_match)
         super().set_parameters(states, exact_match, device)
@@ -208,7 +208,11 @@ class SafeFiles(BaseAlgorithm):
         return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("sbbatch."))
 
     @classmethod
-    def _check_holds_own(cls, model: ModelFile) -> None:
+    def check_holds_own(cls, model: ModelFile) -> None:
+        """
+        :param model: an open file
+        :raises InvalidValue: it holds another agent, or none that is known here
+        """
         algorithm = model.algorithm
         if algorithm is None:
             raise InvalidValue(

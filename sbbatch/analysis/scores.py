@@ -56,6 +56,9 @@ def human_normalized(game: Scaled, score: Scores) -> Scores:
             f"{game.name} has no published human score, so there is no human-normalised one; leave it out of the "
             "average, and say so beside it"
         )
+    for who, value in (("random", game.random), ("human", game.human)):
+        if not np.isfinite(value):
+            raise InvalidValue(f"{game.name}: got the {who} score {value:g}, expected a finite number")
     if game.human == game.random:
         raise InvalidValue(f"{game.name}: the human and the random score are both {game.human:g}, which is no scale")
     return (score - game.random) / (game.human - game.random)

@@ -20,13 +20,15 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
 from sbbatch.envs.make import canonical_id
-from sbbatch.errors import InvalidValue, UserError
+from sbbatch.errors import InvalidValue, UserError, check_int
 from sbbatch.files import atomic_write, find_file
 from sbbatch.zoo.config import COMMAND_LINE, Settings, constructor_values, run_value, with_origin
 from sbbatch.zoo.gym_env import EnvRecipe
 from sbbatch.zoo.imports import Imported
 
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
+# Making more would seem to hang, and processes without number take the machine with them.
+ENV_LIMITS = {"dummy": 16_384, "subproc": 512}
 # What rl-baselines3-zoo's files write for Atari games, and the protocol that does the same.
 ATARI_WRAPPER, ATARI_WRAPPER_PROTOCOL = "stable_baselines3.common.atari_wrappers.AtariWrapper", "sb3"
 _MOMENTS = ("mean", "var", "count")  # of running statistics
@@ -70,6 +72,7 @@ def make_env(
     """
     env_id = canonical_id(env_id)
     game = atari_game(env_id)
+    check_int("n_envs", n_envs, 1, ENV_LIMITS[vec_env])
     env: VecEnv
     if game is not None:
         _check_ale(env_wrapper, env_kwargs, normalize)
@@ -239,7 +242,15 @@ def model_file(path: Path) -> Path:
     try:
         return find_file(path, ".zip", "model")
     except FileNotFoundError as error:
-        raise InvalidValue(str(error)) from None
+        raise InvalidValue(f"{error}{_model_in(path)}") from None
+
+
+def _model_in(path: Path) -> str:
+    """The commonest mistake is the folder of a run."""
+    if not path.is_dir():
+        return ""
+    models = sorted(path.glob("*.zip"), key=lambda model: model.stat().st_mtime)
+    return f", which is a folder; did you mean {models[-1]}?" if models else ", which is a folder"
 
 
 def default_policy(observation_space: spaces.Space) -> str:

@@ -77,6 +77,8 @@ def guarded(main: Main) -> Main:
             return _complain(str(error))
         except NumericalError as error:
             return _complain(str(error), NUMERICAL_ERROR)
+        except MemoryError as error:
+            return _complain(f"the memory is full ({str(error) or 'no more could be had'}); ask for less at once")
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
             return INTERRUPTED

@@ -73,10 +73,14 @@ def group_runs(folders: Sequence[Path | str], by: Sequence[str] = ()) -> dict[tu
     :raises InvalidValue: no such folder, or a setting that no run was given
     """
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    seen: set[Path] = set()
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise InvalidValue(f"no such run folder: {folder}")
         path = folder.resolve()
+        if path in seen:
+            raise InvalidValue(f"{folder} is given twice, and would count as two seeds; leave it out once")
+        seen.add(path)
         given = settings_of(path)
         name = str(arguments_of(path).get("algo") or path.parent.name)
         parts = [f"{key} {given.get(key, 'default')}" for key in by]

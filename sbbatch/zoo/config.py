@@ -42,6 +42,7 @@ _NOT_IN_FILES = {"env", "seed", "device", "verbose", "tensorboard_log", "_init_s
 _FLAGS = {"env": "--env", "seed": "--seed", "device": "--device", "verbose": "--verbose", "tensorboard_log": "-tb"}
 _NORMALIZE_FLAGS = {"norm_obs", "norm_reward"}
 _NORMALIZE_NUMBERS = {"clip_obs", "clip_reward", "gamma", "epsilon"}
+_MAX_FRAME_STACK = 1024  # far more only fill the memory
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ def _run_value(where: str, key: str, value: Any) -> Any:
     if key == "n_envs":
         return check_int(where, value, 1)
     if key == "frame_stack":
-        return None if value is None else check_int(where, value, 1)
+        return None if value is None else check_int(where, value, 1, _MAX_FRAME_STACK)
     if key in KINDS or key in ENV_ARGUMENTS:
         return read_part(where, key, value)
     if key == "normalize":

@@ -19,7 +19,7 @@ from sbbatch.zoo.imports import WRAPPERS, allow_imports
 from sbbatch.zoo.progress import games_bar, say
 from sbbatch.zoo.record import player_of
 from sbbatch.zoo.scores import ENDLESS, PlayedGame, describe_returns, games_side_by_side, play_games, write_monitor
-from sbbatch.zoo.screen import RecordedGame, check_fits, has_display, play_game, require_display
+from sbbatch.zoo.screen import RecordedGame, check_fits, ends_when_asked, has_display, play_game, require_display
 from sbbatch.zoo.trained import Trained, add_options, find_trained, of_run
 
 N_EPISODES = 10
@@ -225,7 +225,8 @@ def main(argv: list[str] | None = None) -> int:
     trained = find_trained(args)
     if args.verbose > 0:
         say(f"playing {trained.path}")
-    games = (play_in_window if args.render else play_headless)(trained, args)
+    with ends_when_asked():
+        games = (play_in_window if args.render else play_headless)(trained, args)
     if not games:
         say("no game has ended" + (f" within {args.n_timesteps:,} agent steps" if args.n_timesteps else ""))
         return 0

@@ -174,7 +174,10 @@ def open_run(path: Path) -> RunFolder:
         raise InvalidValue(f"no such run folder: {path}{_nearest_run(path)}")
     runs = [RunFolder(path, inner.name) for inner in sorted(path.iterdir()) if inner.is_dir()]
     runs = [run for run in runs if run.config.is_file() and run.arguments.is_file()]
-    if len(runs) != 1:
+    if len(runs) > 1:
+        names = " and ".join(run.env_name for run in runs)
+        raise InvalidValue(f"{path}: config.yml and args.yml lie in {names}; remove all but those of the run")
+    if not runs:
         raise InvalidValue(
             f"{path} is no run folder: it has no folder with config.yml and args.yml{_nearest_run(path)}"
         )

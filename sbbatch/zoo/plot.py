@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 import zipfile
 import zlib
@@ -190,8 +191,11 @@ def _read_episodes(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_monitor(path: Path) -> list[tuple[float, float, float, float]]:
     """Time, return, length and agent steps (NaN if not written) of each episode."""
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        lines = [line for line in file if not line.startswith("#")]
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InvalidValue(f"{path} cannot be read: {error.strerror}") from None
+    lines = [line for line in io.StringIO(text, newline="") if not line.startswith("#")]
     rows = []
     for row in csv.DictReader(lines):
         try:

@@ -13,7 +13,7 @@ from sbbatch.files import output_file
 from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, whole_number
 from sbbatch.zoo.film import SUFFIXES, make_film
 from sbbatch.zoo.imports import Imported
-from sbbatch.zoo.screen import NormalizedPlayer, RecordedGame, check_fits, play_game
+from sbbatch.zoo.screen import NormalizedPlayer, RecordedGame, check_fits, ends_when_asked, play_game
 from sbbatch.zoo.trained import Trained, add_options, find_trained
 
 MAX_STEPS = 27_000
@@ -107,16 +107,17 @@ def main(argv: list[str] | None = None) -> int:
         raise InvalidValue(f"--protocol: {trained.env_id} is no Atari game; remove it")
     protocol = args.protocol or trained.protocol() or "dopamine"
     player = player_of(trained, args.device, args.seed)
-    total, steps = record(
-        player,
-        trained.env_id,
-        out,
-        seed=args.seed,
-        max_steps=args.n_timesteps,
-        protocol=protocol,
-        deterministic=not args.stochastic,
-        **trained.drawn_with(),
-    )
+    with ends_when_asked():
+        total, steps = record(
+            player,
+            trained.env_id,
+            out,
+            seed=args.seed,
+            max_steps=args.n_timesteps,
+            protocol=protocol,
+            deterministic=not args.stochastic,
+            **trained.drawn_with(),
+        )
     print(f"return {total:.1f} in {steps:,} agent steps: {out}")
     return 0
 

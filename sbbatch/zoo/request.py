@@ -13,6 +13,7 @@ import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sbbatch.algorithms.persistence import trained_environment
+from sbbatch.algorithms.sb3_files import open_model
 from sbbatch.envs.atari import PROTOCOLS, atari_game
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
@@ -277,6 +278,7 @@ def _resumed_settings(args: argparse.Namespace, cls: Any, env_id: str, overrides
     for key in ("policy", "policy_kwargs"):
         if key in overrides:
             raise InvalidValue(f"{key}: a trained agent keeps its network; remove {key}, or train a new one without -i")
+    cls.check_holds_own(open_model(args.trained_agent))  # its settings would be read as those of another agent
     trained_in, protocol = trained_environment(args.trained_agent)
     check_trained_in(trained_in, env_id, str(args.trained_agent))
     run = run_of(args.trained_agent, env_id)
@@ -319,6 +321,9 @@ def warn_of_oddities(request: Request) -> None:
     fresh = request.args.trained_agent is None and request.resumption is None
     if fresh and start and size and start.value < size.value:
         warn(f"learning_starts {start.value} < batch_size {size.value}: the first batches repeat the same transitions")
+    period = request.settings.get("train_freq")
+    if period and isinstance(period.value, int) and period.value > 10 * request.n_timesteps:
+        warn(f"train_freq {period.value} > n_timesteps {request.n_timesteps}: the run goes on until its first update")
     if request.args.vec_env == "subproc" and atari_game(request.env_id) is not None:
         warn("--vec-env subproc changes nothing for Atari games: ALE's C++ environments have threads of their own")
 

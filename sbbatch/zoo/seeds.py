@@ -75,12 +75,16 @@ def run_seeds(request: Request) -> int:
     try:
         if jobs == 1:
             _one_after_the_other(request, results)
+            stopped_by = 0
         else:
-            _side_by_side(request, results, jobs)
+            stopped_by = _side_by_side(request, results, jobs)
     finally:
         if any(result.folder is not None for result in results):
             say("\n" + "\n".join(summary(results)))
-    return max(result.shell_code for result in results)
+    if stopped_by and not any(result.folder is not None for result in results):
+        say("stopped before any run was begun")
+    # What this process was sent says more than the signal that it passed on.
+    return stopped_by or max(result.shell_code for result in results)
 
 
 def _one_after_the_other(request: Request, results: Sequence[SeedResult]) -> None:
@@ -107,8 +111,8 @@ def _run_one(request: Request, result: SeedResult) -> None:
 # ------------------------------------------------------------------------------------------------- side by side
 
 
-def _side_by_side(request: Request, results: Sequence[SeedResult], jobs: int) -> None:
-    """A process of its own for each run, so that none takes another along."""
+def _side_by_side(request: Request, results: Sequence[SeedResult], jobs: int) -> int:
+    """A process of its own for each run, so that none takes another along; the exit code of a stop, 0 without one."""
     n_threads = request.args.num_threads
     if n_threads == -1:
         n_threads = max(_n_cores() // jobs, 1)  # PyTorch would take all cores for each
@@ -132,6 +136,7 @@ def _side_by_side(request: Request, results: Sequence[SeedResult], jobs: int) ->
                 result.exit_code, result.folder = process.exitcode, _received(connection)
                 if result.exit_code == USER_ERROR:
                     waiting.clear()  # what is wrong with one is wrong with all
+    return stop.exit_code
 
 
 def _start(request: Request, seed: int, n_threads: int) -> tuple[BaseProcess, Connection]:

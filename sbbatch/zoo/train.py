@@ -6,7 +6,7 @@ import importlib
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ from sbbatch.zoo.resume import FREE_OPTIONS, find_replay_buffer, read_resumption
 from sbbatch.zoo.show import show_settings
 from sbbatch.zoo.track import new_id, tracking
 
+_LOST_PROCESS = (EOFError, BrokenPipeError, ConnectionResetError)  # what the other end of its pipe sees
+
 
 def run(request: Request, begun: Callable[[RunFolder], object] | None = None) -> tuple[int, RunFolder]:
     """
@@ -48,12 +50,12 @@ def run(request: Request, begun: Callable[[RunFolder], object] | None = None) ->
     with ExitStack() as stack:
         if request.resumption is not None:
             stack.enter_context(alone_in(request.resumption.folder))
-        env = stack.enter_context(closing(build_env(request)))
+        env = stack.enter_context(_closing(build_env(request)))
         model = build_model(request, env)
         callbacks = [part.make() for part in run_value(request.settings, "callback") or ()]
         eval_env = build_eval_env(request)
         if eval_env is not None:
-            stack.enter_context(closing(eval_env))
+            stack.enter_context(_closing(eval_env))
         arguments = arguments_of(request, model)
         folder = start_folder(request, arguments)
         if request.resumption is None:
@@ -161,6 +163,7 @@ def learn(
     callbacks = make_callbacks(request, folder, stop, evaluation, more)
     again = args.trained_agent is not None or goes_on is not None
     steps = request.n_timesteps if goes_on is None else goes_on.total - goes_on.steps
+    first_step = model.num_timesteps
     try:
         with stop.interruptible():
             model.learn(steps, callback=callbacks, reset_num_timesteps=not again, **interval)
@@ -168,7 +171,28 @@ def learn(
         pass
     except NumericalError as error:
         raise NumericalError(f"{error}; {_what_is_left(folder)}") from error
+    except _LOST_PROCESS as error:
+        if args.vec_env != "subproc":
+            raise
+        if model.num_timesteps > first_step:
+            save(request, model, folder)
+        raise UserError(
+            f"the process of an environment ended, by a kill or an error; {_what_is_left(folder)}"
+        ) from error
     return evaluation
+
+
+@contextmanager
+def _closing(env: VecEnv) -> Iterator[VecEnv]:
+    """Close environments in the end, also those of which a process has ended before."""
+    try:
+        yield env
+    finally:
+        if getattr(env.unwrapped, "waiting", False):  # in the middle of a step, whose answers may not all come
+            for process in getattr(env.unwrapped, "processes", ()):
+                process.terminate()
+        with suppress(*_LOST_PROCESS):
+            env.close()
 
 
 @contextmanager

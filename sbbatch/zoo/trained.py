@@ -161,17 +161,32 @@ def of_run(run: RunFolder, algo: str, env_id: str, path: Path, allow: Sequence[s
     :param allow: modules whose wrappers may be imported, besides those known to be harmless
     :raises UserError: no such model, or one of another environment
     """
-    if not path.exists():
-        hint = "" if path == run.best_model else ", try --load-best"
-        raise InvalidValue(f"no such model: {path}; the run has not ended{hint}")
+    if not path.is_file():
+        raise InvalidValue(f"no such model: {path}; {_why_missing(run, path)}")
     check_trained_in(trained_environment(path)[0], env_id, str(path))
     settings = allow_imports(resolve(algo, env_id, run_file=run.config), allow, WRAPPERS)
     return Trained(path, require_algorithm(algo), env_id, settings)
 
 
+def _why_missing(run: RunFolder, path: Path) -> str:
+    """What has not happened yet in a run, and which of its models is there instead."""
+    if path == run.best_model:
+        return "no evaluation has ended" + ("; leave out --load-best" if run.last_model.is_file() else "")
+    instead = {"--load-best": run.best_model.is_file(), "--load-last-checkpoint": bool(_checkpoints(run))}
+    there = [option for option, is_there in instead.items() if is_there]
+    return "the run has not ended" + (f", try {there[0]}" if there else "")
+
+
+def _checkpoints(run: RunFolder) -> dict[int, Path]:
+    """By their agent steps."""
+    if not run.path.is_dir():
+        return {}
+    return {int(match[1]): path for path in run.path.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
+
+
 def _checkpoint(run: RunFolder, steps: int | None) -> Path:
     """The one after so many agent steps, or the latest."""
-    found = {int(match[1]): path for path in run.path.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
+    found = _checkpoints(run)
     if not found:
         raise InvalidValue(f"{run.path}: no checkpoints; train with --save-freq")
     if steps is not None and steps not in found:
@@ -187,7 +202,8 @@ def _of_file(path: Path, algo: str | None, env: str | None, trust: bool) -> Trai
     algo = algo or next((name for name, cls in sbbatch.ALGORITHMS.items() if cls.__name__ == held), None)
     if algo is None:
         raise InvalidValue(f"{path}: holds no agent of sbbatch or SB3 that is known here; give --algo")
-    cls = require_algorithm(algo)
+    cls: Any = require_algorithm(algo)
+    cls.check_holds_own(model)  # its settings would be read as those of another agent
     trained_in, _ = trained_environment(path)
     if trained_in is None and env is None:
         raise InvalidValue(f"{path}: does not say what it was trained in; give --env")

@@ -90,10 +90,9 @@ def _run_once(plan: Plan, news: News, stop: StopRequest) -> None:
             workers = [worker for worker in workers if worker.exitcode is None]
             deaths += len(dead)
             if deaths > _DEATHS_ALLOWED * plan.n_jobs:
-                raise InvalidValue(
-                    f"{deaths} workers died and no trial ended, the last {_how(dead[-1])}; give fewer --n-jobs if the "
-                    "memory is full"
-                )
+                killed = (dead[-1].exitcode or 0) < 0
+                remedy = "give fewer --n-jobs if the memory is full" if killed else "see above what they said"
+                raise InvalidValue(f"{deaths} workers died and no trial ended, the last {_how(dead[-1])}; {remedy}")
             for worker in dead:
                 silence = MISSED_HEARTBEATS * plan.heartbeat
                 warn(f"worker {worker.pid} {_how(worker)}; a new one starts, the trial is repeated after {silence} s")

@@ -23,6 +23,7 @@ MAX_REPEATS = 3
 _ATTEMPTS = 4
 _EXISTS = ("already exists", "duplicate key", "UNIQUE constraint", "Duplicate entry")
 _CONNECT_SECONDS = 10
+_PACKAGES = {"MySQLdb": "mysqlclient"}  # module -> what pip calls it
 _LOCK_SECONDS = 120  # SQLite lets one process write at a time
 
 
@@ -137,7 +138,8 @@ def _engine_arguments(url: str) -> dict[str, Any]:
 
 def _missing_driver(url: str, error: ImportError) -> str:
     cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
-    package = getattr(cause, "name", None) or "its driver"
+    module = getattr(cause, "name", None) or "its driver"
+    package = _PACKAGES.get(module, module)
     if sa.make_url(url).get_backend_name() == "postgresql":
         remedy = "run pip install 'psycopg[binary]' and give postgresql+psycopg://..."
     else:

@@ -18,14 +18,14 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import TrialState
 
-from sbbatch.errors import NumericalError, UserError
+from sbbatch.errors import InvalidValue, NumericalError, UserError
 from sbbatch.files import atomic_write
 from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.cli import USER_ERROR
 from sbbatch.zoo.config import COMMAND_LINE
 from sbbatch.zoo.imports import import_packages
 from sbbatch.zoo.progress import warn
-from sbbatch.zoo.tune_storage import open_storage, storage_errors
+from sbbatch.zoo.tune_storage import check_exists, open_storage, shown, storage_errors
 from sbbatch.zoo.tune_study import (
     DIVERGED,
     ERROR,
@@ -77,14 +77,22 @@ def work(plan: Plan) -> None:
     try:
         import_packages(plan.packages)
         with storage_errors(plan.url):
+            check_exists(plan.url)  # else connecting would make an empty one
             storage = open_storage(plan.url, plan.heartbeat)
-            study = optuna.load_study(study_name=plan.study_name, storage=storage, pruner=make_pruner(plan))
+            study = _load(plan, storage)
             stop = WorkerStop()
             with stop:
                 _run_trials(plan, study, storage, stop)
     except UserError as error:
         print(f"sbbatch: error: {error}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
+
+
+def _load(plan: Plan, storage: RDBStorage) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=plan.study_name, storage=storage, pruner=make_pruner(plan))
+    except KeyError:
+        raise InvalidValue(f"study '{plan.study_name}' is no longer in {shown(plan.url)}") from None
 
 
 def _run_trials(plan: Plan, study: optuna.Study, storage: RDBStorage, stop: WorkerStop) -> None:

@@ -69,6 +69,13 @@ def test_what_cannot_be_compared_is_named(tmp_path, runs, what, capsys):
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["compare", "train"])
+def test_a_run_does_not_count_twice(runs, kind, capsys):
+    again = runs[0].parent / ".." / "dqn" / runs[0].name
+    assert main([kind, str(runs[0]), str(again)]) == 2
+    assert f"{again} is given twice, and would count as two seeds" in capsys.readouterr().err
+
+
 def test_no_half_written_picture(runs, tmp_path):
     with pytest.raises(InvalidValue):
         plot_comparison(runs, tmp_path / "c.txt")

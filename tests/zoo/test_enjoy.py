@@ -1,6 +1,7 @@
 """Playing with a trained agent: the zoo's options mean what they mean there, or say what to use instead."""
 
 import csv
+import shutil
 
 import gymnasium as gym
 import numpy as np
@@ -78,6 +79,43 @@ def test_a_file_says_what_it_is(logs, capsys):
     assert enjoy.main(["-i", str(path), "--n-episodes", "1"]) == 0
     assert enjoy.main(["-i", str(path), "--env", "Acrobot-v1"]) == 2
     assert "was trained in CartPole-v1, not in Acrobot-v1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [enjoy.main, train.main])
+def test_a_file_of_another_agent_is_refused_for_what_it_holds(logs, capsys, command):
+    path = logs / "dqn" / "CartPole-v1_1" / "CartPole-v1.zip"
+    assert command(["--algo", "ppo", "--env", "CartPole-v1", "-i", str(path), "-f", str(logs)]) == 2
+    assert f"{path}: holds a DQN, but PPO was asked to load it" in capsys.readouterr().err
+
+
+def test_a_folder_instead_of_a_file_is_told_with_its_newest_model(logs, tmp_path, capsys):
+    run = logs / "dqn" / "CartPole-v1_1"
+    assert enjoy.main(["-i", str(run)]) == 2
+    assert f"no such model file: {run}, which is a folder; did you mean {run}/" in capsys.readouterr().err
+    assert enjoy.main(["-i", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith(f"no such model file: {tmp_path}, which is a folder\n")
+
+
+def test_a_model_that_is_missing_is_told_with_what_is_there_instead(logs, tmp_path, capsys):
+    run = tmp_path / "dqn" / "CartPole-v1_1"
+    shutil.copytree(logs / "dqn" / "CartPole-v1_1", run)
+    for gone, told in (
+        ("CartPole-v1.zip", "the run has not ended, try --load-best"),
+        ("best_model.zip", "the run has not ended, try --load-last-checkpoint"),
+        ("rl_model_*.zip", "the run has not ended"),
+    ):
+        for path in run.glob(gone):
+            path.unlink()
+        assert play(tmp_path) == 2
+        assert capsys.readouterr().err.endswith(f"CartPole-v1.zip; {told}\n")
+    assert play(tmp_path, "--load-best") == 2
+    assert capsys.readouterr().err.endswith("best_model.zip; no evaluation has ended\n")
+    shutil.copy(logs / "dqn" / "CartPole-v1_1" / "CartPole-v1.zip", run)
+    assert play(tmp_path, "--load-best") == 2
+    assert capsys.readouterr().err.endswith("best_model.zip; no evaluation has ended; leave out --load-best\n")
+    (run / "CartPole-v1.zip").unlink()
+    (run / "CartPole-v1.zip").mkdir()
+    assert play(tmp_path) == 2
 
 
 def test_stochastic_actions_are_those_of_training(logs, monkeypatch):

@@ -107,6 +107,13 @@ def test_games_are_played_for_a_number_of_steps():
         (["--random", "--env", "CartPole-v1", "--algo", "dqn"], "needs no trained agent; remove --algo"),
         (["--random", "--env", "CartPole-v1", "--load-best"], "needs no trained agent; remove --load-best"),
         (["--random", "--env", "CartPole-v1", "--reference", "1", "1"], "no scale"),
+        (
+            ["--random", "--env", "CartPole-v1", "--reference", "nan", "1"],
+            "got the random score nan, expected a finite",
+        ),
+        (["--random", "--env", "CartPole-v1", "--reference", "1", "inf"], "got the human score inf, expected"),
+        (["--random", "--env", "CartPole-v1", "--csv", ""], "expected the name of a file, e.g. name.csv"),
+        (["--random", "--env", "CartPole-v1", "-n", "99999", "--n-envs", "99999"], "an int between 1 and 16384"),
         (["--random", "--env", "CartPole-v1", "--csv", "a.txt"], "expected .csv"),
         (["--env", "CartPole-v1", "--algo", "dqm"], "unknown algorithm 'dqm'; did you mean 'dqn'?"),
         (["-i", "nope.zip"], "no such model file: nope.zip"),

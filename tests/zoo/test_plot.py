@@ -104,3 +104,10 @@ def test_an_array_in_place_of_evaluations_is_refused(folder, array):
         np.save(file, array)
     with pytest.raises(UserError, match="not written by an evaluation"):
         plot_run(folder)
+
+
+def test_a_folder_in_place_of_the_episodes_is_one_sentence(folder, capsys):
+    (folder / "0.monitor.csv").unlink()
+    (folder / "0.monitor.csv").mkdir()
+    assert main([str(folder)]) == 2
+    assert f"{folder / '0.monitor.csv'} cannot be read: Is a directory" in capsys.readouterr().err

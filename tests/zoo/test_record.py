@@ -1,7 +1,10 @@
 """A recorded game shows the agent what it was trained on."""
 
+import gc
 import shutil
+import signal
 import sys
+import tempfile
 from dataclasses import replace
 
 import gymnasium as gym
@@ -193,3 +196,28 @@ def test_a_game_of_minatar_is_recorded(tmp_path, game):
     record.record(RandomPlayer(env.action_space, 1, 0), f"MinAtar/{game}-v1", out, max_steps=15)
     with Image.open(out) as image:
         assert image.size == (320, 320)
+
+
+def test_sigterm_ends_a_recording_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(RecordedGame, "frame", lambda self: np.zeros((4, 4, 3), np.uint8))  # it would need pygame
+    DQN("MlpPolicy", "CartPole-v1").save(tmp_path / "m.zip")
+    shown = []
+
+    predict = DQN.predict
+
+    def interrupted(self, seeing, **kwargs):
+        shown.append(seeing)
+        if len(shown) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return predict(self, seeing, **kwargs)
+
+    monkeypatch.setattr(DQN, "predict", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        record.main(["-i", str(tmp_path / "m.zip"), "-o", str(tmp_path / "a.mp4")])
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    del ended
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == ["m.zip"]

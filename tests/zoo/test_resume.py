@@ -170,6 +170,15 @@ def test_a_short_warm_up_is_told_in_one_line(tmp_path, capsys):
     assert capsys.readouterr().err == warning
 
 
+def test_a_run_that_is_longer_than_asked_by_its_first_update_says_so(tmp_path, capsys):
+    words = [*SHORT, *PARAMS, "-f", str(tmp_path), "--eval-freq", "-1"]
+    words[words.index("train_freq:16")] = "train_freq:2100"
+    assert train.main(words) == 0
+    assert capsys.readouterr().err == (
+        "sbbatch: warning: train_freq 2100 > n_timesteps 200: the run goes on until its first update\n"
+    )
+
+
 def test_the_quickstart_plays_its_own_run_and_not_the_latest(tmp_path, monkeypatch):
     class Reached(Exception):
         pass

@@ -152,10 +152,16 @@ def test_ctrl_c_ends_all_processes_with_their_models(tmp_path, to_all):
         time.sleep(0.05)
     (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=120)
-    assert process.returncode in (130, 143)
+    assert process.returncode == 130  # what was asked of it, not the SIGTERM that it sent on
     assert len(list(tmp_path.glob("dqn/*/CartPole-v1.zip"))) == 2
     assert sum(row.endswith("not begun") for row in out.splitlines()) == 1
     assert sum(row.endswith("stopped early") for row in out.splitlines()) == 2
+
+
+def test_a_stop_before_any_run_was_begun_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(seeds, "_side_by_side", lambda *_: 143)
+    assert train.main([*SHORT, "-f", str(tmp_path), "--seeds", "0:3", "--jobs", "2", *PARAMS]) == 143
+    assert capsys.readouterr().out == "stopped before any run was begun\n"
 
 
 @pytest.mark.parametrize(

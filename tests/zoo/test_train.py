@@ -180,6 +180,8 @@ def test_a_random_player_is_repeatable():
         (["--batch-size", "8", "-params", "batch_size:9"], "batch_size is given twice"),
         (["--n-steps", "0"], "n_steps: got 0, expected an int >= 1"),
         (["--n-envs", "0"], "n_envs: got 0, expected an int >= 1"),
+        (["--n-envs", "100000000"], "n_envs: got 100000000, expected an int between 1 and 16384"),
+        (["--n-envs", "513", "--vec-env", "subproc"], "n_envs: got 513, expected an int between 1 and 512"),
         (["-n", "0"], "got 0, expected an int >= 1 or -1"),
         (["-n", "1e5"], "did you mean 100000?"),
         (["-n", "500"], "learning_starts 1000 >= n_timesteps 500: no update would happen"),
@@ -234,6 +236,17 @@ def test_a_full_disk_is_one_sentence(capsys):
 
     assert full([]) == 2
     assert "cannot write model.zip: No space left on device" in capsys.readouterr().err
+
+
+def test_a_full_memory_is_one_sentence(capsys):
+    @cli.guarded
+    def full(argv=None):
+        raise MemoryError("Unable to allocate 1.46 TiB")
+
+    assert full([]) == 2
+    assert capsys.readouterr().err == (
+        "sbbatch: error: the memory is full (Unable to allocate 1.46 TiB); ask for less at once\n"
+    )
 
 
 @pytest.mark.parametrize("option", ["-i", "-f", "-tb", "-conf"])

@@ -132,7 +132,9 @@ def test_ctrl_c_leaves_no_trial_running_and_the_same_command_goes_on(tmp_path):
 
 def test_workers_whose_parent_was_killed_stop_and_the_study_goes_on(tmp_path):
     with command(tmp_path) as process:
-        workers = [psutil.Process(pid) for pid in first_running(tmp_path, process)]
+        first_running(tmp_path, process)
+        os.kill(process.pid, signal.SIGSTOP)  # it starts no worker between the count and its death
+        workers = psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGKILL)
         _, alive = psutil.wait_procs(workers, timeout=300)
         assert not alive

@@ -64,7 +64,7 @@ def test_a_missing_driver_is_named_with_its_remedy(tmp_path, capsys):
     error = refusal(capsys, *line)
     assert "needs the package pg8000, which is not installed; run pip install 'psycopg[binary]'" in error
     assert "secret" not in error
-    assert "run pip install MySQLdb" in refusal(
+    assert "run pip install mysqlclient" in refusal(
         capsys, *words(tmp_path / "logs", "--storage", "mysql://me@localhost/db")
     )
 

@@ -383,6 +383,18 @@ def test_a_worker_without_its_database_says_so_in_one_sentence(tiny, capsys):
     assert "study.db cannot be used (file is not a database)" in error
 
 
+def test_a_worker_whose_database_was_removed_makes_no_other(tiny, capsys):
+    plan, _ = tiny
+    (plan.folder / "study.db").unlink()
+    with pytest.raises(SystemExit):
+        work(plan)
+    assert capsys.readouterr().err == f"sbbatch: error: no such file: {plan.folder / 'study.db'}\n"
+    assert not (plan.folder / "study.db").exists()
+    with pytest.raises(SystemExit):
+        work(changed(plan, study_name="other", url=begin(plan.folder, name="b")[0].url))
+    assert capsys.readouterr().err.startswith("sbbatch: error: study 'other' is no longer in ")
+
+
 def test_the_tables_tell_of_every_trial(tiny, monkeypatch):
     plan, study = tiny
     scripted(monkeypatch, 1.0, ZeroDivisionError("a bug"), NumericalError("loss: nan"), 3.0)

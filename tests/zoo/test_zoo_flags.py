@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -13,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from sbbatch import DQN
 from sbbatch.zoo import enjoy, train, tune, tune_request
 from sbbatch.zoo.build import make_env
 from sbbatch.zoo.reader import read_yaml
@@ -195,6 +197,7 @@ def test_every_option_of_the_zoo_is_known_to_a_study():
         (["--storage", "logs/demo.log"], "--storage: no study is read"),
         (["-conf", "hyperparams/ppo_config.py"], "is a program, which would be run; write its values as a YAML file"),
         (["-conf", "hyperparams.python.ppo_config"], "no such file: hyperparams.python.ppo_config"),
+        (["-params", "frame_stack:99999999999"], "frame_stack: got 99999999999, expected an int between 1 and 1024"),
         (["--vec-env", "threads"], "--vec-env: invalid choice: 'threads'"),
         (["--truncate-last-trajectory", "maybe"], "got 'maybe', expected true or false"),
         (["--env-kwargs", "gravity=3"], "--env-kwargs: expected key:value, got 'gravity=3'; did you mean gravity:3?"),
@@ -311,3 +314,26 @@ def test_an_environment_with_a_module_in_its_name_is_found_in_every_process(own_
     env = make_env(request.env_id, n_envs=1, vec_env="subproc", packages=request.args.gym_packages)
     assert env.reset().shape == (1, 4)
     env.close()
+
+
+@pytest.mark.parametrize("in_a_step", [False, True])
+def test_an_environment_whose_process_is_killed_does_not_take_the_model_along(tmp_path, monkeypatch, capsys, in_a_step):
+    real = DQN._on_step
+
+    def on_step(self):
+        if self.num_timesteps == 150:
+            last = self.env.unwrapped.processes[-1]
+            if in_a_step:  # it takes the action, and dies when the other one has long answered
+                os.kill(last.pid, signal.SIGSTOP)
+                threading.Timer(0.5, last.kill).start()
+            else:
+                last.kill()
+                last.join()
+        real(self)
+
+    monkeypatch.setattr(DQN, "_on_step", on_step)
+    words = [*SHORT, "-n", "1000", "-f", str(tmp_path), "--vec-env", "subproc", "--n-envs", "2", *PARAMS]
+    told = refusal(capsys, *words, "--eval-freq", "-1")
+    model = tmp_path / "dqn/CartPole-v1_1/CartPole-v1.zip"
+    assert f"the process of an environment ended, by a kill or an error; last good model: {model}" in told
+    assert 150 <= DQN.load(model).num_timesteps < 1000
