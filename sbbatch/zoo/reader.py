@@ -31,7 +31,47 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe subset without bytes, sets and dates, and with numbers read as in YAML 1.2."""
+    """
+    YAML's safe subset without bytes, sets and dates, and with numbers read as in YAML 1.2.
+
+    ``<<`` is merged here, because PyYAML 6.0.4 lets the wrong value win (yaml/pyyaml issue 953).
+    """
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """
+        Replace ``<<`` by the entries it brings in: a mapping's own key wins, then the earlier of two merged mappings.
+
+        :raises yaml.constructor.ConstructorError: ``<<`` is given something else than a mapping or a list of mappings
+        """
+        merged = [value for key, value in node.value if key.tag == _MERGE_TAG]
+        own = [(key, value) for key, value in node.value if key.tag != _MERGE_TAG]
+        for key, _ in own:
+            if key.tag == "tag:yaml.org,2002:value":  # a plain `=`
+                key.tag = "tag:yaml.org,2002:str"
+        sources = [source for value in merged for source in _sources(value)]
+        taken = {_identity(key) for key, _ in own}
+        inherited = []
+        for source in sources:
+            if not isinstance(source, yaml.MappingNode):
+                kind = "sequence" if isinstance(source, yaml.SequenceNode) else "scalar"
+                problem = f"`<<` expects a mapping or a list of mappings, got a {kind}"
+                raise yaml.constructor.ConstructorError(None, None, problem, source.start_mark)
+            self.flatten_mapping(source)
+            fresh = [(key, value) for key, value in source.value if _identity(key) not in taken]
+            taken |= {_identity(key) for key, _ in fresh}
+            inherited += fresh
+        node.value = inherited + own
+
+
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+
+
+def _sources(node: yaml.Node) -> list[yaml.Node]:
+    return node.value if isinstance(node, yaml.SequenceNode) else [node]
+
+
+def _identity(key: yaml.Node) -> Any:
+    return (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
 
 
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:

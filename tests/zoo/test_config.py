@@ -70,9 +70,36 @@ def test_a_bomb_of_anchors_is_refused_before_it_grows():
     assert "aliases" in sentence(parse_yaml, bomb, "my.yml")
 
 
-def test_a_key_that_comes_in_through_a_merge_may_be_overridden():
-    text = "a: &a {p: 1, q: 2}\nx:\n  b: &b\n    <<: *a\n    p: 3\nc:\n  <<: *b\n  q: 4\n"
-    assert parse_yaml(text, "my.yml")["c"] == {"p": 3, "q": 4}
+@pytest.mark.parametrize(
+    ("entries", "value"),
+    [
+        ("<<: *a", {"lr": 1, "p": 1, "q": 2}),
+        ("<<: *b", {"lr": 3, "p": 3, "q": 2}),
+        ("{<<: *b, lr: 5}", {"lr": 5, "p": 3, "q": 2}),
+        ("{lr: 5, <<: *b}", {"lr": 5, "p": 3, "q": 2}),
+        ("<<: [*a, *d]", {"lr": 1, "p": 1, "q": 2, "r": 8}),
+        ("<<: [*d, *a]", {"lr": 9, "p": 1, "q": 2, "r": 8}),
+        ("<<: []", {}),
+    ],
+)
+def test_of_merged_keys_ones_own_wins_and_then_the_earlier_mapping(entries, value):
+    """Whatever PyYAML is installed: 6.0.4 lets the last mapping of a list win, and the first of two one-letter keys."""
+    text = f"""
+a: &a {{lr: 1, p: 1, q: 2}}
+b: &b
+  <<: *a
+  p: 3
+  lr: 3
+d: &d {{lr: 9, r: 8}}
+c:
+  {entries}
+"""
+    assert parse_yaml(text, "my.yml")["c"] == value
+
+
+@pytest.mark.parametrize("merged", ["3", "[{p: 1}, 3]", "~", "[[{p: 1}]]"])
+def test_a_merge_of_what_is_no_mapping_is_refused(merged):
+    assert "`<<` expects a mapping or a list of mappings" in sentence(parse_yaml, f"c: {{<<: {merged}}}", "my.yml")
 
 
 @pytest.mark.parametrize(
