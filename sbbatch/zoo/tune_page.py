@@ -12,7 +12,8 @@ from typing import Any
 import optuna
 import yaml
 
-from sbbatch.zoo.tune_results import Result, best_settings, repeat_command, summary, text_of
+from sbbatch.zoo.tune_plot import TABLE_PICTURE
+from sbbatch.zoo.tune_results import Result, best_settings, ranked, repeat_command, summary, text_of
 from sbbatch.zoo.tune_study import COMPLETE, Plan
 
 _STYLE = """
@@ -41,7 +42,7 @@ def page(plan: Plan, study: optuna.Study, results: list[Result], best: Result | 
     :param study: the same
     :param results: its trials
     :param best: the best of them
-    :param pictures: PNG files, which become part of the page
+    :param pictures: PNG files, which become part of the page; that of the table does not, the page has its own
     """
     title = f"{plan.algo} on {plan.env_id}: study {plan.study_name}"
     parts = [
@@ -49,7 +50,7 @@ def page(plan: Plan, study: optuna.Study, results: list[Result], best: Result | 
         f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
         f"<p>{escape(summary(plan, results))}. {escape(_protocol(plan))}</p>",
         _best_part(plan, study, best),
-        *map(_figure, pictures),
+        *(_figure(path) for path in pictures if path.stem != TABLE_PICTURE),
         "<h2>Search space</h2>",
         _pre(yaml.safe_dump(plan.space.plain(), sort_keys=False)),
         "<h2>Trials, best first</h2>",
@@ -92,9 +93,8 @@ def _figure(path: Path) -> str:
 def _table(plan: Plan, results: list[Result], best: Result | None) -> str:
     keys = [axis.key for axis in plan.space.axes]
     head = _row("th", ["trial", "score", *keys, "outcome", "seconds", "seeds: scores", "reason"])
-    ordered = sorted(results, key=lambda one: (one.outcome != COMPLETE, -one.score if one.counts else 0.0, one.number))
     body = []
-    for one in ordered:
+    for one in ranked(results):
         values = [text_of(one.values[key]) if key in one.values else "" for key in keys]
         pairs = ", ".join(f"{seed}: {score:.1f}" for seed, score in zip(one.seeds, one.scores, strict=False))
         score = f"{one.score:.1f}" if one.counts else ""

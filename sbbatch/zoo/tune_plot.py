@@ -1,4 +1,4 @@
-"""Pictures of a study: how it went, what mattered, and the first arguments against each other."""
+"""Pictures of a study: how it went, what mattered, the first arguments against each other, and a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from sbbatch.files import atomic_write
 from sbbatch.zoo.plot import new_figure
-from sbbatch.zoo.tune_results import Result
+from sbbatch.zoo.tune_results import Result, ranked, text_of
 from sbbatch.zoo.tune_space import Axis, Choices, Powers, Range
 from sbbatch.zoo.tune_study import COMPLETE, Plan
 
@@ -24,6 +24,9 @@ _LEADING = 3  # axes that are drawn against each other
 _BINS = 8
 _MANY = 12  # values of an axis that get a column each
 _LONG_TICK = 7  # characters that do not fit below a cell
+TABLE_PICTURE = "table"
+_MOST_ROWS = 100  # of the table; the CSV file has all
+_CHARACTER, _LINE = 0.095, 0.24  # inches of a letter and of a row
 
 
 def draw_study(plan: Plan, results: list[Result], importances: dict[str, float]) -> list[Path]:
@@ -46,6 +49,8 @@ def draw_study(plan: Plan, results: list[Result], importances: dict[str, float])
         for across, up in combinations(plan.space.axes[:_LEADING], 2):
             name = f"heatmap_{across.key}_{up.key}".replace(".", "_")
             pictures[name] = partial(draw_heatmap, plan, across, up, counting)
+    if results:
+        pictures[TABLE_PICTURE] = partial(draw_table, plan, results)
     paths = []
     for name, draw in pictures.items():
         path = plan.folder / f"{name}.png"
@@ -183,6 +188,44 @@ def draw_heatmap(plan: Plan, across: Axis, up: Axis, results: list[Result]) -> A
     axes.set(xlabel=columns.label, ylabel=rows.label)
     axes.set_title(_title(plan), parse_math=False)
     figure.colorbar(image, ax=axes, label="mean score of the cell")
+    return figure
+
+
+def draw_table(plan: Plan, results: list[Result]) -> Any:
+    """
+    The trials, the best first; of very many only the best.
+
+    :param plan: of the study
+    :param results: trials
+    :return: the figure
+    """
+    keys = [axis.key for axis in plan.space.axes]
+    head = ["trial", "score", *keys, "outcome"]
+    shown = ranked(results)[:_MOST_ROWS]
+    rows = [
+        [
+            str(one.number),
+            f"{one.score:.1f}" if one.counts else "",
+            *(text_of(one.values[key]) if key in one.values else "" for key in keys),
+            one.outcome,
+        ]
+        for one in shown
+    ]
+    widths = [max(map(len, column)) + 2 for column in zip(head, *rows, strict=True)]
+    figure = new_figure(_CHARACTER * sum(widths) + 0.4, _LINE * (len(rows) + 1) + 0.7)
+    axes = figure.subplots()
+    axes.axis("off")
+    left_out = f" (the best {len(shown)} of {len(results)} trials)" if len(shown) < len(results) else ""
+    axes.set_title(_title(plan) + left_out, parse_math=False)
+    cells = axes.table(
+        rows, colLabels=head, colWidths=[width / sum(widths) for width in widths], cellLoc="right", bbox=(0, 0, 1, 1)
+    )
+    cells.auto_set_font_size(False)
+    cells.set_fontsize(9)
+    for (row, _), cell in cells.get_celld().items():
+        whole = row > 0 and shown[row - 1].outcome == COMPLETE
+        cell.set(edgecolor="#DDDDDD", linewidth=0.6, facecolor="#F4F4F4" if row == 0 else "white")
+        cell.get_text().set(color="black" if whole or row == 0 else _GREY, parse_math=False)
     return figure
 
 

@@ -17,6 +17,7 @@ import gymnasium as gym
 from sbbatch.envs.atari import atari_game
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue, UserError, did_you_mean
+from sbbatch.zoo.build import run_env
 from sbbatch.zoo.cli import MAX_SEED, Parser, torch_device, whole_number
 from sbbatch.zoo.config import (
     COMMAND_LINE,
@@ -189,7 +190,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def read_request(args: argparse.Namespace) -> TuneRequest:
     """
-    Read and check the YAML files and what the command line changes in them; nothing is made.
+    Read and check the YAML files and what the command line changes in them, and make the environment once.
 
     :param args: from :func:`read_arguments`
     :raises UserError: anything that is wrong with them
@@ -203,6 +204,7 @@ def read_request(args: argparse.Namespace) -> TuneRequest:
         overrides["n_timesteps"] = max(whole // SHARE_OF_A_RUN, 1)
     settings = allow_imports(_resolve(args, overrides), args.allow_import)
     _check_learning_starts(settings)
+    _try_environment(args, settings)
     budget = _read_budget(args, env_id, int(run_value(settings, "n_timesteps")))
     space = read_space(args.space, args.algo)
     if args.abs:
@@ -242,6 +244,12 @@ def _max_steps(args: argparse.Namespace, env_id: str) -> int | None:
     """Given by name, the last limit is not told anew in each evaluation."""
     limited = atari_game(env_id) is not None or gym.spec(env_id).max_episode_steps is not None
     return args.eval_max_steps if args.eval_max_steps is not None or limited else UNLIMITED_STEPS
+
+
+def _try_environment(args: argparse.Namespace, settings: Settings) -> None:
+    """Make it once, for training and for evaluation: what is wrong with it would else be told by every trial."""
+    for training in (True, False):
+        run_env(args.env, require_algorithm(args.algo), settings, 0, training, 1).close()
 
 
 def _check_learning_starts(settings: Settings) -> None:

@@ -105,6 +105,19 @@ def best_of(results: list[Result]) -> Result | None:
     return max((one for one in results if one.outcome == COMPLETE), key=lambda one: one.score, default=None)
 
 
+def ranked(results: list[Result]) -> list[Result]:
+    """
+    The best first: whole trials, then those that were stopped early, then those without a score.
+
+    :param results: trials
+    """
+    return sorted(results, key=lambda one: (one.outcome != COMPLETE, not one.counts, -_finite(one), one.number))
+
+
+def _finite(one: Result) -> float:
+    return one.score if one.counts else 0.0
+
+
 def text_of(value: Any) -> str:
     """
     :param value: of an axis

@@ -47,7 +47,7 @@ def test_a_study_leaves_its_files_and_says_where(done, folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     inner = {f"CartPole-v1/{name}" for name in ("args.yml", "command.txt", "config.yml")}
     maps = {f"heatmap_{pair}.png" for pair in ("batch_size_learning_rate", "batch_size_n_steps")}
-    files = {"study.db", "best.yml", "trials.csv", "report.html", "history.png"}
+    files = {"study.db", "best.yml", "trials.csv", "report.html", "history.png", "table.png"}
     assert names == inner | maps | files | {"heatmap_learning_rate_n_steps.png"}
     out = done[1]
     assert "4 of 4 trials are done (4 complete)" in out
@@ -218,3 +218,9 @@ def test_trials_that_all_fail_end_the_command_with_the_reason(tmp_path, capsys):
     assert "net_arc" in captured.err
     assert "no trial is complete" in captured.out
     assert "best:" not in captured.out
+
+
+def test_an_argument_that_the_environment_does_not_know_is_told_before_the_study(tmp_path, capsys):
+    assert tune.main(words(tmp_path, "--env-kwargs", "gravty:1")) == 2
+    assert "env_kwargs: CartPole-v1 cannot be made with {'gravty': 1}" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("study.db"))

@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 from tune_tools import begin, storage_of
 
-from sbbatch.zoo.tune_plot import cells_of, draw_heatmap, draw_history, draw_importances, draw_study
+from sbbatch.zoo.tune_plot import cells_of, draw_heatmap, draw_history, draw_importances, draw_study, draw_table
 from sbbatch.zoo.tune_results import Result, best_of, importances, table
 from sbbatch.zoo.tune_space import Choices, Powers, Range
 from sbbatch.zoo.tune_study import claim, refill
@@ -88,9 +88,35 @@ def test_pictures_of_the_first_three_axes_against_each_other(plan):
     trials = [result(i, float(i), batch_size=2**i, learning_rate=10.0 ** -(i + 2), n_steps=i + 1) for i in range(3)]
     paths = draw_study(plan, trials, {"n_steps": 1.0})
     pairs = ("batch_size_learning_rate", "batch_size_n_steps", "learning_rate_n_steps")
-    assert [path.stem for path in paths] == ["history", "importances", *(f"heatmap_{pair}" for pair in pairs)]
+    assert [path.stem for path in paths] == ["history", "importances", *(f"heatmap_{pair}" for pair in pairs), "table"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-    assert draw_study(plan, [result(score=math.nan)], {}) == []
+    assert [path.stem for path in draw_study(plan, [result(score=math.nan)], {})] == ["table"]
+    assert draw_study(plan, [], {}) == []
+
+
+def test_the_table_has_the_best_first_and_whole_trials_before_others(plan):
+    trials = [
+        result(0, 1.0, n_steps=1),
+        result(1, 9.0, "pruned", n_steps=2),
+        result(2, math.nan, "failed", n_steps=3),
+        result(3, -4.0, learning_rate=1.23456e-3),
+        result(4, 5.0, n_steps=4),
+    ]
+    (drawn,) = draw_table(plan, trials).axes[0].tables
+    cells = {place: cell.get_text().get_text() for place, cell in drawn.get_celld().items()}
+    head = [cells[0, column] for column in range(6)]
+    assert head == ["trial", "score", "batch_size", "learning_rate", "n_steps", "outcome"]
+    assert [cells[row, 0] for row in range(1, 6)] == ["4", "0", "3", "1", "2"]
+    assert [cells[3, column] for column in range(6)] == ["3", "-4.0", "", "0.001235", "", "complete"]
+    assert cells[5, 1] == ""
+
+
+def test_of_very_many_trials_the_table_shows_the_best(plan):
+    axes = draw_table(plan, [result(number, float(number)) for number in range(150)]).axes[0]
+    rows = {row for row, _ in axes.tables[0].get_celld()}
+    assert max(rows) == 100
+    assert axes.tables[0][1, 0].get_text().get_text() == "149"
+    assert axes.get_title().endswith("(the best 100 of 150 trials)")
 
 
 def test_importances_find_what_decides(tmp_path):
