@@ -97,7 +97,7 @@ def _table(plan: Plan, results: list[Result], best: Result | None) -> str:
     for one in ranked(results):
         values = [text_of(one.values[key]) if key in one.values else "" for key in keys]
         pairs = ", ".join(f"{seed}: {score:.1f}" for seed, score in zip(one.seeds, one.scores, strict=False))
-        score = f"{one.score:.1f}" if one.counts else ""
+        score = f"{one.score:.1f}" if one.has_score else ""
         cells = [one.number, score, *values, one.outcome, text_of(one.seconds), pairs, one.reason]
         kind = "best" if one is best else "complete" if one.outcome == COMPLETE else "other"
         body.append(_row("td", cells, kind))

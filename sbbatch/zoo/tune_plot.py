@@ -39,7 +39,7 @@ def draw_study(plan: Plan, results: list[Result], importances: dict[str, float])
     :return: the pictures
     :raises InvalidValue: matplotlib is missing
     """
-    counting = [one for one in results if one.counts]
+    counting = [one for one in results if one.has_score]
     pictures: dict[str, Callable[[], Any]] = {}
     if counting:
         pictures["history"] = partial(draw_history, plan, counting)
@@ -205,7 +205,7 @@ def draw_table(plan: Plan, results: list[Result]) -> Any:
     rows = [
         [
             str(one.number),
-            f"{one.score:.1f}" if one.counts else "",
+            f"{one.score:.1f}" if one.has_score else "",
             *(text_of(one.values[key]) if key in one.values else "" for key in keys),
             one.outcome,
         ]

@@ -16,6 +16,7 @@ from sbbatch.zoo.tune_results import (
     best_of,
     best_yaml,
     importances,
+    n_done,
     results_of,
     searched,
     summary,
@@ -46,7 +47,7 @@ def write_report(plan: Plan, study: optuna.Study, pictures: bool) -> list[str]:
     else:
         lines.append(f"best: trial {best.number}, score {best.score:.1f}: {searched(best)}")
         with atomic_write(plan.folder / BEST_NAME) as file:
-            file.write(best_yaml(plan, study, best, len(results)).encode())
+            file.write(best_yaml(plan, study, best, n_done(results)).encode())
         files["best settings"] = BEST_NAME
     drawn, problem = _draw(plan, study, results) if pictures else ([], "")
     lines += [problem] if problem else []

@@ -21,6 +21,7 @@ from sbbatch.zoo.folders import plain
 from sbbatch.zoo.progress import say
 from sbbatch.zoo.tune_study import (
     COMPLETE,
+    COUNTED_OUTCOMES,
     ERROR,
     REASON,
     SLOT,
@@ -65,7 +66,7 @@ class Result:
     reason: str
 
     @property
-    def counts(self) -> bool:
+    def has_score(self) -> bool:
         """Whether there is something to learn from it."""
         return math.isfinite(self.score)
 
@@ -111,11 +112,11 @@ def ranked(results: list[Result]) -> list[Result]:
 
     :param results: trials
     """
-    return sorted(results, key=lambda one: (one.outcome != COMPLETE, not one.counts, -_finite(one), one.number))
+    return sorted(results, key=lambda one: (one.outcome != COMPLETE, -_finite(one), one.number))
 
 
 def _finite(one: Result) -> float:
-    return one.score if one.counts else 0.0
+    return one.score if one.has_score else -math.inf
 
 
 def text_of(value: Any) -> str:
@@ -144,7 +145,7 @@ class Announcer:
         one = _result(self.plan, trial)
         if not self.plan.verbose or one.outcome == WITHDRAWN:
             return
-        score = f"{one.score:.1f}" if one.counts else "-"
+        score = f"{one.score:.1f}" if one.has_score else "-"
         what = "" if one.outcome == COMPLETE else f" {one.outcome}"
         reason = f" ({one.reason})" if one.reason else ""
         done = len(finished_slots(self.study.get_trials(deepcopy=False), self.plan.n_trials))
@@ -159,6 +160,14 @@ def searched(one: Result) -> str:
     return ", ".join(f"{key} {text_of(value)}" for key, value in one.values.items())
 
 
+def n_done(results: list[Result]) -> int:
+    """
+    :param results: of a study
+    :return: slots with a trial that counts
+    """
+    return len({one.slot for one in results if one.outcome in COUNTED_OUTCOMES})
+
+
 def summary(plan: Plan, results: list[Result]) -> str:
     """
     :param plan: of the study
@@ -166,9 +175,9 @@ def summary(plan: Plan, results: list[Result]) -> str:
     :return: how many trials came to what
     """
     counts = Counter(one.outcome for one in results)
-    n_done = len({one.slot for one in results if one.outcome in ("complete", "pruned", "diverged", "refused")})
+    done = n_done(results)
     parts = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
-    return f"{n_done} of {max(plan.n_trials, n_done)} trials are done ({parts or 'none has ended'})"
+    return f"{done} of {max(plan.n_trials, done)} trials are done ({parts or 'none has ended'})"
 
 
 def table(plan: Plan, results: list[Result]) -> str:
@@ -184,7 +193,7 @@ def table(plan: Plan, results: list[Result]) -> str:
     for one in results:
         values = [one.values.get(key, "") for key in keys]
         values = [json.dumps(value) if isinstance(value, (list, dict)) else value for value in values]
-        score = one.score if one.counts else ""
+        score = one.score if one.has_score else ""
         seeds, scores = (" ".join(map(str, numbers)) for numbers in (one.seeds, one.scores))
         seconds = one.seconds if math.isfinite(one.seconds) else ""
         writer.writerow([one.number, one.slot, one.outcome, score, *values, seeds, scores, seconds, one.reason])
@@ -203,19 +212,19 @@ def best_settings(plan: Plan, study: optuna.Study, best: Result) -> dict[str, An
     return plain({**base, **plan.space.settings(best.values, base)})
 
 
-def best_yaml(plan: Plan, study: optuna.Study, best: Result, n_results: int) -> str:
+def best_yaml(plan: Plan, study: optuna.Study, best: Result, n_trials: int) -> str:
     """
     A hyperparameter file for ``sbbatch train -conf``.
 
     :param plan: of the study
     :param study: the same
     :param best: the trial
-    :param n_results: trials that it was the best of
+    :param n_trials: those that it was the best of
     """
     seeds = ", ".join(f"{seed} ({score:.1f})" for seed, score in zip(best.seeds, best.scores, strict=True))
     n_last = min(LAST_EVALUATIONS, plan.budget.n_evaluations)
     story = (
-        f"The best of {n_results} trials of study {plan.study_name} (sbbatch tune, space {plan.space.name}): trial "
+        f"The best of {n_trials} trials of study {plan.study_name} (sbbatch tune, space {plan.space.name}): trial "
         f"{best.number}, score {best.score:.1f}. The score is the interquartile mean over seeds of the mean of the "
         f"last {n_last} evaluations; as the best of many it is flattering. Seeds and their scores: {seeds}. Another "
         "run: leave out --seed below; a longer one: add -n. The same training again:"

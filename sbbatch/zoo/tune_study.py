@@ -31,8 +31,8 @@ from sbbatch.zoo.tune_storage import MAX_REPEATS
 DESCRIPTION = "sbbatch"  # user attribute of a study
 SLOT, OUTCOME, ERROR, REASON = "slot", "outcome", "error", "reason"  # user attributes of a trial
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
-# What a trial can come to; only the first can be the best, only the first four count.
-COMPLETE, PRUNED, DIVERGED, REFUSED = "complete", "pruned", "diverged", "refused"
+# What a trial can come to; only the first can be the best, and only those of the first line count.
+COUNTED_OUTCOMES = COMPLETE, PRUNED, DIVERGED, REFUSED = "complete", "pruned", "diverged", "refused"
 FAILED, KILLED, INTERRUPTED, WITHDRAWN = "failed", "killed", "interrupted", "withdrawn"
 # How the command line calls what two studies may differ in.
 _OPTIONS = {
@@ -218,10 +218,12 @@ def outcome_of(trial: FrozenTrial) -> str:
     :param trial: any of the study
     :return: one of the words above, or ``running``, ``waiting``
     """
+    # What fits the state alone: Optuna copies the attributes of a killed trial, which may just have said its outcome.
+    said = trial.user_attrs.get(OUTCOME)
     if trial.state is TrialState.FAIL:
-        return str(trial.user_attrs.get(OUTCOME, KILLED))  # whoever was killed could not say so
+        return said if said in (FAILED, INTERRUPTED, WITHDRAWN) else KILLED  # who was killed could not say so
     if trial.state is TrialState.PRUNED:
-        return str(trial.user_attrs.get(OUTCOME, PRUNED))
+        return said if said in (DIVERGED, REFUSED) else PRUNED
     return trial.state.name.lower()
 
 
@@ -342,10 +344,8 @@ def make_sampler(plan: Plan, slot: int) -> BaseSampler:
         )
     if plan.sampler == "gp":
         return GPSampler(seed=seed, n_startup_trials=plan.n_startup_trials)
-    # Several workers would otherwise all go where the last result was best.
-    return TPESampler(
-        seed=seed, n_startup_trials=plan.n_startup_trials, multivariate=True, constant_liar=plan.n_jobs > 1
-    )
+    # Several workers, of which each host may have one, would otherwise all go where the last result was best.
+    return TPESampler(seed=seed, n_startup_trials=plan.n_startup_trials, multivariate=True, constant_liar=True)
 
 
 def make_pruner(plan: Plan) -> optuna.pruners.BasePruner:

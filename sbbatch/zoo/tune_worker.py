@@ -32,6 +32,7 @@ from sbbatch.zoo.tune_study import (
     FAILED,
     INTERRUPTED,
     OUTCOME,
+    PRUNED,
     REASON,
     REFUSED,
     Plan,
@@ -155,11 +156,11 @@ def run_claimed(plan: Plan, study: optuna.Study, storage: RDBStorage, trial: opt
         with _alive(plan, storage, trial._trial_id, stop):
             value, state = run_trial(plan, slot, score, stop), TrialState.COMPLETE
     except optuna.TrialPruned:
-        state = TrialState.PRUNED
+        state, attributes = TrialState.PRUNED, {OUTCOME: PRUNED}
     except NumericalError as error:
-        state, attributes = TrialState.PRUNED, {OUTCOME: DIVERGED, REASON: str(error)}
+        state, attributes = TrialState.PRUNED, {REASON: str(error), OUTCOME: DIVERGED}
     except UserError as error:
-        state, attributes = TrialState.PRUNED, {OUTCOME: REFUSED, REASON: str(error).removeprefix(COMMAND_LINE).strip()}
+        state, attributes = TrialState.PRUNED, {REASON: str(error).removeprefix(COMMAND_LINE).strip(), OUTCOME: REFUSED}
     except UpdateFinishedTrialError:
         stop.lost = True
     except StorageInternalError:
@@ -167,7 +168,7 @@ def run_claimed(plan: Plan, study: optuna.Study, storage: RDBStorage, trial: opt
     except (Interrupted, KeyboardInterrupt):
         attributes = {OUTCOME: INTERRUPTED}
     except Exception:  # a bug of ours or of the environment's
-        attributes = {OUTCOME: FAILED, ERROR: traceback.format_exc()}
+        attributes = {ERROR: traceback.format_exc(), OUTCOME: FAILED}
     if stop.lost:
         warn(_LOST.format(trial.number))
         stop.lost = False
@@ -186,7 +187,7 @@ def _conclude(
     value: float | None,
     attributes: dict[str, object],
 ) -> None:
-    """Attributes first: a trial that has ended cannot be changed."""
+    """Attributes first, for a trial that has ended cannot be changed; and the outcome after its reason."""
     if ERROR in attributes:
         text = str(attributes[ERROR])
         attributes[ERROR] = text[-_ERROR_CHARACTERS:]

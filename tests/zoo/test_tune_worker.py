@@ -352,18 +352,33 @@ def test_a_worker_whose_parent_has_gone_stops(monkeypatch):
     assert stop.requested
 
 
+def silence(study):
+    """The last heartbeat of all trials was long ago."""
+    with storage_of(study).engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'")
+
+
 def test_a_dead_trial_is_repeated_by_the_next_worker(tiny):
     plan, study = tiny
     dead = claim(study, storage_of(study), 3)
     values = plan.space.suggest(dead)
-    storage = storage_of(study)
-    with storage.engine.begin() as connection:  # its last heartbeat was long ago
-        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'")
+    silence(study)
     work(plan)
     assert n_counted(study) == 3
     assert outcomes(study) == ["killed", "complete", "complete", "complete"]
     assert plan.space.values(study.trials[3].params) == values
     assert study.trials[3].user_attrs["seeds"] == [plan.training_seed(0, 0)]
+
+
+@pytest.mark.parametrize("said", ["interrupted", "diverged"])
+def test_what_a_killed_worker_had_said_already_is_not_the_outcome_of_the_repeated_trial(tiny, monkeypatch, said):
+    plan, study = tiny
+    claim(study, storage_of(study), 3).set_user_attr("outcome", said)
+    silence(study)
+    scripted(monkeypatch, optuna.TrialPruned(), 1.0, 2.0)
+    work(plan)
+    assert outcomes(study) == ["interrupted" if said == "interrupted" else "killed", "complete", "complete", "pruned"]
+    assert write_report(plan, reload(plan), pictures=False)[0].startswith("3 of 3 trials are done")
 
 
 def test_no_trial_is_begun_after_the_deadline(tiny):
@@ -402,6 +417,7 @@ def test_the_tables_tell_of_every_trial(tiny, monkeypatch):
     lines = write_report(plan, reload(plan), pictures=False)
     assert lines[0] == "3 of 3 trials are done (2 complete, 1 failed, 1 diverged)"
     assert lines[1].startswith("best: trial")
+    assert (plan.folder / "best.yml").read_text().startswith("# The best of 3 trials of study a ")
     with (plan.folder / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["outcome"] for row in rows] == outcomes(study)
