@@ -10,11 +10,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from sbbatch.zoo.build import load_model, make_model, run_env
 from sbbatch.zoo.callbacks import BatchSizeLog, Checkpoint, EpisodeLog, StopRequest, StopWhenAsked
 from sbbatch.zoo.config import run_value
-from sbbatch.zoo.evaluate import Evaluation, games_side_by_side
+from sbbatch.zoo.evaluation import Evaluation
 from sbbatch.zoo.folders import RunFolder
 from sbbatch.zoo.progress import Progress, say
 from sbbatch.zoo.request import Request
 from sbbatch.zoo.resume import describe_resumption, find_replay_buffer, last_checkpoint
+from sbbatch.zoo.scores import games_side_by_side
 
 
 def build_env(request: Request) -> VecEnv:

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch as th
 
-from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.cli import MAX_SEED, MAX_THREADS, Parser, guarded, whole_number
-from sbbatch.zoo.config import Settings, require_algorithm, resolve
-from sbbatch.zoo.folders import RunFolder, find_run
-from sbbatch.zoo.imports import WRAPPERS, allow_imports
-from sbbatch.zoo.progress import games_bar, say
+from sbbatch.zoo.progress import say
 from sbbatch.zoo.record import player_of
-from sbbatch.zoo.scores import ENDLESS, PlayedGame, describe_returns, games_side_by_side, play_games, write_monitor
+from sbbatch.zoo.scores import ENDLESS, PlayedGame, describe_returns, write_monitor
 from sbbatch.zoo.screen import RecordedGame, check_fits, ends_when_asked, has_display, play_game, require_display
-from sbbatch.zoo.trained import Trained, add_options, find_trained, of_run
+from sbbatch.zoo.trained import Trained, add_options, find_trained
 
 N_EPISODES = 10
 _MAX_STEPS = 1_000_000  # of a game in a window that nothing else ends
@@ -42,78 +36,6 @@ _ELSEWHERE = {
 }
 
 
-def run_settings(run: RunFolder, algo: str, env_id: str, allow: Sequence[str] = ()) -> Settings:
-    """
-    The settings a run was made with, from its ``config.yml``.
-
-    :param run: its folder
-    :param algo: name of the algorithm
-    :param env_id: environment
-    :param allow: modules whose wrappers may be imported, besides those known to be harmless
-    """
-    return allow_imports(resolve(algo, env_id, run_file=run.config), allow, WRAPPERS)
-
-
-def enjoy(
-    algo: str,
-    env_id: str,
-    log_folder: Path,
-    *,
-    exp_id: int = 0,
-    **options: Any,
-) -> list[float]:
-    """
-    Play whole games greedily with a run of the log folder and return their raw returns.
-
-    :param algo: name of the algorithm
-    :param env_id: environment
-    :param log_folder: where runs are kept
-    :param exp_id: number of the run; 0: the latest
-    :param options: see :func:`play_run`
-    :raises UserError: no such run or model
-    """
-    require_algorithm(algo)
-    env_id = canonical_id(env_id)
-    return play_run(find_run(log_folder, algo, env_id, exp_id), algo, env_id, **options)
-
-
-def play_run(
-    run: RunFolder,
-    algo: str,
-    env_id: str,
-    *,
-    load_best: bool = False,
-    n_episodes: int = N_EPISODES,
-    n_envs: int | None = None,
-    max_steps: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    allow: Sequence[str] = (),
-) -> list[float]:
-    """
-    Play whole games greedily and return their raw returns.
-
-    :param run: its folder
-    :param algo: name of the algorithm
-    :param env_id: environment
-    :param load_best: the model with the best evaluation instead of the last one
-    :param n_episodes: games to play
-    :param n_envs: games side by side (``None``: all of them on Atari, else 1)
-    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
-    :param seed: of the environments
-    :param device: torch device
-    :param allow: see :func:`run_settings`
-    :raises UserError: no such model, or one of another environment
-    """
-    trained = of_run(run, algo, env_id, run.best_model if load_best else run.last_model, allow)
-    env = trained.make_env(games_side_by_side(env_id, n_episodes, n_envs), seed, max_steps)
-    try:
-        print(f"playing {trained.path}")
-        return [game.score for game in play_games(trained.load(device), env, n_episodes)]
-    finally:
-        env.close()
-
-
 def play_headless(trained: Trained, args: argparse.Namespace) -> list[PlayedGame]:
     """
     Play without a window.
@@ -121,16 +43,16 @@ def play_headless(trained: Trained, args: argparse.Namespace) -> list[PlayedGame
     :param trained: what plays
     :param args: the command line
     """
-    n_envs = args.n_envs or (1 if args.n_timesteps else games_side_by_side(trained.env_id, args.n_episodes))
-    env = trained.make_env(n_envs, args.seed, args.max_steps)
-    try:
-        model, n_episodes = trained.load(args.device), ENDLESS if args.n_timesteps else args.n_episodes
-        with games_bar(n_episodes, args.progress) as tell:
-            return play_games(
-                model, env, n_episodes, n_steps=args.n_timesteps, deterministic=not args.stochastic, tell=tell
-            )
-    finally:
-        env.close()
+    return trained.play(
+        ENDLESS if args.n_timesteps else args.n_episodes,
+        n_envs=args.n_envs or (1 if args.n_timesteps else None),
+        seed=args.seed,
+        max_steps=args.max_steps,
+        n_steps=args.n_timesteps,
+        deterministic=not args.stochastic,
+        device=args.device,
+        progress=args.progress,
+    )
 
 
 def play_in_window(trained: Trained, args: argparse.Namespace) -> list[PlayedGame]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from sbbatch.analysis.scores import Scale, Scaled, human_normalized
 from sbbatch.envs.atari import PROTOCOLS
@@ -13,14 +12,9 @@ from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write, output_file
 from sbbatch.zoo.build import make_env
 from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, whole_number
-from sbbatch.zoo.evaluation import Evaluation
 from sbbatch.zoo.progress import games_bar, say
 from sbbatch.zoo.scores import (
     PlayedGame,
-    RandomPlayer,
-    describe_returns,
-    evaluate_random,
-    evaluate_returns,
     games_side_by_side,
     play_games,
     random_player,
@@ -40,19 +34,6 @@ Scores are raw returns of whole games: lost lives do not end them and rewards ar
 slot of its own (up to 128 side by side), so that short games do not count more often than long ones. The standard error
 is that of the mean over games of one trained agent; it says nothing about training again with another seed."""
 
-# Also under this name: what other commands score and evaluate with.
-__all__ = [
-    "Evaluation",
-    "RandomPlayer",
-    "describe_returns",
-    "evaluate",
-    "evaluate_random",
-    "evaluate_returns",
-    "games_side_by_side",
-    "main",
-    "report",
-]
-
 
 def evaluate(args: argparse.Namespace) -> tuple[str, str, list[PlayedGame]]:
     """
@@ -63,22 +44,30 @@ def evaluate(args: argparse.Namespace) -> tuple[str, str, list[PlayedGame]]:
     """
     if args.random:
         env_id = _random_env(args)
-        n_envs = games_side_by_side(env_id, args.n_episodes, args.n_envs)
-        env = make_env(
-            env_id, n_envs=n_envs, protocol=args.protocol, seed=args.seed, training=False, max_steps=args.max_steps
-        )
-        player: Any = random_player(env_id, env, args.seed)
-        name = "random policy"
-    else:
-        trained = find_trained(args)
-        if args.protocol is not None:
-            raise InvalidValue("--protocol: a trained agent is scored as it was trained; remove it, or give --random")
-        env_id, name = trained.env_id, str(trained.path)
-        env = trained.make_env(games_side_by_side(env_id, args.n_episodes, args.n_envs), args.seed, args.max_steps)
-        player = trained.load(args.device)
+        return "random policy", env_id, _play_at_random(args, env_id)
+    trained = find_trained(args)
+    if args.protocol is not None:
+        raise InvalidValue("--protocol: a trained agent is scored as it was trained; remove it, or give --random")
+    games = trained.play(
+        args.n_episodes,
+        n_envs=args.n_envs,
+        seed=args.seed,
+        max_steps=args.max_steps,
+        deterministic=not args.stochastic,
+        device=args.device,
+        progress=args.progress,
+    )
+    return str(trained.path), trained.env_id, games
+
+
+def _play_at_random(args: argparse.Namespace, env_id: str) -> list[PlayedGame]:
+    n_envs = games_side_by_side(env_id, args.n_episodes, args.n_envs)
+    env = make_env(
+        env_id, n_envs=n_envs, protocol=args.protocol, seed=args.seed, training=False, max_steps=args.max_steps
+    )
     try:
         with games_bar(args.n_episodes, args.progress) as tell:
-            return name, env_id, play_games(player, env, args.n_episodes, deterministic=not args.stochastic, tell=tell)
+            return play_games(random_player(env_id, env, args.seed), env, args.n_episodes, tell=tell)
     finally:
         env.close()
 

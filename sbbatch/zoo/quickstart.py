@@ -9,12 +9,12 @@ import numpy as np
 
 from sbbatch.zoo import train
 from sbbatch.zoo.cli import MAX_SEED, Parser, guarded, whole_number
-from sbbatch.zoo.config import hyperparams_folder, require_algorithm, run_value
-from sbbatch.zoo.enjoy import play_run, run_settings
-from sbbatch.zoo.evaluate import describe_returns, evaluate_random
+from sbbatch.zoo.config import hyperparams_folder
 from sbbatch.zoo.progress import say
 from sbbatch.zoo.record import record
 from sbbatch.zoo.request import read_request
+from sbbatch.zoo.scores import describe_returns, evaluate_random
+from sbbatch.zoo.trained import of_run
 
 ALGO, ENV_ID = "qrdqn", "ALE/RoadRunner-v5"
 N_GAMES = 10
@@ -54,16 +54,14 @@ def main(argv: list[str] | None = None) -> int:
         return exit_code
 
     # A short run is unsteady, so the best of its evaluations speaks for it, on games that it was not chosen by.
-    say(f"playing {N_GAMES} new games with the best model and {N_GAMES} at random")
     # Not the latest run of the log folder: another quickstart may have begun in the meantime.
-    trained = play_run(
-        folder, ALGO, ENV_ID, load_best=True, n_episodes=N_GAMES, max_steps=MAX_STEPS, seed=args.seed + 1_000
-    )
-    protocol = run_value(run_settings(folder, ALGO, ENV_ID), "atari_protocol")
-    at_random = evaluate_random(ENV_ID, N_GAMES, args.seed + 1_000, protocol=protocol, n_envs=N_GAMES)
+    best = of_run(folder, ALGO, ENV_ID, folder.best_model)
+    say(f"playing {N_GAMES} new games with the best model and {N_GAMES} at random")
+    seed, protocol = args.seed + 1_000, best.protocol() or "dopamine"
+    trained = [game.score for game in best.play(N_GAMES, max_steps=MAX_STEPS, seed=seed)]
+    at_random = evaluate_random(ENV_ID, N_GAMES, seed, protocol=protocol, n_envs=N_GAMES)
     gif = folder.path / "game.gif"
-    model = require_algorithm(ALGO).load(folder.best_model)  # type: ignore[attr-defined]
-    record(model, ENV_ID, gif, seed=args.seed + 1_000, max_steps=MAX_STEPS, protocol=protocol)
+    record(best.load(), ENV_ID, gif, seed=seed, max_steps=MAX_STEPS, protocol=protocol)
 
     minutes = (time.monotonic() - start) / 60
     say(f"\ntrained agent: {describe_returns(trained)}")

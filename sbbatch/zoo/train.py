@@ -22,7 +22,7 @@ from sbbatch.zoo.build import save_model
 from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.cli import guarded
 from sbbatch.zoo.config import explicit_values, run_value
-from sbbatch.zoo.evaluate import Evaluation, describe_returns
+from sbbatch.zoo.evaluation import Evaluation
 from sbbatch.zoo.folders import RunFolder, alone_in, create_run_folder, describe_run, discard_run, note_resumption
 from sbbatch.zoo.logger import make_logger
 from sbbatch.zoo.options import TUNE_WORDS
@@ -30,6 +30,7 @@ from sbbatch.zoo.plot import plot_run
 from sbbatch.zoo.progress import say
 from sbbatch.zoo.request import Request, make_parser, read_request, warn_of_oddities
 from sbbatch.zoo.resume import FREE_OPTIONS, find_replay_buffer, read_resumption
+from sbbatch.zoo.scores import describe_returns
 from sbbatch.zoo.show import show_settings
 from sbbatch.zoo.track import new_id, tracking
 

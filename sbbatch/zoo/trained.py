@@ -32,6 +32,8 @@ from sbbatch.zoo.config import Setting, Settings, require_algorithm, resolve, ru
 from sbbatch.zoo.folders import RunFolder, find_run, run_of
 from sbbatch.zoo.imports import WRAPPERS, allow_imports, import_environments
 from sbbatch.zoo.options import add_import_options
+from sbbatch.zoo.progress import games_bar
+from sbbatch.zoo.scores import PlayedGame, games_side_by_side, play_games
 
 DEFAULT_ALGO = "qrdqn"
 _CHECKPOINT = re.compile(r"rl_model_(\d+)_steps\.zip")
@@ -101,6 +103,38 @@ class Trained:
             env.close()
             raise
         return env
+
+    def play(
+        self,
+        n_episodes: int,
+        *,
+        n_envs: int | None = None,
+        seed: int = 0,
+        max_steps: int | None = None,
+        n_steps: int | None = None,
+        deterministic: bool = True,
+        device: str = "auto",
+        progress: bool | None = False,
+    ) -> list[PlayedGame]:
+        """
+        Whole games with their raw returns.
+
+        :param n_episodes: games to play
+        :param n_envs: games side by side (``None``: all of them on Atari, else 1)
+        :param seed: of the environments
+        :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+        :param n_steps: steps of every environment after which to stop
+        :param deterministic: greedy actions
+        :param device: torch device
+        :param progress: whether to show a bar; ``None``: on a terminal
+        """
+        env = self.make_env(games_side_by_side(self.env_id, n_episodes, n_envs), seed, max_steps)
+        try:
+            model = self.load(device)
+            with games_bar(n_episodes, progress) as tell:
+                return play_games(model, env, n_episodes, n_steps=n_steps, deterministic=deterministic, tell=tell)
+        finally:
+            env.close()
 
 
 def add_options(parser: Parser) -> None:

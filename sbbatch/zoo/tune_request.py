@@ -29,11 +29,11 @@ from sbbatch.zoo.config import (
     resolve,
     run_value,
 )
-from sbbatch.zoo.evaluate import games_side_by_side
 from sbbatch.zoo.folders import plain, probe_folder
 from sbbatch.zoo.gym_env import UNLIMITED_STEPS
 from sbbatch.zoo.imports import allow_imports, import_environments
 from sbbatch.zoo.options import add_env_options, env_overrides, refuse_options_of_training
+from sbbatch.zoo.scores import games_side_by_side
 from sbbatch.zoo.suites import SUITES
 from sbbatch.zoo.tune_space import Space, read_space, with_abs
 

@@ -15,7 +15,7 @@ from sbbatch.errors import NumericalError
 from sbbatch.zoo.build import make_model, run_env
 from sbbatch.zoo.callbacks import StopRequest, StopWhenAsked
 from sbbatch.zoo.config import Settings, require_algorithm, resolve, run_value
-from sbbatch.zoo.evaluate import Evaluation
+from sbbatch.zoo.evaluation import Evaluation
 from sbbatch.zoo.imports import allow_imports
 from sbbatch.zoo.reader import read_yaml
 from sbbatch.zoo.tune_request import Budget

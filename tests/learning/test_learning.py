@@ -10,10 +10,11 @@ from stable_baselines3.common.vec_env import sync_envs_normalization
 from sbbatch import ALGORITHMS, PPO
 from sbbatch.zoo.build import make_env, make_model, run_env
 from sbbatch.zoo.config import require_algorithm, resolve, run_value
-from sbbatch.zoo.enjoy import enjoy
-from sbbatch.zoo.evaluate import evaluate_random, evaluate_returns
+from sbbatch.zoo.folders import find_run
 from sbbatch.zoo.quickstart import ENV_ID
 from sbbatch.zoo.quickstart import main as quickstart
+from sbbatch.zoo.scores import evaluate_random, evaluate_returns
+from sbbatch.zoo.trained import of_run
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +87,7 @@ def test_ppo_reaches_the_level_of_sb3s(env_id, n_timesteps, level, seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_quickstart_agent_beats_the_random_policy_clearly(seed, tmp_path):
     assert quickstart(["--seed", str(seed), "-f", str(tmp_path)]) == 0
-    trained = enjoy("qrdqn", ENV_ID, tmp_path, load_best=True, n_episodes=10, seed=7)
+    run = find_run(tmp_path, "qrdqn", ENV_ID)
+    trained = [game.score for game in of_run(run, "qrdqn", ENV_ID, run.best_model).play(10, seed=7)]
     at_random = evaluate_random(ENV_ID, 10, 7, protocol="atari100k", n_envs=10)
     assert np.mean(trained) > np.mean(at_random) + 1_000

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import stable_baselines3
 
-from sbbatch.zoo import enjoy, evaluate, screen, train
+from sbbatch.zoo import enjoy, evaluate, screen, train, trained
 from sbbatch.zoo.folders import RunFolder
 from sbbatch.zoo.screen import RecordedGame
 
@@ -120,13 +120,13 @@ def test_a_model_that_is_missing_is_told_with_what_is_there_instead(logs, tmp_pa
 
 def test_stochastic_actions_are_those_of_training(logs, monkeypatch):
     asked = []
-    predict = enjoy.play_games
+    predict = trained.play_games
 
     def watch(player, env, *args, deterministic, **kwargs):
         asked.append(deterministic)
         return predict(player, env, 1, deterministic=deterministic)
 
-    monkeypatch.setattr(enjoy, "play_games", watch)
+    monkeypatch.setattr(trained, "play_games", watch)
     for words in ([], ["--deterministic"], ["--stochastic"]):
         play(logs, *words)
     assert asked == [True, True, False]

@@ -8,8 +8,15 @@ from gymnasium import spaces
 
 from sbbatch.analysis.scores import Scale
 from sbbatch.zoo import build, evaluate, gym_env
-from sbbatch.zoo.evaluate import RandomPlayer, evaluate_returns, report
-from sbbatch.zoo.scores import PlayedGame, play_games, statistics
+from sbbatch.zoo.evaluate import report
+from sbbatch.zoo.scores import (
+    PlayedGame,
+    RandomPlayer,
+    evaluate_returns,
+    games_side_by_side,
+    play_games,
+    statistics,
+)
 
 
 class Stuck:
@@ -77,7 +84,7 @@ def test_the_random_policy_is_scored_and_every_game_written(tmp_path, capsys):
 def test_a_hundred_games_are_usual_and_each_slot_on_atari_has_one():
     args = evaluate.make_parser().parse_args([])
     assert args.n_episodes == 100
-    assert evaluate.games_side_by_side("ALE/Pong-v5", args.n_episodes) == 100
+    assert games_side_by_side("ALE/Pong-v5", args.n_episodes) == 100
 
 
 def test_the_random_player_stays_within_bounds():

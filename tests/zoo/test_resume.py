@@ -11,9 +11,10 @@ import pytest
 from sbbatch import DQN
 from sbbatch.zoo import benchmark, enjoy, quickstart, record, train
 from sbbatch.zoo.build import check_trained_in, make_env, statistics_of
-from sbbatch.zoo.evaluate import games_side_by_side
+from sbbatch.zoo.folders import RunFolder
 from sbbatch.zoo.reader import read_yaml
 from sbbatch.zoo.request import read_request
+from sbbatch.zoo.scores import games_side_by_side
 
 SHORT = ["--algo", "dqn", "-n", "200", "--seed", "0", "--num-threads", "1", "--eval-episodes", "1"]
 PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]
@@ -183,12 +184,12 @@ def test_the_quickstart_plays_its_own_run_and_not_the_latest(tmp_path, monkeypat
     class Reached(Exception):
         pass
 
-    def play(run, *_, **__):
+    def open_run(run, *_):
         raise Reached(run)
 
-    mine = object()
+    mine = RunFolder(tmp_path, "ALE-RoadRunner-v5")
     monkeypatch.setattr(train, "run", lambda request: (0, mine))
-    monkeypatch.setattr(quickstart, "play_run", play)
+    monkeypatch.setattr(quickstart, "of_run", open_run)
     with pytest.raises(Reached) as caught:
         quickstart.main(["-f", str(tmp_path)])
     assert caught.value.args == (mine,)

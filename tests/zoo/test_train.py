@@ -17,9 +17,9 @@ from sbbatch.errors import UserError
 from sbbatch.zoo import assemble, benchmark, cli, enjoy, train
 from sbbatch.zoo.build import load_normalization, make_env, save_model, save_normalization
 from sbbatch.zoo.callbacks import StopRequest
-from sbbatch.zoo.evaluate import evaluate_random
 from sbbatch.zoo.progress import Speed, progress_text
 from sbbatch.zoo.reader import read_yaml
+from sbbatch.zoo.scores import evaluate_random
 
 REPOSITORY = Path(train.__file__).parents[2]
 
