@@ -8,6 +8,7 @@ import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Comparison:
     returns: np.ndarray
     statistic: Statistic = iqm
 
+    @cached_property
     def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The statistic over runs, and its 95 % bootstrap interval, at each point."""
         columns = [self.returns[:, [i]] for i in range(self.returns.shape[1])]
@@ -119,22 +121,6 @@ def _common(environment: str, agent: str, runs: list[tuple[np.ndarray, np.ndarra
     return Comparison(environment, agent, steps, np.stack([returns[:n] for _, returns in runs]))
 
 
-def plot_comparison(
-    folders: Sequence[Path | str], out: Path | None = None, title: str | None = None, by: Sequence[str] = ()
-) -> Path:
-    """
-    Draw the interquartile mean over seeds with its 95 % bootstrap interval, and write the numbers beside the picture.
-
-    :param folders: run folders
-    :param out: the PNG, PDF or SVG to write, with a CSV file of the same name beside it
-    :param title: above the picture
-    :param by: see :func:`group_runs`
-    :return: the picture
-    :raises UserError: no such folder, nothing to draw, or matplotlib is missing
-    """
-    return draw_comparisons(read_runs(folders, by), out or Path(PICTURE_NAME), title, "return of greedy games")
-
-
 def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | None, label: str) -> Path:
     """
     One panel for each environment, one colour for each agent, and the numbers beside the picture.
@@ -168,7 +154,7 @@ def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | 
 
 
 def _draw(axes: Any, one: Comparison, color: str) -> None:
-    mean, low, high = one.curve()
+    mean, low, high = one.curve
     n_runs = len(one.returns)
     label = f"{one.agent} ({n_runs} {'run' if n_runs == 1 else 'runs'})"
     axes.plot(one.timesteps, mean, "o-" if len(mean) <= _MARKED else "-", color=color, markersize=3, label=label)
@@ -184,7 +170,7 @@ def table(comparisons: Sequence[Comparison]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, comparisons[0].statistic.__name__, "low", "high"])
     for one in comparisons:
-        for step, *figures in zip(one.timesteps, *one.curve(), strict=True):
+        for step, *figures in zip(one.timesteps, *one.curve, strict=True):
             rounded = [round(float(figure), 3) for figure in figures]
             writer.writerow([one.environment, one.agent, int(step), len(one.returns), *rounded])
     return text.getvalue()
@@ -232,6 +218,7 @@ def main(words: Sequence[str]) -> int:
     :param words: the command line after ``compare``
     """
     args = make_parser().parse_args(words)
-    out = plot_comparison(args.folders, args.output, args.title, args.by)
-    print(*report(read_runs(args.folders, args.by)), out, sep="\n")
+    runs = read_runs(args.folders, args.by)
+    out = draw_comparisons(runs, args.output or Path(PICTURE_NAME), args.title, "return of greedy games")
+    print(*report(runs), out, sep="\n")
     return 0

@@ -55,22 +55,6 @@ def mean(returns: np.ndarray) -> float:
     return float(returns.mean())
 
 
-def plot_training(
-    folders: Sequence[Path | str], out: Path | None = None, title: str | None = None, by: Sequence[str] = ()
-) -> Path:
-    """
-    Draw the mean over seeds with its 95 % bootstrap interval, and write the numbers beside the picture.
-
-    :param folders: run folders
-    :param out: the PNG, PDF or SVG to write, with a CSV file of the same name beside it
-    :param title: above the picture
-    :param by: see :func:`~sbbatch.zoo.compare_plot.group_runs`
-    :return: the picture
-    :raises UserError: no such folder, nothing to draw, or matplotlib is missing
-    """
-    return draw_comparisons(read_training(folders, by), out or Path(PICTURE_NAME), title, "return of training episodes")
-
-
 def main(words: Sequence[str]) -> int:
     """
     :param words: the command line after ``train``
@@ -82,6 +66,7 @@ def main(words: Sequence[str]) -> int:
     )
     add_options(parser, PICTURE_NAME)
     args = parser.parse_args(words)
-    out = plot_training(args.folders, args.output, args.title, args.by)
-    print(*report(read_training(args.folders, args.by)), out, sep="\n")
+    runs = read_training(args.folders, args.by)
+    out = draw_comparisons(runs, args.output or Path(PICTURE_NAME), args.title, "return of training episodes")
+    print(*report(runs), out, sep="\n")
     return 0

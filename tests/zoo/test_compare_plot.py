@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.compare_plot import plot_comparison, read_runs, report, table
+from sbbatch.zoo.compare_plot import draw_comparisons, read_runs, report, table
 from sbbatch.zoo.plot import main
 
 
@@ -29,7 +29,7 @@ def test_runs_of_an_agent_come_together(runs):
     assert (dqn.agent, iqn.agent, dqn.environment) == ("dqn", "iqn", "Game-v1")
     assert dqn.returns.tolist() == [[1, 5], [3, 7]]  # means of the games
     assert dqn.final().tolist() == [3, 5]  # of the evaluations, here fewer than three
-    mean, low, high = dqn.curve()
+    mean, low, high = dqn.curve
     assert mean.tolist() == [2, 6]
     assert (low.tolist(), high.tolist()) == ([1, 5], [3, 7])
 
@@ -78,5 +78,5 @@ def test_a_run_does_not_count_twice(runs, kind, capsys):
 
 def test_no_half_written_picture(runs, tmp_path):
     with pytest.raises(InvalidValue):
-        plot_comparison(runs, tmp_path / "c.txt")
+        draw_comparisons(read_runs(runs), tmp_path / "c.txt", None, "return")
     assert not list(tmp_path.glob("c.*"))

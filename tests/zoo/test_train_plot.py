@@ -29,7 +29,7 @@ def runs(tmp_path):
 def test_the_curve_is_the_mean_over_runs_up_to_the_end_of_the_shortest(runs):
     (one,) = read_training(runs)
     assert (one.timesteps[0], one.timesteps[-1]) == (10, 30)
-    mean, low, high = one.curve()
+    mean, low, high = one.curve
     assert (mean[0], mean[-1]) == (2, 6)  # of 0 and 4, of 4 and 8
     assert (low[0], high[0]) == (0, 4)
     np.testing.assert_allclose(np.diff(mean), np.diff(mean)[0])
