@@ -2,13 +2,14 @@
 
 import copy
 import itertools
+import math
 
 import pytest
 import torch as th
 from contract_tools import KINDS, RecordSizes, assert_same_weights, cart_poles, make_agent, weights
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sbbatch import ABS, PPO, PQN
+from sbbatch import ABS, DQN, PPO, PQN
 from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.batch.protocol import BatchScalable
 
@@ -143,6 +144,12 @@ def test_default_bounds_move_with_the_length_that_the_epochs_are_for(algorithm_c
     assert (scaling.min_size, scaling.max_size) == bounds
 
 
+@pytest.mark.parametrize(("policy", "largest"), [("CnnPolicy", 64), ("CnnPolicy-L", 128), ("CnnPolicy-XL", 128)])
+def test_larger_networks_go_twice_as_far(policy, largest):
+    small = {"features_extractor_kwargs": {"features_dim": 8}}
+    assert PQN(policy, KINDS["image"][1](), policy_kwargs=small).batch_scaling.max_size == largest
+
+
 @pytest.mark.parametrize("n_updates", [1, 2, 3])
 def test_a_policy_that_stands_still_does_not_diverge(rollout_algorithm, n_updates):
     callback = eager(rollout_algorithm, 16, 32, updates=n_updates, kind="linear")
@@ -233,6 +240,30 @@ def test_divergence_counts_the_states_whose_first_best_action_changed(value_algo
     assert agent.divergence(seen[0], seen[0]) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("env", "before", "after", "expected", "turned_round"),
+    [
+        # Gaussian: the first state moves as in tests/functional/test_divergence.py, 0.2196411 (turned round 0.3984723),
+        # the second not at all; the mean over both
+        (
+            "Pendulum-v1",
+            ([[0.0, 0.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]),
+            ([[0.1, -0.2], [0.0, 0.0]], [[math.exp(-0.5), math.exp(0.1)], [1.0, 1.0]]),
+            0.109820550,
+            0.199236158,
+        ),
+        # categorical, from 1/2, 1/2 to 0.9, 0.1: 0.9 ln 1.8 + 0.1 ln 0.2 = 0.529008 - 0.160944;
+        # turned round 0.5 ln (0.5 / 0.9) + 0.5 ln 5 = -0.293893 + 0.804719
+        ("CartPole-v1", ([[0.0, 0.0]],), ([[math.log(0.9), math.log(0.1)]],), 0.368064207, 0.510825624),
+    ],
+)
+def test_ppos_divergence_is_that_of_the_new_policy_from_the_old(env, before, after, expected, turned_round):
+    agent = make_agent(PPO, env=lambda: env)
+    old, new = (tuple(map(th.tensor, behavior)) for behavior in (before, after))
+    assert agent.divergence(old, new) == pytest.approx(expected, abs=1e-6)
+    assert agent.divergence(new, old) == pytest.approx(turned_round, abs=1e-6)
+
+
 # -------------------------------------------------------------------------------------------------- rate of updates
 
 
@@ -254,6 +285,12 @@ def test_samples_per_agent_step_are_the_same_whatever_the_sizes(replay_algorithm
     assert agent._n_samples == sum(record.sizes)
     # Not a whole batch too few, and none before they are due (an update comes with every fourth step).
     assert all(-samples_per_step * 4 <= missing < 32 + samples_per_step * 4 for missing in late)
+
+
+def test_samples_per_agent_step_count_the_steps_of_all_environments():
+    # Updates every 2 vector steps of 3 environments, after 42, 48, ... 240 agent steps: 34 times 4 * 6 samples.
+    agent = make_agent(DQN, env=cart_poles(3), train_freq=2, samples_per_step=4.0).learn(240)
+    assert agent._n_samples == 34 * 24
 
 
 def test_without_samples_per_step_the_rate_of_updates_is_the_same_whatever_the_sizes(replay_algorithm):

@@ -1,6 +1,7 @@
 """However a training ends, its batch-size callback is silent afterwards; and what measuring gradients gives."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch as th
 from contract_tools import make_agent, refusal
 
 from sbbatch import ABS, DQN, PPO, PQN, GradientNoiseScale
+from sbbatch.algorithms import scaling
 from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.errors import InvalidValue
 
@@ -152,6 +154,16 @@ def test_the_gradients_of_the_parts_average_to_that_of_the_batch(value_algorithm
     assert whole.abs().max() > 0
 
 
+def test_importance_weights_count_in_the_gradients_too(replay_algorithm):
+    agent = make_agent(replay_algorithm, batch_size=16).learn(60)
+    batch = agent._sample_replay(16)
+    first_part = th.tensor([1.0] * 4 + [0.0] * 12)
+    agent._sample_replay = lambda _: replace(batch, weights=first_part)
+    gradients, _ = agent.gradient_parts(4)
+    assert gradients[0].any()
+    assert not gradients[1:].any()
+
+
 def test_measuring_gradients_changes_nothing(value_algorithm):
     kwargs = {"n_steps": 16} if value_algorithm is PQN else {"batch_size": 16}
     every = 1 if value_algorithm is PQN else 8
@@ -175,3 +187,11 @@ def test_the_probe_has_different_states_of_the_newest_transitions(replay_algorit
     assert len(observations) == draws.size == 30
     assert len(set(draws.newest.tolist())) == 100
     assert len(agent.probe_observations(1_000, np.random.default_rng(0))) == 100
+
+
+def test_the_newest_transitions_are_a_fixed_number_of_them(replay_algorithm, monkeypatch):
+    monkeypatch.setattr(scaling, "RECENT", 30)
+    agent = make_agent(replay_algorithm).learn(100)
+    found = agent.probe_observations(1_000, np.random.default_rng(0)).numpy()
+    newest = agent.replay_buffer.observations[-30:, 0]
+    assert sorted(found.tolist()) == sorted(newest.tolist())

@@ -245,6 +245,14 @@ def test_geometric_exploration_follows_btr_and_ends_half_way():
     assert agent.exploration_schedule(0.5) == 0.0
 
 
+def test_linear_exploration_starts_to_fall_when_learning_starts():
+    agent = CompactRainbow("MlpPolicy", "CartPole-v1", **SMALL | {"learning_starts": 100}, exploration_decay_steps=200)
+    # 0.01 + 0.99 * (100 + 200 - 200) / 200 = 0.505
+    for steps, expected in ((0, 1.0), (100, 1.0), (200, 0.505), (300, 0.01), (900, 0.01)):
+        agent.num_timesteps = steps
+        assert agent.exploration_schedule(0.9) == pytest.approx(expected)
+
+
 # ---------------------------------------------------------------------------------------------------- networks
 
 
@@ -270,6 +278,24 @@ def test_the_target_network_takes_over_the_singular_vectors():
     images = th.rand(2, 4, 36, 36)
     agent.policy.set_training_mode(False)
     th.testing.assert_close(agent.q_net(images), agent.q_net_target(images), rtol=0, atol=0)
+
+
+def test_only_the_learners_forward_of_the_online_network_moves_the_singular_vectors():
+    agent = small_btr().learn(40)
+
+    def vectors(network):
+        return th.cat([buffer.flatten() for name, buffer in network.named_buffers() if name.endswith(("._u", "._v"))])
+
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 36, 36), dtype=np.uint8)
+    online, target = vectors(agent.q_net), vectors(agent.q_net_target)
+    for acts in (agent.predict, agent._greedy_actions, lambda seen: agent.behavior(th.from_numpy(seen))):
+        agent.policy.set_training_mode(True)  # as the update before it leaves the network
+        acts(images)
+        assert th.equal(vectors(agent.q_net), online)
+    agent.policy.set_training_mode(False)  # as acting leaves it
+    agent.train(1, 8)
+    assert not th.equal(vectors(agent.q_net), online)
+    assert th.equal(vectors(agent.q_net_target), target)
 
 
 def test_defaults_of_a_head_fall_away_with_the_head():

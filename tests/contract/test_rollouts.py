@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 from test_sb3_parts import RecordedLogger
 
 from sbbatch import PPO, PQN
+from sbbatch.algorithms.rollout import in_minibatches
 from sbbatch.errors import InvalidType, InvalidValue
 from sbbatch.functional.schedules import linear_epsilon
 
@@ -299,6 +300,27 @@ def test_a_time_limit_goes_on_with_the_value_of_the_final_observation_and_cuts_t
     # 0.99 * (0.65 * 0.896 + 0.35 * 0.6) = 0.784476; 1 + 0.99 * (0.65 * 0.784476 + 0.35 * 0.8) = 1.782010306
     expected = [1.782010306, 0.784476, 0.896, 1.1487455, 2.693]
     assert targets_of(0.65, truncated=2) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_samples_of_pqn_belong_together_and_stand_in_the_order_of_time():
+    agent = make_agent(PQN, env=cart_poles(3)).learn(12)
+    rollout, (observations, actions, targets) = agent.rollout_buffer, agent._samples()
+    assert len(np.unique(rollout.returns)) > 6
+    for step in range(4):
+        for env in range(3):
+            sample = 3 * step + env
+            np.testing.assert_array_equal(observations[sample], rollout.observations[step, env])
+            assert actions[sample] == rollout.actions[step, env]
+            assert targets[sample] == rollout.returns[step, env]
+
+
+def test_every_epoch_has_each_sample_once_in_an_order_of_its_own():
+    rng = np.random.default_rng(0)
+    epochs = [[part.tolist() for part in in_minibatches(24, 4, rng)] for _ in range(2)]
+    assert [len(part) for part in epochs[0]] == [6] * 4
+    orders = [[index for part in epoch for index in part] for epoch in epochs]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(24))
+    assert orders[0] != orders[1] != list(range(24)) != orders[0]
 
 
 def test_pqn_learns_towards_its_targets():

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch as th
-from contract_tools import assert_same_weights, differ, make_agent, weights
+from contract_tools import assert_same_weights, cart_poles, differ, make_agent, weights
 
-from sbbatch import BTR, IQN, Rainbow
+from sbbatch import BTR, DQN, IQN, Rainbow
+from sbbatch.algorithms import value
 from sbbatch.networks.layers import NoisyLinear, Stochastic
 
 
@@ -78,3 +79,26 @@ def test_every_step_draws_noise_for_both_networks_and_leaves_them_still(stochast
     assert agent.noise_rng.bit_generator.state != state
     n_layers = sum(isinstance(m, NoisyLinear) for m in modules)  # of both networks
     assert len(set(drawn)) == 2 * n_layers, "each layer of each network has noise of its own, new in each step"
+
+
+def test_the_target_network_is_copied_by_agent_steps_whatever_the_number_of_environments(monkeypatch):
+    agent, copied_at = make_agent(DQN, env=cart_poles(4), target_update_interval=24), set()
+    monkeypatch.setattr(value, "sync_target", lambda *_, **__: copied_at.add(agent.num_timesteps))
+    agent.learn(100)
+    assert copied_at == {24, 48, 72, 96}
+
+
+def test_a_schedule_of_the_importance_exponent_is_told_the_progress_of_the_run():
+    agent = make_agent(DQN, prioritized=True, importance_exponent=lambda progress: 1.0 - 0.6 * progress)
+    told = {}
+
+    class Look:
+        def before_update(self):
+            pass
+
+        def after_update(self):
+            told[agent.num_timesteps] = agent.replay_buffer.sampler.progress_remaining
+
+    agent.update_hooks.append(Look())
+    agent.learn(100)  # updates after steps 44, 48, ...
+    assert told == pytest.approx({step: 1 - step / 100 for step in range(44, 101, 4)})

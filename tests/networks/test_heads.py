@@ -9,7 +9,7 @@ from torch import nn
 
 from sbbatch.components.bootstrap import Double, Greedy, Munchausen
 from sbbatch.errors import InvalidValue
-from sbbatch.functional.distributions import cosine_features
+from sbbatch.functional.distributions import cosine_features, midpoint_taus, quantile_huber_loss
 from sbbatch.networks.action_layers import LayerSpec
 from sbbatch.networks.heads import (
     CategoricalHead,
@@ -233,11 +233,18 @@ def test_implicit_quantiles_are_deterministic_outside_the_switch():
     assert head.draw_taus(features, 4).tolist() == [[0.125, 0.375, 0.625, 0.875]] * 2
 
 
+def test_the_loss_of_implicit_quantiles_has_the_heads_kappa():
+    head = ImplicitQuantileHead(LayerSpec(7, 3, [16]), n_taus=4, kappa=0.3)
+    estimate, actions, target, taus = head(th.randn(5, 7)), th.randint(3, (5,)), 3 * th.randn(5, 6), midpoint_taus(4)
+    own = estimate.at(taus.expand(5, 4)).quantiles[th.arange(5), actions]
+    th.testing.assert_close(estimate.td_loss(actions, target), quantile_huber_loss(own, target, taus, 0.3))
+
+
 def test_implicit_quantiles_multiply_the_input_of_the_last_hidden_layer_with_the_embedding():
     head = ImplicitQuantileHead(LayerSpec(7, 3, [16, 12]), n_cosines=5)
     features, taus = th.randn(2, 7), th.rand(2, 4)
     hidden = head.hidden(features)
     assert hidden.shape == (2, 16)
-    embedding = head.embedding(cosine_features(taus, 5, 1))
+    embedding = head.embedding[0](cosine_features(taus, 5, 1)).relu()
     expected = head.layers(hidden.unsqueeze(1) * embedding)  # (batch, taus, actions, 1)
     th.testing.assert_close(head(features).head.quantiles(hidden, taus), expected[..., 0].transpose(1, 2))

@@ -83,6 +83,18 @@ def test_btrs_maps_have_the_papers_sizes():
     assert torso.features_dim == 2_304
 
 
+def test_impala_is_the_published_formula():
+    torso, images = ImpalaCNN(ATARI, width=1), th.rand(2, 4, 84, 84)
+    convs = (module for module in torso.modules() if isinstance(module, nn.Conv2d))
+    maps = images
+    for _ in range(3):
+        maps = nn.functional.max_pool2d(next(convs)(maps), 3, 2, 1)
+        for _ in range(2):
+            first, second = next(convs), next(convs)
+            maps = maps + second(first(maps.relu()).relu())
+    th.testing.assert_close(torso(images), maps.relu().flatten(1), rtol=1e-4, atol=1e-5)
+
+
 def test_power_iteration_runs_in_training_mode_only():
     torso = ImpalaCNN(ATARI, width=1, spectral_norm=True)
     images = th.rand(2, 4, 84, 84)
