@@ -117,8 +117,8 @@ class ValuePolicy(BasePolicy):
     q_net: ValueNetwork
     q_net_target: ValueNetwork
     action_space: spaces.Discrete
-    # Defaults of a subclass for its torso and its head, under what is given, where their class has such an argument.
     has_target: ClassVar[bool] = True
+    # Defaults of a subclass for its torso and its head, under what is given, where their class has such an argument.
     torso_defaults: ClassVar[Mapping[str, Any]] = {}
     head_defaults: ClassVar[Mapping[str, Any]] = {}
 

@@ -23,9 +23,9 @@ class RolloutPolicy(ValuePolicy):
     :class:`~sbbatch.policies.ValuePolicy` without a target network, for SB3's ``OnPolicyAlgorithm``: actions, values
     and log-probabilities as ``collect_rollouts`` asks for them, where the value of a state is that of its best action.
 
-    The defaults are those of CleanRL's ``pqn_atari_envpool.py``: RAdam, orthogonal first weights and the
-    squared error. ``use_sde``,
-    which SB3 gives to every policy, has no effect. Further arguments: see :class:`~sbbatch.policies.ValuePolicy`.
+    The defaults are those of CleanRL's ``pqn_atari_envpool.py``: RAdam, orthogonal first weights and the squared error.
+    ``use_sde``, which SB3 gives to every policy, has no effect. Further arguments: see
+    :class:`~sbbatch.policies.ValuePolicy`.
     """
 
     has_target = False
