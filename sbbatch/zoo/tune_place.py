@@ -167,9 +167,11 @@ def _write_settings(plan: Plan, args: argparse.Namespace, settings: dict[str, An
         if read_yaml(run.config) != settings:
             raise InvalidValue(f"{run.config} is not what study '{plan.study_name}' was begun with; remove the file")
         return
-    hidden = None if args.storage is None else shown(args.storage)  # a password is nobody's business
-    arguments = {**vars(args), "storage": hidden, "seed": plan.seed}
-    words = [hidden or word if word == args.storage else word for word in arguments.pop("words")]
+    arguments = {**vars(args), "seed": plan.seed}
+    words = arguments.pop("words")
+    if args.storage is not None:
+        arguments["storage"] = shown(args.storage)  # a password is nobody's business
+        words = [word.replace(args.storage, arguments["storage"]) for word in words]  # also of --storage=URL
     try:
         run.parameters.mkdir(parents=True, exist_ok=True)
     except OSError as error:

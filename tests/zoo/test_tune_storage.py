@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from tune_tools import begin, n_counted, states, storage_of, words
 
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo import tune, tune_storage
+from sbbatch.zoo import tune, tune_place, tune_storage
 from sbbatch.zoo.tune_storage import check_url, open_storage, shown, sqlite_url, storage_errors
 
 TOOLS = ("initdb", "pg_ctl", "postgres")
@@ -136,6 +136,19 @@ def test_passwords_are_not_written_down(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
     plan, _ = begin(tmp_path, "--storage", url)
     assert f"--storage {tmp_path}/a.db" in (plan.run.parameters / "command.txt").read_text()
+
+
+@pytest.mark.parametrize("option", [["--storage", "{}"], ["--storage={}"]])
+def test_a_password_is_in_no_file_of_a_study(tmp_path, monkeypatch, option):
+    url = "postgresql+psycopg://me:secret@127.0.0.1:1/db"
+    _, study = begin(tmp_path)
+    monkeypatch.setattr(tune_place, "open_storage", lambda *_: study._storage)
+    monkeypatch.setattr(tune_place, "join_study", lambda *_, **__: study)
+    begin(tmp_path / "other", *(word.format(url) for word in option))
+    written = [path.read_text() for path in (tmp_path / "other").rglob("*") if path.is_file()]
+    assert len(written) == 3
+    assert any("postgresql+psycopg://me:***@127.0.0.1:1/db" in text for text in written)
+    assert not any("secret" in text for text in written)
 
 
 def test_transactions_on_sqlite_begin_with_the_lock(tmp_path):
