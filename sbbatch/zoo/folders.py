@@ -130,34 +130,21 @@ def create_run_folder(log_folder: Path, algo: str, env_id: str, uuid: str = "") 
 
 def describe_run(run: RunFolder, config: dict[str, Any], arguments: dict[str, Any], command: list[str]) -> None:
     """
-    Write down how the run was started, as plain YAML that loads without executing anything.
+    Write down how a run was started or goes on, as plain YAML that loads without executing anything; a kill in the
+    middle leaves what was there.
 
     :param run: its folder
     :param config: the settings that were made, as written
     :param arguments: every command-line argument
-    :param command: the command's words
-    """
-    try:
-        _write_and_sync(run.config, yaml.safe_dump(plain(config), sort_keys=True))
-        _write_and_sync(run.arguments, yaml.safe_dump(plain(arguments), sort_keys=True))
-        _write_and_sync(run.command, shlex.join(command) + "\n")
-    except OSError as error:
-        raise InvalidValue(unwritable(run.path, error)) from None
-
-
-def note_resumption(run: RunFolder, config: dict[str, Any], arguments: dict[str, Any], command: list[str]) -> None:
-    """
-    Write down how a run goes on; a kill in the middle leaves what was there.
-
-    :param run: its folder
-    :param config: see :func:`describe_run`
-    :param arguments: likewise
     :param command: the command's words, which are appended to those before
+    :raises UnwritableFile: they cannot be written
     """
-    texts = {run.config: yaml.safe_dump(plain(config), sort_keys=True)}
-    texts[run.arguments] = yaml.safe_dump(plain(arguments), sort_keys=True)
     before = run.command.read_text(encoding="utf-8") if run.command.is_file() else ""
-    texts[run.command] = before + shlex.join(command) + "\n"
+    texts = {
+        run.config: yaml.safe_dump(plain(config), sort_keys=True),
+        run.arguments: yaml.safe_dump(plain(arguments), sort_keys=True),
+        run.command: before + shlex.join(command) + "\n",
+    }
     for path, text in texts.items():
         with atomic_write(path) as file:
             file.write(text.encode())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.build import VEC_ENVS
 from sbbatch.zoo.cli import MAX_SEED, whole_number
 from sbbatch.zoo.config import read_parameters
+from sbbatch.zoo.suites import SUITES
 
 TUNE_WORDS = ("-optimize", "--optimize", "--optimize-hyperparameters")
 MAX_SEEDS = 1000
@@ -48,6 +50,7 @@ _OF_TRAINING = (
 )
 _OF_A_STUDY = ("--storage", "--study-name", "--trial-id")
 OWN_BOUNDS = "the algorithm's own"  # what `--abs` alone means; nobody types it
+_PAIRS: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "KEY:VALUE"}
 
 
 class Refused(argparse.Action):
@@ -111,14 +114,30 @@ def refuse_options_of_training(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, action=Refused, instead=remedy)
 
 
+def add_settings_options(parser: argparse.ArgumentParser) -> None:
+    """
+    :param parser: gets the options of all commands that resolve hyperparameters
+    """
+    add = parser.add_argument
+    add("-params", "--hyperparams", **_PAIRS, default=[], help="override hyperparameters")
+    add(
+        "-conf",
+        "--conf-file",
+        "-yaml",
+        "--yaml-file",
+        type=Path,
+        help="a YAML file instead of the packaged hyperparameters, those of single games included",
+    )
+    add("--suite", help=f"suite of the settings: {', '.join(SUITES)} (default: the one the environment belongs to)")
+
+
 def add_env_options(parser: argparse.ArgumentParser) -> None:
     """
     :param parser: gets the options of all commands that make the environments to learn in
     """
     add_import_options(parser)
-    pairs: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "KEY:VALUE"}
-    parser.add_argument("--env-kwargs", **pairs, help="keyword arguments of the environment")
-    parser.add_argument("--eval-env-kwargs", **pairs, help="those of the evaluation environments (default: the same)")
+    parser.add_argument("--env-kwargs", **_PAIRS, help="keyword arguments of the environment")
+    parser.add_argument("--eval-env-kwargs", **_PAIRS, help="those of the evaluation environments (default: the same)")
 
 
 def env_overrides(args: argparse.Namespace) -> dict[str, Any]:

@@ -32,9 +32,16 @@ from sbbatch.zoo.config import (
 )
 from sbbatch.zoo.folders import RunFolder, probe_folder, run_of
 from sbbatch.zoo.imports import allow_imports, import_environments
-from sbbatch.zoo.options import OWN_BOUNDS, abs_bounds, add_seed_options, add_zoo_options, env_overrides, int_or_text
+from sbbatch.zoo.options import (
+    OWN_BOUNDS,
+    abs_bounds,
+    add_seed_options,
+    add_settings_options,
+    add_zoo_options,
+    env_overrides,
+    int_or_text,
+)
 from sbbatch.zoo.progress import warn
-from sbbatch.zoo.suites import SUITES
 from sbbatch.zoo.track import require_wandb
 
 EXAMPLES = """examples:
@@ -146,24 +153,7 @@ def make_parser() -> argparse.ArgumentParser:
         "samples per gradient step for the others",
     )
     add("--protocol", help=f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)")
-    add(
-        "-params",
-        "--hyperparams",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY:VALUE",
-        help="override hyperparameters",
-    )
-    add(
-        "-conf",
-        "--conf-file",
-        "-yaml",
-        "--yaml-file",
-        type=Path,
-        help="a YAML file instead of the packaged hyperparameters, those of single games included",
-    )
-    add("--suite", help=f"suite of the settings: {', '.join(SUITES)} (default: the one the environment belongs to)")
+    add_settings_options(parser)
     add("--show-config", action="store_true", help="print every setting with where it came from, and do nothing else")
     add("--seed", type=whole_number(0, -1, high=MAX_SEED), default=-1, help="seed of everything (-1: a random one)")
     add("--device", type=torch_device, default="auto", help="torch device")

@@ -23,7 +23,7 @@ from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.cli import guarded
 from sbbatch.zoo.config import explicit_values, run_value
 from sbbatch.zoo.evaluation import Evaluation
-from sbbatch.zoo.folders import RunFolder, alone_in, create_run_folder, describe_run, discard_run, note_resumption
+from sbbatch.zoo.folders import RunFolder, alone_in, create_run_folder, describe_run, discard_run
 from sbbatch.zoo.logger import make_logger
 from sbbatch.zoo.options import TUNE_WORDS
 from sbbatch.zoo.plot import plot_run
@@ -119,13 +119,12 @@ def start_folder(request: Request, arguments: dict[str, Any]) -> RunFolder:
     :param request: the run
     :param arguments: every option
     """
-    args, config = request.args, explicit_values(request.settings)
-    command = ["sbbatch", "train", *request.words]
+    args = request.args
     if request.resumption is not None:
-        note_resumption(request.resumption.folder, config, arguments, command)
-        return request.resumption.folder
-    folder = create_run_folder(args.log_folder, args.algo, request.env_id, str(uuid.uuid4()) if args.uuid else "")
-    describe_run(folder, config, arguments, command)
+        folder = request.resumption.folder
+    else:
+        folder = create_run_folder(args.log_folder, args.algo, request.env_id, str(uuid.uuid4()) if args.uuid else "")
+    describe_run(folder, explicit_values(request.settings), arguments, ["sbbatch", "train", *request.words])
     return folder
 
 

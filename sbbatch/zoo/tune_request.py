@@ -32,9 +32,8 @@ from sbbatch.zoo.config import (
 from sbbatch.zoo.folders import plain, probe_folder
 from sbbatch.zoo.gym_env import UNLIMITED_STEPS
 from sbbatch.zoo.imports import allow_imports, import_environments
-from sbbatch.zoo.options import add_env_options, env_overrides, refuse_options_of_training
+from sbbatch.zoo.options import add_env_options, add_settings_options, env_overrides, refuse_options_of_training
 from sbbatch.zoo.scores import games_side_by_side
-from sbbatch.zoo.suites import SUITES
 from sbbatch.zoo.tune_space import Space, read_space, with_abs
 
 EXAMPLES = """examples:
@@ -143,24 +142,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="URL of a database for several hosts, e.g. postgresql+psycopg://user@host/db (default: SQLite)",
     )
     add("--heartbeat", type=whole_number(1), default=15, help="seconds between signs of life; silent for 4 is dead")
-    add(
-        "-params",
-        "--hyperparams",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY:VALUE",
-        help="hyperparameters that all trials share",
-    )
-    add(
-        "-conf",
-        "--conf-file",
-        "-yaml",
-        "--yaml-file",
-        type=Path,
-        help="a YAML file instead of the packaged hyperparameters",
-    )
-    add("--suite", help=f"suite of the settings: {', '.join(SUITES)} (default: the one the environment belongs to)")
+    add_settings_options(parser)
     add("--seed", type=whole_number(0, -1, high=MAX_SEED), default=-1, help="seed of the study (-1: a random one)")
     add("--device", type=torch_device, default="auto", help="torch device")
     add("-f", "--log-folder", type=Path, default=Path("logs"), help="studies are kept in its folder tune")
