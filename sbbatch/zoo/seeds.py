@@ -19,7 +19,7 @@ import numpy as np
 from sbbatch.errors import NumericalError
 from sbbatch.zoo.callbacks import StopRequest
 from sbbatch.zoo.cli import INTERRUPTED, NUMERICAL_ERROR, USER_ERROR, guarded
-from sbbatch.zoo.progress import say
+from sbbatch.zoo.progress import say, warn
 from sbbatch.zoo.request import Request, read_request
 from sbbatch.zoo.train import run
 
@@ -45,7 +45,15 @@ class SeedResult:
         """How it ended, in a word; nothing is said of a good end."""
         if self.exit_code in (None, 0):
             return "not begun" if self.exit_code is None else ""
+        if self.killed_by is not None:
+            return "killed"
         return "stopped early" if self.shell_code > 128 else "failed"
+
+    @property
+    def killed_by(self) -> str | None:
+        """The signal that took its process away, e.g. for want of memory; SIGTERM is a wish that we pass on."""
+        code = self.exit_code or 0
+        return signal.Signals(-code).name if code < 0 and code != -signal.SIGTERM else None
 
     @property
     def shell_code(self) -> int:
@@ -134,6 +142,7 @@ def _side_by_side(request: Request, results: Sequence[SeedResult], jobs: int) ->
                 result, process, connection = working.pop(sentinel)
                 process.join()
                 result.exit_code, result.folder = process.exitcode, _received(connection)
+                _tell_if_killed(result)
                 if result.exit_code == USER_ERROR:
                     waiting.clear()  # what is wrong with one is wrong with all
     return stop.exit_code
@@ -153,6 +162,16 @@ def _start(request: Request, seed: int, n_threads: int) -> tuple[BaseProcess, Co
         signal.signal(signal.SIGINT, handler)
     sender.close()  # ours; the end of theirs is the end of the process
     return process, receiver
+
+
+def _tell_if_killed(result: SeedResult) -> None:
+    """Nobody else does: a process that is killed has no last word."""
+    if result.killed_by is None:
+        return
+    remedy = "give fewer --jobs if the memory is full"
+    if result.folder is not None:
+        remedy += f"; its run goes on with --resume {result.folder}"
+    warn(f"seed {result.seed} was killed by {result.killed_by}; {remedy}")
 
 
 def _received(connection: Connection) -> Path | None:

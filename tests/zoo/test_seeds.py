@@ -158,6 +158,31 @@ def test_ctrl_c_ends_all_processes_with_their_models(tmp_path, to_all):
     assert sum(row.endswith("stopped early") for row in out.splitlines()) == 2
 
 
+def test_a_killed_process_is_told_and_takes_no_other_along(tmp_path, capfd, monkeypatch):
+    real = seeds._start
+
+    def start(request, seed, n_threads):
+        process, connection = real(request, seed, n_threads)
+        if seed == 1:
+            process.kill()
+        return process, connection
+
+    monkeypatch.setattr(seeds, "_start", start)
+    assert train.main([*SHORT, "-f", str(tmp_path), "--seeds", "0:2", "--jobs", "2", *PARAMS]) == 137
+    captured = capfd.readouterr()
+    assert "warning: seed 1 was killed by SIGKILL; give fewer --jobs if the memory is full\n" in captured.err
+    rows = captured.out.splitlines()[-3:]
+    assert rows[1].split() == ["1", "-", "-", "-", "killed"]
+    assert rows[2].endswith("1 seed")
+
+
+def test_a_killed_process_says_how_its_run_goes_on(tmp_path, capsys):
+    seeds._tell_if_killed(SeedResult(3, -signal.SIGKILL, tmp_path))
+    assert capsys.readouterr().err.endswith(f"; its run goes on with --resume {tmp_path}\n")
+    seeds._tell_if_killed(SeedResult(3, -signal.SIGTERM, tmp_path))  # we asked it to end
+    assert capsys.readouterr().err == ""
+
+
 def test_a_stop_before_any_run_was_begun_is_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(seeds, "_side_by_side", lambda *_: 143)
     assert train.main([*SHORT, "-f", str(tmp_path), "--seeds", "0:3", "--jobs", "2", *PARAMS]) == 143
