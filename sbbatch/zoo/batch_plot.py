@@ -23,6 +23,7 @@ from sbbatch.zoo.plot import (
     mean_interval,
     new_figure,
     read_curve,
+    require_run_folder,
     running_mean,
     settings_of,
 )
@@ -116,12 +117,9 @@ def _unit(folder: Path) -> str:
 
 
 def _require_adaptive(path: Path, shown: Path | str) -> None:
-    if not path.is_dir():
-        raise InvalidValue(f"no such run folder: {shown}")
+    require_run_folder(Path(shown))
     if (path / BATCH_LOG_NAME).is_file():
         return
-    if not any(any(path.glob(pattern)) for pattern in ("*monitor.csv", "evaluations.npz", "*/args.yml")):
-        raise InvalidValue(f"{shown}: not the folder of a run, e.g. logs/qrdqn/ALE-Breakout-v5_1")
     raise InvalidValue(
         f"{shown}: this run has a fixed batch size (no {BATCH_LOG_NAME}); `sbbatch plot {shown}` draws its curve"
     )

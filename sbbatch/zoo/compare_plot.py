@@ -18,7 +18,7 @@ from sbbatch.analysis.metrics import Statistic, iqm, stratified_bootstrap_interv
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write, output_file
 from sbbatch.zoo.cli import Parser
-from sbbatch.zoo.plot import arguments_of, environment_of, new_figure, read_curve, settings_of
+from sbbatch.zoo.plot import arguments_of, environment_of, new_figure, read_curve, require_run_folder, settings_of
 
 PICTURE_NAME = "comparison.png"
 EXAMPLES = """examples:
@@ -77,8 +77,7 @@ def group_runs(folders: Sequence[Path | str], by: Sequence[str] = ()) -> dict[tu
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     seen: set[Path] = set()
     for folder in map(Path, folders):
-        if not folder.is_dir():
-            raise InvalidValue(f"no such run folder: {folder}")
+        require_run_folder(folder)
         path = folder.resolve()
         if path in seen:
             raise InvalidValue(f"{folder} is given twice, and would count as two seeds; leave it out once")

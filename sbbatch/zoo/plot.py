@@ -16,6 +16,7 @@ import numpy as np
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write, output_file, remove_abandoned
 from sbbatch.zoo.cli import Parser, guarded
+from sbbatch.zoo.folders import BATCH_LOG_NAME
 from sbbatch.zoo.reader import read_yaml
 
 CURVE_NAME = "learning_curve.png"
@@ -28,6 +29,7 @@ EPILOG = """examples:
 `sbbatch plot train --help` and so on list their options. A run folder that is itself called train, compare or batch is
 ./train and so on."""
 _RUNNING_MEAN_EPISODES = 20
+_LEFT_BY_A_RUN = ("*monitor.csv", "evaluations.npz", BATCH_LOG_NAME, "*/args.yml")
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom: evaluations are a handful of games.
 # fmt: off
 _STUDENT_95 = np.array([
@@ -65,8 +67,7 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     :raises UserError: no such folder, nothing to draw, or matplotlib is missing
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InvalidValue(f"no such run folder: {folder}")
+    require_run_folder(folder)
     out = output_file(out or folder / CURVE_NAME, ".png", ".pdf", ".svg")
     remove_abandoned(folder)
     curve = read_curve(folder)
@@ -81,6 +82,17 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     with atomic_write(out) as file:
         figure.savefig(file, dpi=120, format=out.suffix[1:].lower())
     return out
+
+
+def require_run_folder(folder: Path) -> None:
+    """
+    :param folder: what was given as a run's folder
+    :raises InvalidValue: there is none, or no run has written into it
+    """
+    if not folder.is_dir():
+        raise InvalidValue(f"no such run folder: {folder}")
+    if not any(any(folder.glob(pattern)) for pattern in _LEFT_BY_A_RUN):
+        raise InvalidValue(f"{folder}: not the folder of a run, e.g. logs/qrdqn/ALE-Breakout-v5_1")
 
 
 def read_curve(folder: Path) -> Curve:
@@ -172,7 +184,7 @@ def _read_evaluations(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except (AttributeError, TypeError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         raise InvalidValue(f"{path}: damaged, or not written by an evaluation") from None
     if returns.ndim != 2 or steps.shape != returns.shape[:1]:
-        raise InvalidValue(f"{path}: got results of shape {returns.shape}, expected (evaluations, games)")
+        raise InvalidValue(f"{path}: got results of shape {returns.shape}, expected ({len(steps)}, games)")
     return steps, returns
 
 

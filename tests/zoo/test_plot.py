@@ -69,6 +69,9 @@ def test_a_half_written_last_line_is_left_out(folder):
 
 
 def test_a_folder_without_anything_to_draw_is_refused(tmp_path):
+    with pytest.raises(UserError, match="not the folder of a run"):  # the folder of all runs, say
+        plot_run(tmp_path)
+    (tmp_path / "0.monitor.csv").touch()
     with pytest.raises(UserError, match="nothing to draw"):
         plot_run(tmp_path)
     with pytest.raises(UserError, match="no such run folder"):
@@ -79,6 +82,12 @@ def test_a_damaged_evaluation_file_is_one_sentence(folder, capsys):
     (folder / "evaluations.npz").write_bytes(b"PK\x03\x04 torn")
     assert main([str(folder)]) == 2
     assert "damaged" in capsys.readouterr().err
+
+
+def test_evaluations_without_their_steps_are_one_sentence(folder, capsys):
+    np.savez(folder / "evaluations.npz", timesteps=[1, 2], results=[[1.0, 2.0]])
+    assert main([str(folder)]) == 2
+    assert "got results of shape (1, 2), expected (2, games)" in capsys.readouterr().err
 
 
 def test_a_missing_matplotlib_names_the_extra(folder, monkeypatch):

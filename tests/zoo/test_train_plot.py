@@ -53,9 +53,12 @@ def test_picture_and_table_are_written(runs, tmp_path, capsys):
 
 def test_what_cannot_be_drawn_is_named(runs, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/0.monitor.csv").touch()
     late = write_run(tmp_path, 3, [1])
     for folders, wanted in ((["nope"], "no such run folder"), ([tmp_path / "empty"], "no training episode has ended")):
         assert main(["train", *map(str, folders)]) == 2
         assert wanted in capsys.readouterr().err
+    assert main(["train", str(tmp_path)]) == 2
+    assert f"{tmp_path}: not the folder of a run" in capsys.readouterr().err
     assert main(["train", str(runs[0]), str(late)]) == 2
     assert "no two episodes at common agent steps" in capsys.readouterr().err
