@@ -107,7 +107,8 @@ class RecordedGame:
     def frame(self) -> np.ndarray:
         """The picture, ``(height, width, 3)`` uint8."""
         try:
-            picture = self.env.render()
+            with _no_window_is_sought():
+                picture = self.env.render()
             if picture is None:
                 raise InvalidValue("this environment cannot be drawn: it gives no picture")
             return np.asarray(picture, dtype=np.uint8)
@@ -204,6 +205,19 @@ def has_display() -> bool:
     if sys.platform in ("win32", "darwin"):
         return True
     return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"))
+
+
+@contextmanager
+def _no_window_is_sought() -> Iterator[None]:
+    """Even to draw into memory pygame looks for a window system, and SDL calls it an error that there is none."""
+    if has_display():
+        yield
+        return
+    os.environ["SDL_VIDEODRIVER"] = "dummy"
+    try:
+        yield
+    finally:
+        del os.environ["SDL_VIDEODRIVER"]
 
 
 @contextmanager

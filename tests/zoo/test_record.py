@@ -1,6 +1,7 @@
 """A recorded game shows the agent what it was trained on."""
 
 import gc
+import os
 import shutil
 import signal
 import sys
@@ -34,6 +35,23 @@ def test_the_screens_are_those_of_training():
         observations, rewards, _, _ = vector.step(np.array([action]))
         np.testing.assert_array_equal(observation, observations[0])
         assert reward == rewards[0]
+
+
+def test_no_window_system_is_sought_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    game = RecordedGame("CartPole-v1", 0, "dopamine")
+    drivers = []
+
+    def render():
+        drivers.append(os.environ.get("SDL_VIDEODRIVER"))
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr(game.env, "render", render)
+    game.frame()
+    assert drivers == ["dummy"]
+    assert "SDL_VIDEODRIVER" not in os.environ
 
 
 def test_fire_is_pressed_before_the_first_screen_is_seen():
