@@ -10,6 +10,7 @@ import torch as th
 
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.cli import MAX_SEED, MAX_THREADS, Parser, guarded, whole_number
+from sbbatch.zoo.folders import probe_folder
 from sbbatch.zoo.progress import say
 from sbbatch.zoo.record import player_of
 from sbbatch.zoo.scores import ENDLESS, PlayedGame, describe_returns, write_monitor
@@ -133,6 +134,15 @@ def read_options(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def _check_reward_log(folder: Path) -> None:
+    """A mistake is told before the games are played."""
+    probe_folder(folder, "--reward-log")
+    if any(folder.glob("*/args.yml")):
+        raise InvalidValue(
+            f"--reward-log: {folder} is the folder of a run, whose training episodes would be lost; give another folder"
+        )
+
+
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """
@@ -144,6 +154,8 @@ def main(argv: list[str] | None = None) -> int:
     args = read_options(argv)
     if args.num_threads > 0:
         th.set_num_threads(args.num_threads)
+    if args.reward_log is not None:
+        _check_reward_log(args.reward_log)
     trained = find_trained(args)
     if args.verbose > 0:
         say(f"playing {trained.path}")

@@ -48,6 +48,18 @@ def test_a_number_of_steps_counts_only_games_that_have_ended(logs, tmp_path, cap
     assert "no game has ended within 2 agent steps" in capsys.readouterr().out
 
 
+def test_games_are_not_played_for_a_log_that_cannot_be_kept(logs, tmp_path, capsys):
+    run = logs / "dqn" / "CartPole-v1_1"
+    episodes = (run / "0.monitor.csv").read_bytes()
+    (tmp_path / "file").touch()
+    for folder, message in ((run, "is the folder of a run"), (tmp_path / "file", "is a file, not a folder")):
+        assert play(logs, "--no-render", "--reward-log", str(folder)) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert captured.out == ""
+    assert (run / "0.monitor.csv").read_bytes() == episodes
+
+
 def test_the_games_of_a_seed_are_the_same_in_any_number_of_steps(logs, tmp_path):
     for steps, name in (("200", "short"), ("400", "long")):
         play(logs, "-n", steps, "--no-render", "--reward-log", str(tmp_path / name))
