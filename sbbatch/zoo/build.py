@@ -1,37 +1,33 @@
-"""From settings to objects: the environment, the model, the callbacks."""
+"""From settings to objects: environments and models."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue, UserError, check_int
-from sbbatch.files import atomic_write, find_file
+from sbbatch.files import find_file
 from sbbatch.zoo.config import COMMAND_LINE, Settings, constructor_values, run_value, with_origin
 from sbbatch.zoo.gym_env import EnvRecipe
 from sbbatch.zoo.imports import Imported
+from sbbatch.zoo.normalization import load_normalization, save_normalization, statistics_of
 
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 # Making more would seem to hang, and processes without number take the machine with them.
 ENV_LIMITS = {"dummy": 16_384, "subproc": 512}
 # What rl-baselines3-zoo's files write for Atari games, and the protocol that does the same.
 ATARI_WRAPPER, ATARI_WRAPPER_PROTOCOL = "stable_baselines3.common.atari_wrappers.AtariWrapper", "sb3"
-_MOMENTS = ("mean", "var", "count")  # of running statistics
 
 
 def make_env(
@@ -287,76 +283,6 @@ def save_model(model: BaseAlgorithm, path: Path) -> None:
     assert model.env is not None
     save_normalization(statistics_of(path), model.env)
     model.save(path)
-
-
-def statistics_of(model: Path) -> Path:
-    """
-    Where the normalization of a model is kept: statistics that went on changing belong to a later model.
-
-    :param model: ``<env>.zip``, ``best_model.zip`` or ``rl_model_<n>_steps.zip``
-    """
-    name = "vecnormalize"
-    if model.stem == "best_model":
-        name = "best_vecnormalize"
-    elif model.stem.startswith("rl_model_"):
-        name = model.stem.replace("rl_model_", "rl_model_vecnormalize_", 1)
-    return model.with_name(f"{name}.npz")
-
-
-def save_normalization(path: Path, env: VecEnv) -> None:
-    """
-    Save ``VecNormalize``'s running statistics as plain arrays; SB3's own file is a pickle, which can run code.
-
-    :param path: an ``.npz`` file
-    :param env: environments; nothing is written if they are not normalized
-    """
-    arrays: dict[str, Any] = {}
-    for name, statistics in _statistics(env).items():
-        arrays |= {f"{name}.mean": statistics.mean, f"{name}.var": statistics.var, f"{name}.count": statistics.count}
-    if arrays:
-        with atomic_write(path) as file:
-            np.savez(file, **arrays)
-
-
-def load_normalization(path: Path, env: VecEnv) -> None:
-    """
-    Put saved statistics back.
-
-    :param path: an ``.npz`` file
-    :param env: environments; nothing happens if they are not normalized
-    :raises InvalidValue: the file is missing or does not belong to these environments
-    """
-    statistics = _statistics(env)
-    if not statistics:
-        return
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            saved = {name: {what: arrays[f"{name}.{what}"] for what in _MOMENTS} for name in statistics}
-    except FileNotFoundError:
-        raise InvalidValue(f"no such file: {path}, which holds the statistics of this normalized environment") from None
-    except (AttributeError, TypeError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        saved = {}
-    fits = [
-        np.shape(getattr(running, what)) == saved[name][what].shape and np.isfinite(saved[name][what]).all()
-        for name, running in statistics.items()
-        if name in saved
-        for what in _MOMENTS
-    ]
-    if not (fits and all(fits)):
-        raise InvalidValue(f"{path}: damaged, or not the statistics of this normalized environment")
-    for name, running in statistics.items():
-        running.mean, running.var, running.count = saved[name]["mean"], saved[name]["var"], float(saved[name]["count"])
-
-
-def _statistics(env: VecEnv) -> dict[str, RunningMeanStd]:
-    inner: Any = env
-    while inner is not None and not isinstance(inner, VecNormalize):
-        inner = getattr(inner, "venv", None)
-    if inner is None:
-        return {}
-    observed = getattr(inner, "obs_rms", None)
-    named = observed if isinstance(observed, dict) else {"": observed} if observed is not None else {}
-    return {"ret": inner.ret_rms, **{f"obs.{key}": value for key, value in named.items()}}
 
 
 def _check_ale(

@@ -48,6 +48,7 @@ examples:
   sbbatch train --algo qrdqn --env CartPole-v1                         train, with tuned hyperparameters
   sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8      a small batch on an Atari game
   sbbatch train --algo pqn --env ALE/Breakout-v5 --abs 16:64           a batch that adapts
+  sbbatch tune --algo qrdqn --env CartPole-v1 --n-trials 30            search better hyperparameters
   sbbatch enjoy --algo qrdqn --env CartPole-v1                         watch it play
   sbbatch evaluate --algo qrdqn --env CartPole-v1                      its score over 100 games
   sbbatch record --algo qrdqn --env CartPole-v1 -o game.mp4            a film of one game

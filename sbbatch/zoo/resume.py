@@ -13,11 +13,12 @@ from sbbatch.algorithms.model_file import ModelFile
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue, UserError, check_int
 from sbbatch.files import check_zip
-from sbbatch.zoo.build import check_trained_in, statistics_of
+from sbbatch.zoo.build import check_trained_in
 from sbbatch.zoo.cli import MAX_SEED
 from sbbatch.zoo.config import Settings, require_algorithm, resolve, run_value
 from sbbatch.zoo.folders import RunFolder, open_run
 from sbbatch.zoo.imports import allow_imports, import_packages
+from sbbatch.zoo.normalization import statistics_of
 from sbbatch.zoo.progress import say, warn
 from sbbatch.zoo.reader import read_yaml
 from sbbatch.zoo.request import Request, Resumption, check_saves_replay, make_parser, overrides_of

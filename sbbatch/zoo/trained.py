@@ -18,19 +18,12 @@ from sbbatch.algorithms.sb3_files import SB3ModelFile, open_model
 from sbbatch.envs.atari import atari_game
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.build import (
-    check_trained_in,
-    env_arguments,
-    load_normalization,
-    model_file,
-    run_env,
-    run_protocol,
-    statistics_of,
-)
+from sbbatch.zoo.build import check_trained_in, env_arguments, model_file, run_env, run_protocol
 from sbbatch.zoo.cli import Parser, torch_device, whole_number
 from sbbatch.zoo.config import Setting, Settings, require_algorithm, resolve, run_value
 from sbbatch.zoo.folders import RunFolder, find_run, run_of
 from sbbatch.zoo.imports import WRAPPERS, allow_imports, import_environments
+from sbbatch.zoo.normalization import load_normalization, statistics_of
 from sbbatch.zoo.options import add_import_options
 from sbbatch.zoo.progress import games_bar
 from sbbatch.zoo.scores import PlayedGame, games_side_by_side, play_games

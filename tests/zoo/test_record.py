@@ -19,8 +19,8 @@ from sbbatch.envs.atari import get_protocol
 from sbbatch.envs.minatar import CELL, draw_maps
 from sbbatch.errors import UserError
 from sbbatch.zoo import film, record, train
-from sbbatch.zoo.build import statistics_of
 from sbbatch.zoo.film import ThinningFrames, write_gif
+from sbbatch.zoo.normalization import statistics_of
 from sbbatch.zoo.scores import RandomPlayer
 from sbbatch.zoo.screen import RecordedGame
 

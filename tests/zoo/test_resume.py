@@ -10,8 +10,9 @@ import pytest
 
 from sbbatch import DQN
 from sbbatch.zoo import benchmark, enjoy, quickstart, record, train
-from sbbatch.zoo.build import check_trained_in, make_env, statistics_of
+from sbbatch.zoo.build import check_trained_in, make_env
 from sbbatch.zoo.folders import RunFolder
+from sbbatch.zoo.normalization import statistics_of
 from sbbatch.zoo.reader import read_yaml
 from sbbatch.zoo.request import read_request
 from sbbatch.zoo.scores import games_side_by_side

@@ -15,8 +15,9 @@ import pytest
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import UserError
 from sbbatch.zoo import assemble, benchmark, cli, enjoy, train
-from sbbatch.zoo.build import load_normalization, make_env, save_model, save_normalization
+from sbbatch.zoo.build import make_env, save_model
 from sbbatch.zoo.callbacks import StopRequest
+from sbbatch.zoo.normalization import load_normalization, save_normalization
 from sbbatch.zoo.progress import Speed, progress_text
 from sbbatch.zoo.reader import read_yaml
 from sbbatch.zoo.scores import evaluate_random
