@@ -41,6 +41,7 @@ _NUMBERS = {
     "_n_rollouts",
     "_n_calls",
     "_n_samples",
+    "_sample_credit",
 }
 # These are of a kind, or None: what an agent has not got, or starts anew.
 _STATES: dict[str, tuple[type, ...]] = {

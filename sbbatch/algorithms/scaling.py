@@ -191,7 +191,8 @@ class ReplayBatchScaling(BatchScalingAgent, OffPolicyAlgorithm):
     noise_rng: np.random.Generator
     policy: ValuePolicy
     batch_unit = 1
-    _sample_credit = 0.0  # samples that are due and have not been trained on
+    _n_samples = 0  # transitions trained on
+    _sample_credit = 0.0  # those that are due, beyond them; below 0 if there were too many
 
     @property
     def batch_clock(self) -> int:
@@ -233,8 +234,16 @@ class ReplayBatchScaling(BatchScalingAgent, OffPolicyAlgorithm):
         if self.samples_per_step is None:
             return gradient_steps
         self._sample_credit += self.samples_per_step * self.train_freq.frequency * self.n_envs  # type: ignore[union-attr]
-        n_updates, self._sample_credit = divmod(self._sample_credit, batch_size)
-        return int(n_updates)
+        return max(int(self._sample_credit // batch_size), 0)
+
+    def _count_samples(self, batch_size: int) -> None:
+        """
+        After an update. The size may have changed since :meth:`_updates_due`: what was too much then is a debt that the
+        next updates wait for.
+        """
+        self._n_samples += batch_size
+        if self.samples_per_step is not None:
+            self._sample_credit -= batch_size
 
     def probe_observations(self, n_states: int, rng: np.random.Generator) -> PyTorchObs:
         """Without replacement from the newest 8,192 transitions."""

@@ -216,7 +216,6 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
         self.batch_size_callback = batch_size_callback
         self.exploration_rate = 0.0
         self._n_calls = 0  # vector steps
-        self._n_samples = 0  # transitions trained on
         self._network_kwargs: dict[str, Any] | None = None  # saved: a later version may have other defaults
         self.frame_stack = 1
         if _init_setup_model:
@@ -282,7 +281,7 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
             with self.updating():
                 batch = self._sample_replay(batch_size)
                 losses += [self._train_step(part) for part in batch.split(self.batch_divisor)]
-            self._n_samples += batch_size
+            self._count_samples(batch_size)
             mean_weights.append(float(batch.weights.mean()))
         if gradient_steps == 0:
             return

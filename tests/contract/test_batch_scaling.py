@@ -293,6 +293,24 @@ def test_samples_per_agent_step_count_the_steps_of_all_environments():
     assert agent._n_samples == 34 * 24
 
 
+def test_a_size_that_grows_between_two_updates_is_paid_for_by_later_ones():
+    # 16 steps at 8 samples: 128 are due after 48, 64, ... 208 steps, 11 times, 1,408 in all. The first 8 updates take
+    # 16 + 7 * 32 = 240, a debt of 112; then 16 are due, too few for an update of 32; then 4 updates each time, 16 left.
+    agent, sizes = make_agent(DQN, train_freq=16, samples_per_step=8.0, batch_size=16), []
+
+    class Grow:
+        def before_update(self):
+            sizes.append((agent.num_timesteps, agent.batch_size))
+
+        def after_update(self):
+            agent.set_batch_size(32)
+
+    agent.update_hooks.append(Grow())
+    agent.learn(208)
+    assert sizes[:9] == [(48, 16), *[(48, 32)] * 7, (80, 32)]
+    assert agent._n_samples == sum(size for _, size in sizes) == 1_408 - 16
+
+
 def test_without_samples_per_step_the_rate_of_updates_is_the_same_whatever_the_sizes(replay_algorithm):
     agent = scaled(replay_algorithm, batch_size_callback=eager(replay_algorithm, **ABRUPT))
     drive(agent, [0.0, 0.0, 1.0])
