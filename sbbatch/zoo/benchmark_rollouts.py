@@ -71,21 +71,6 @@ class PQNContestant:
         return n / seconds_per_call(lambda: model(n), 1)
 
 
-def pqn_peer(n_envs: int, n_steps: int, n_minibatches: int, n_epochs: int, n_updates: int = UPDATES_ALONE) -> float:
-    """
-    Agent steps per second of the plain PQN in this process, with the floating-point mode that it has; :func:`pqn` gives
-    it a process of its own.
-
-    :param n_envs: copies of the game
-    :param n_steps: steps of each in a rollout
-    :param n_minibatches: parts that a rollout is learned in
-    :param n_epochs: passes over a rollout
-    :param n_updates: gradient steps before measuring, at least
-    """
-    peer = PQNContestant("peer", n_envs, n_steps, n_minibatches, n_epochs, n_updates, th.get_num_threads())
-    return peer.figure(peer.make())
-
-
 def pqn(rounds: int, n_updates: int | None, sizes: dict[str, int] = PQN_SIZES) -> list[dict[str, Any]]:
     """
     PQN's whole loop beside the plain one's.

@@ -75,7 +75,8 @@ def test_learn_counts_agent_steps(peer, monkeypatch):
 def test_the_harness_returns_agent_steps_per_second(monkeypatch):
     calls = []
     monkeypatch.setattr(rollouts, "seconds_per_call", lambda work, n: (calls.append(work()), 0.5)[1])
-    assert rollouts.pqn_peer(**TINY, n_updates=1) == 16.0  # 8 agent steps in half a second
+    peer = rollouts.PQNContestant("peer", **TINY, n_updates=1, n_threads=1)
+    assert peer.figure(peer.make()) == 16.0  # 8 agent steps in half a second
     assert len(calls) == 1
 
 
