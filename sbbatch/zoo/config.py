@@ -213,6 +213,10 @@ def _file_layers(algo: str, env_id: str, conf_file: Path | None, suite: str | No
     """What the files say, lowest precedence first, and the main file's name for messages."""
     sections, file = read_sections(algo, conf_file)
     found = layers(sections, file, env_id, suite)
+    if conf_file is not None and not found and env_id not in sections:
+        raise InvalidValue(
+            f"{file}: no section is for {env_id}, so nothing in it counts{did_you_mean(env_id, sections)}"
+        )
     game = atari_game(env_id)
     if game is not None and conf_file is None:
         found.append(overrides_of(algo, game))

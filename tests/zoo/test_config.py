@@ -231,8 +231,18 @@ def test_wrong_settings_name_file_section_key_and_remedy(tmp_path, line, message
 
 def test_a_section_that_is_no_mapping_and_a_missing_length_are_refused(tmp_path):
     assert "expected a mapping" in sentence(resolve, "dqn", "CartPole-v1", {}, yaml_file(tmp_path, "CartPole-v1: 3"))
-    assert "missing key n_timesteps" in sentence(resolve, "dqn", "CartPole-v1", {}, yaml_file(tmp_path, "x: {}"))
+    path = yaml_file(tmp_path, "CartPole-v1: {gamma: 0.9}")
+    assert "missing key n_timesteps" in sentence(resolve, "dqn", "CartPole-v1", {}, path)
     assert "did you mean 'qrdqn'?" in sentence(resolve, "qrdnq", "CartPole-v1")
+
+
+def test_a_file_of_which_nothing_counts_is_refused(tmp_path):
+    """The class's defaults would train in silence."""
+    path = yaml_file(tmp_path, "Cartpole-v1: {gamma: 0.9}")
+    text = sentence(resolve, "dqn", "CartPole-v1", {"n_timesteps": 10}, path)
+    assert text == f"{path}: no section is for CartPole-v1, so nothing in it counts; did you mean 'Cartpole-v1'?"
+    for content in ("default: {gamma: 0.9}", "CartPole-v1:"):
+        resolve("dqn", "CartPole-v1", {"n_timesteps": 10}, yaml_file(tmp_path, content))
 
 
 def test_a_file_of_the_zoo_is_read(tmp_path):
