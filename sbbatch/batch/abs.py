@@ -13,7 +13,6 @@ from sbbatch.batch.protocol import Behavior
 from sbbatch.batch.scheduler import AdaptiveBatchScheduler
 from sbbatch.batch.timer import Timer
 from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number, describe
-from sbbatch.recipe import with_defaults
 
 
 class ABS(BatchSizeCallback):
@@ -162,6 +161,3 @@ class ABS(BatchSizeCallback):
         if not (measuring is None or isinstance(measuring, tuple)):
             raise InvalidType(f"measuring: got {describe(measuring)}, expected a tuple")
         self._measuring = measuring
-
-
-ABS.__init__ = with_defaults(ABS.__init__, {})  # type: ignore[method-assign]  # names misspelt arguments

@@ -10,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Event
 
 from sbbatch.batch.protocol import BatchScalable
 from sbbatch.errors import InvalidType, InvalidValue, check_int, restored
+from sbbatch.recipe import with_defaults
 
 # What a callback knows only while its agent learns.
 _OF_A_RUN = ("model", "locals", "globals", "parent", "_logger")
@@ -26,6 +27,11 @@ class BatchSizeCallback(BaseCallback):
 
     :param verbose: as in SB3
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = with_defaults(cls.__init__, {})  # type: ignore[method-assign]  # names misspelt arguments
 
     def __init__(self, verbose: int = 0) -> None:
         super().__init__(check_int("verbose", verbose, 0, 2))

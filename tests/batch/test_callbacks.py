@@ -396,9 +396,18 @@ def test_a_callback_must_say_what_it_does():
         BatchSizeCallback()
 
 
-def test_a_misspelt_argument_comes_with_the_right_name():
-    with pytest.raises(InvalidType, match="ABS: unknown argument 'chek_every'; did you mean 'check_every'"):
-        ABS(chek_every=3)
+@pytest.mark.parametrize(
+    ("callback", "wrong", "right"),
+    [
+        (ABS, "chek_every", "check_every"),
+        (GradientNoiseScale, "n_part", "n_parts"),
+        (BatchSizeSchedule, "schedul", "schedule"),
+    ],
+)
+def test_a_misspelt_argument_comes_with_the_right_name(callback, wrong, right):
+    told = f"{callback.__name__}: unknown argument '{wrong}'; did you mean '{right}'"
+    with pytest.raises(InvalidType, match=told):
+        callback(**{wrong: 3})
 
 
 def test_no_default_fits_a_large_quantum():
