@@ -48,6 +48,7 @@ _OF_TRAINING = (
     "-tags",
     "--wandb-tags",
 )
+_SETTINGS = {"--batch-size": "batch_size", "--n-steps": "n_steps", "--n-envs": "n_envs", "--protocol": "atari_protocol"}
 _OF_A_STUDY = ("--storage", "--study-name", "--trial-id")
 OWN_BOUNDS = "the algorithm's own"  # what `--abs` alone means; nobody types it
 _PAIRS: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "KEY:VALUE"}
@@ -107,7 +108,12 @@ def refuse_options_of_training(parser: argparse.ArgumentParser) -> None:
         "--eval-freq": "trainings of a study are all evaluated equally often; give --n-evaluations",
         "--num-threads": "each worker has one thread; give --n-jobs",
         "--vec-env": "each worker has its environments in its own process; give --n-jobs",
-        **dict.fromkeys(("-P", "--progress", "--log-interval"), "a study says a line for each trial"),
+        "--seeds": "the seeds of all trials come from --seed; give --n-seeds for several trainings of each",
+        "--jobs": "give --n-jobs",
+        "--resume": "the same command with the same --study-name goes on with a study",
+        "--show-config": "settings are searched; `sbbatch train` shows those of the files",
+        **{name: f"give -params {key}:VALUE, unless the space searches it" for name, key in _SETTINGS.items()},
+        **dict.fromkeys(("-P", "--progress", "--no-progress", "--log-interval"), "a study says a line for each trial"),
         **dict.fromkeys(_OF_TRAINING, own_model),
     }
     for name, remedy in instead.items():

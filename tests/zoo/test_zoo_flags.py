@@ -171,6 +171,9 @@ def test_a_tuning_command_of_the_zoo_is_a_study_of_ours(command, tmp_path, monke
         ),
         (["--num-threads", "2"], "--num-threads: each worker has one thread; give --n-jobs"),
         (["-P"], "-P: a study says a line for each trial"),
+        (["--batch-size", "8"], "--batch-size: give -params batch_size:VALUE, unless the space searches it"),
+        (["--seeds", "0:3"], "--seeds: the seeds of all trials come from --seed; give --n-seeds"),
+        (["--resume", "logs"], "--resume: the same command with the same --study-name goes on with a study"),
         (["--track"], "--track: a study keeps scores and no models; train with its best.yml for that"),
     ],
 )
