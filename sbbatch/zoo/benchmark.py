@@ -238,7 +238,11 @@ def memory(game: str, model_path: Path | None, n_transitions: int, compression: 
 
 def make_parser() -> argparse.ArgumentParser:
     """The options."""
-    parser = Parser(prog="sbbatch benchmark", description=__doc__, epilog=EXAMPLES)
+    parser = Parser(
+        prog="sbbatch benchmark",
+        description="Measure our agents beside SB3's and sb3-contrib's on the same work, in one run.",
+        epilog=EXAMPLES,
+    )
     parts = ["step", "loop", "pqn", "measuring", "sample", "memory"]
     parser.add_argument("--only", choices=parts, help="one part (default: step, loop and sample)")
     parser.add_argument("--algo", choices=REPLAY_AGENTS, help="one agent that learns from replay (default: all)")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from sbbatch import ALGORITHMS
 from sbbatch.algorithms.persistence import trained_environment
 from sbbatch.algorithms.sb3_files import open_model
 from sbbatch.envs.atari import PROTOCOLS, atari_game
@@ -137,7 +138,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The options, by rl-baselines3-zoo's names."""
     parser = Parser(prog="sbbatch train", description="Train an agent.", epilog=EXAMPLES)
     add = parser.add_argument
-    add("--algo", default="qrdqn", help="algorithm")
+    add("--algo", default="qrdqn", help=f"algorithm: {', '.join(ALGORITHMS)} (default: qrdqn)")
     add("--env", default="CartPole-v1", help="environment, e.g. CartPole-v1, ALE/Breakout-v5")
     add("-n", "--n-timesteps", type=whole_number(1, -1), default=-1, help="agent steps (-1: as in the YAML file)")
     add("--batch-size", type=int_or_text, help="samples per gradient step (PPO: of a minibatch)")

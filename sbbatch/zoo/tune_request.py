@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from sbbatch import ALGORITHMS
 from sbbatch.envs.atari import atari_game
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue, UserError, did_you_mean
@@ -113,7 +114,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The options, by rl-baselines3-zoo's names."""
     parser = Parser(prog="sbbatch tune", description="Search hyperparameters with Optuna.", epilog=EXAMPLES)
     add = parser.add_argument
-    add("--algo", default="qrdqn", help="algorithm")
+    add("--algo", default="qrdqn", help=f"algorithm: {', '.join(ALGORITHMS)} (default: qrdqn)")
     add("--env", default="CartPole-v1", help="environment, e.g. CartPole-v1, MinAtar/Breakout-v1")
     add("--space", default="batch-lr-nstep", help="what is searched: batch-lr-nstep, full, or a YAML file")
     add("--abs", action="store_true", help="search the bounds of an adaptive batch size (ABS) instead of a fixed one")

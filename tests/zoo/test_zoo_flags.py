@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from sbbatch import DQN
+from sbbatch import ALGORITHMS, DQN
 from sbbatch.zoo import enjoy, train, tune, tune_request
 from sbbatch.zoo.build import make_env
 from sbbatch.zoo.reader import read_yaml
@@ -179,6 +179,12 @@ def test_a_tuning_command_of_the_zoo_is_a_study_of_ours(command, tmp_path, monke
 )
 def test_an_option_of_training_is_refused_by_a_study_with_the_way_to_go(capsys, words, message):
     assert message in refusal(capsys, "-optimize", "--algo", "dqn", *words)
+
+
+@pytest.mark.parametrize("parser", [make_parser(), tune_request.make_parser()], ids=["train", "tune"])
+def test_the_help_names_every_algorithm(parser):
+    words = " ".join(parser.format_help().split())
+    assert f"algorithm: {', '.join(ALGORITHMS)} (default: qrdqn)" in words
 
 
 def test_every_option_of_the_zoo_is_known_to_a_study():
