@@ -39,6 +39,7 @@ _NUMBERS = {
     "_episode_num",
     "_n_updates",
     "_n_rollouts",
+    "_n_gradient_steps",
     "_n_calls",
     "_n_samples",
     "_sample_credit",

@@ -204,7 +204,6 @@ class PQN(EpsilonGreedyAgent, ResizableRollout, defaults={}):
                     losses.append(self._optimize(loss))
             self._n_updates += self.n_epochs * self.n_minibatches
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/gradient_steps", self._n_updates)
         self.logger.record("train/loss", np.mean(losses))
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
 

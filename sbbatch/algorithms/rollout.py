@@ -52,6 +52,8 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
     _own_epochs: int  # `n_epochs` as it was given
     _requested_n_steps: int | None = None
     _n_rollouts = 0
+    _n_gradient_steps = 0  # SB3's `_n_updates` of PPO are epochs
+    _n_samples = 0  # trained on, each as often as it was
 
     def _set_up_resizing(self, n_epochs: int, epoch_reference: int | None, scale_epochs: bool) -> None:
         self.n_epochs = self._own_epochs = n_epochs
@@ -179,10 +181,28 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
     def updating(self) -> Iterator[None]:
         """Around the update on a rollout; logs what it was made of."""
         with super().updating():
-            yield
+            optimizer = self.policy.optimizer
+            counter = optimizer.register_step_post_hook(self._count_step)  # PPO may stop before its epochs are over
+            before = self._n_gradient_steps
+            try:
+                yield
+            finally:
+                counter.remove()
+        self._n_samples += self._samples_of(self._n_gradient_steps - before)
+        self.logger.record("train/gradient_steps", self._n_gradient_steps)
+        self.logger.record("train/samples", self._n_samples)
         self.logger.record("train/batch_size", self.batch_size)
         self.logger.record("train/n_steps", self.n_steps)
         self.logger.record("batch/n_epochs", self.n_epochs)
+
+    def _count_step(self, *_: Any) -> None:
+        self._n_gradient_steps += 1
+
+    def _samples_of(self, n_gradient_steps: int) -> int:
+        """The last minibatch of an epoch may be short."""
+        n_samples = self.n_steps * self.n_envs
+        epochs, rest = divmod(n_gradient_steps, -(-n_samples // self.batch_size))
+        return epochs * n_samples + rest * self.batch_size
 
     def learn(
         self,

@@ -127,8 +127,9 @@ def test_the_logger_sees_the_keys_that_plots_need(rollout_algorithm):
     expected = {
         *("train/loss", "train/batch_size", "train/n_steps", "train/n_updates", "train/learning_rate"),
         *("rollout/ep_rew_mean", "rollout/ep_len_mean", "time/fps", "time/total_timesteps", "batch/n_epochs"),
+        *("train/gradient_steps", "train/samples"),
     }
-    own = {"PQN": {"rollout/exploration_rate", "train/gradient_steps"}, "PPO": {"train/approx_kl"}}
+    own = {"PQN": {"rollout/exploration_rate"}, "PPO": {"train/approx_kl"}}
     assert expected | own[rollout_algorithm.__name__] <= set(logger.seen)
     assert (logger.seen["train/batch_size"], logger.seen["train/n_steps"], logger.seen["train/n_updates"]) == (
         2,
@@ -364,3 +365,21 @@ def test_epsilon_follows_the_environment_steps():
     assert seen == pytest.approx([linear_epsilon(2 * step / 80, 0.5, 0.8, 0.2) for step in range(40)])
     assert seen[0] == 0.8
     assert seen[-1] == pytest.approx(0.2)
+
+
+# Rollouts of 10 samples in minibatches of 4, 4 and 2: three gradient steps an epoch.
+def test_gradient_steps_and_samples_are_counted_also_in_short_minibatches():
+    agent = PPO("MlpPolicy", "CartPole-v1", n_steps=10, batch_size=4, n_epochs=3, device="cpu")
+    logger = RecordedLogger()
+    agent.set_logger(logger)
+    agent.learn(20)
+    assert (logger.seen["train/gradient_steps"], logger.seen["train/samples"]) == (2 * 9, 2 * 30)
+
+
+def test_gradient_steps_that_an_early_stop_leaves_out_are_not_counted():
+    kwargs = {"n_steps": 10, "batch_size": 4, "n_epochs": 50, "target_kl": 1e-3, "learning_rate": 0.05, "seed": 0}
+    agent, made = PPO("MlpPolicy", "CartPole-v1", device="cpu", **kwargs), []
+    agent.policy.optimizer.register_step_post_hook(lambda *_: made.append(1))
+    agent.learn(10)
+    assert 0 < len(made) < 3, "it is to stop within the first epoch"
+    assert (agent._n_gradient_steps, agent._n_samples) == (len(made), 4 * len(made))
