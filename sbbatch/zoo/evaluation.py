@@ -27,7 +27,8 @@ class _StoppedError(Exception):
 
 class Evaluation(EvalCallback):
     """
-    SB3's ``EvalCallback`` whose period counts agent steps, and which also evaluates when training ends.
+    SB3's ``EvalCallback`` whose period counts agent steps, and which also evaluates when training ends. It is due at
+    the first step at or after each multiple of the period, however many environments step at once.
 
     Actions are greedy. Results go to ``evaluations.npz``, the best model to ``best_model.zip``.
 
@@ -68,9 +69,9 @@ class Evaluation(EvalCallback):
         self._lenient = Lenient()
 
     def _on_training_start(self) -> None:
-        self._evaluated_at = self.num_timesteps
+        self._first_step = self.num_timesteps if self.began_at is None else self.began_at
+        self._evaluated_at = self._first_step
         if self.began_at is not None:
-            self._evaluated_at = self.began_at
             self._restore(kept_evaluations(self.path, self.num_timesteps))
 
     def _restore(self, kept: dict[str, list[Any]]) -> None:
@@ -90,9 +91,9 @@ class Evaluation(EvalCallback):
             self.path.unlink(missing_ok=True)  # all of them come again
 
     def _on_step(self) -> bool:
-        if self.num_timesteps - self._evaluated_at < self.eval_freq:
-            return True
-        return self._evaluate()
+        periods_done = (self._evaluated_at - self._first_step) // self.eval_freq
+        is_due = (self.num_timesteps - self._first_step) // self.eval_freq > periods_done
+        return self._evaluate() if is_due else True
 
     def _on_training_end(self) -> None:
         # SB3 may call this twice; an interrupted run ends without another evaluation.

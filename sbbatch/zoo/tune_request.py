@@ -188,7 +188,7 @@ def read_request(args: argparse.Namespace) -> TuneRequest:
     settings = allow_imports(_resolve(args, overrides), args.allow_import)
     _check_learning_starts(settings)
     _try_environment(args, settings)
-    budget = _read_budget(args, env_id, int(run_value(settings, "n_timesteps")))
+    budget = _read_budget(args, env_id, int(run_value(settings, "n_timesteps")), run_value(settings, "n_envs", 1))
     space = read_space(args.space, args.algo)
     if args.abs:
         space = _with_abs(args, cls, space, settings)
@@ -215,9 +215,13 @@ def _resolve(args: argparse.Namespace, overrides: dict[str, Any]) -> Settings:
     return resolve(args.algo, args.env, overrides, args.conf_file, suite=args.suite)
 
 
-def _read_budget(args: argparse.Namespace, env_id: str, n_timesteps: int) -> Budget:
-    if args.n_evaluations > n_timesteps:
-        raise InvalidValue(f"--n-evaluations: got {args.n_evaluations}, expected at most the {n_timesteps} agent steps")
+def _read_budget(args: argparse.Namespace, env_id: str, n_timesteps: int, n_training_envs: int) -> Budget:
+    n_chances = n_timesteps // n_training_envs  # an evaluation comes between two steps of all environments
+    if args.n_evaluations > n_chances:
+        side_by_side = "" if n_training_envs == 1 else f", which are {n_chances} in each environment"
+        raise InvalidValue(
+            f"--n-evaluations: got {args.n_evaluations}, expected at most the {n_timesteps} agent steps{side_by_side}"
+        )
     # Side by side for every environment: a study plays hundreds of evaluations.
     n_envs = games_side_by_side(env_id, args.eval_episodes, args.n_eval_envs or args.eval_episodes)
     return Budget(n_timesteps, args.n_evaluations, args.eval_episodes, n_envs, _max_steps(args, env_id), args.n_seeds)

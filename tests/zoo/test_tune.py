@@ -166,6 +166,10 @@ def test_a_trial_takes_a_fifth_of_a_run_unless_told_otherwise(tmp_path):
         (["--n-seeds", "0"], "--n-seeds: got 0"),
         (["--n-evaluations", "0"], "--n-evaluations: got 0"),
         (["-n", "2000", "--n-evaluations", "3000"], "--n-evaluations: got 3000, expected at most the 2000 agent steps"),
+        (
+            ["-n", "2000", "-params", "n_envs:4", "--n-evaluations", "501"],
+            "--n-evaluations: got 501, expected at most the 2000 agent steps, which are 500 in each environment",
+        ),
         (["-n", "500"], "learning_starts 1000 >= 500 agent steps of a trial: no update would happen"),
         (["-n", "500", "-params", "n_timesteps:600"], "n_timesteps is given twice"),
         (["--study-name", "../x"], "--study-name: got '../x', expected letters, digits"),
