@@ -27,7 +27,7 @@ from sbbatch.zoo.folders import RunFolder, alone_in, create_run_folder, describe
 from sbbatch.zoo.logger import make_logger
 from sbbatch.zoo.options import TUNE_WORDS
 from sbbatch.zoo.plot import plot_run
-from sbbatch.zoo.progress import say
+from sbbatch.zoo.progress import say, warn
 from sbbatch.zoo.request import Request, make_parser, read_request, warn_of_oddities
 from sbbatch.zoo.resume import FREE_OPTIONS, find_replay_buffer, read_resumption
 from sbbatch.zoo.scores import describe_returns
@@ -171,14 +171,16 @@ def learn(
         pass
     except NumericalError as error:
         raise NumericalError(f"{error}; {_what_is_left(folder)}") from error
-    except _LOST_PROCESS as error:
-        if args.vec_env != "subproc":
-            raise
+    except Exception as error:  # of an environment or a callback: what was learned is not to be lost with it
         if model.num_timesteps > first_step:
             save(request, model, folder)
-        raise UserError(
-            f"the process of an environment ended, by a kill or an error; {_what_is_left(folder)}"
-        ) from error
+        if args.vec_env == "subproc" and isinstance(error, _LOST_PROCESS):
+            raise UserError(
+                f"the process of an environment ended, by a kill or an error; {_what_is_left(folder)}"
+            ) from error
+        if not isinstance(error, UserError):
+            warn(f"training broke off at {model.num_timesteps:,} agent steps; {_what_is_left(folder)}")
+        raise
     return evaluation
 
 

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from sbbatch import DQN
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import UserError
 from sbbatch.zoo import assemble, benchmark, cli, enjoy, train
@@ -417,3 +418,17 @@ def test_too_many_threads_are_refused(logs, capsys):
 def test_a_benchmark_refuses_its_files_before_it_works(capsys, words):
     told = refusal(capsys, benchmark.main, "--only", "memory", "--transitions", "1000", *words)
     assert "nosuch" in told or "give another folder with --json" in told
+
+
+@pytest.mark.parametrize("broken_at", [0, 150])
+def test_what_was_learned_outlives_a_bug_of_a_callback_or_an_environment(logs, monkeypatch, capsys, broken_at):
+    def on_step(self):
+        if self.num_timesteps > broken_at:
+            return 1 // 0
+
+    monkeypatch.setattr(DQN, "_on_step", on_step)
+    with pytest.raises(ZeroDivisionError):
+        cartpole(logs, "--eval-freq", "-1")
+    model = logs / "dqn/CartPole-v1_1/CartPole-v1.zip"
+    assert f"training broke off at {broken_at + 1} agent steps; last good model: {model}" in capsys.readouterr().err
+    assert DQN.load(model).num_timesteps == broken_at + 1
