@@ -71,7 +71,8 @@ class EnvRecipe:
             if isinstance(error, UserError) or not self.kwargs:
                 raise
             reason = " ".join(str(error).split())
-            raise InvalidValue(f"env_kwargs: {self.env_id} cannot be made with {self.kwargs} ({reason})") from error
+            key = "env_kwargs" if self.training else "eval_env_kwargs or env_kwargs"
+            raise InvalidValue(f"{key}: {self.env_id} cannot be made with {self.kwargs} ({reason})") from error
 
 
 class LastLimit(TimeLimit):

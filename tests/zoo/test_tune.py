@@ -224,7 +224,11 @@ def test_trials_that_all_fail_end_the_command_with_the_reason(tmp_path, capsys):
     assert "best:" not in captured.out
 
 
-def test_an_argument_that_the_environment_does_not_know_is_told_before_the_study(tmp_path, capsys):
-    assert tune.main(words(tmp_path, "--env-kwargs", "gravty:1")) == 2
-    assert "env_kwargs: CartPole-v1 cannot be made with {'gravty': 1}" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [("--env-kwargs", "env_kwargs"), ("--eval-env-kwargs", "eval_env_kwargs or env_kwargs")],
+)
+def test_an_argument_that_the_environment_does_not_know_is_told_before_the_study(tmp_path, capsys, option, key):
+    assert tune.main(words(tmp_path, option, "gravty:1")) == 2
+    assert f"error: {key}: CartPole-v1 cannot be made with {{'gravty': 1}}" in capsys.readouterr().err
     assert not list(tmp_path.rglob("study.db"))
