@@ -15,7 +15,7 @@ from torch import nn
 from sbbatch.algorithms.scaling import CHUNK, BatchScalingAgent, in_parts
 from sbbatch.batch.protocol import Behavior
 from sbbatch.components.exploration import EpsilonGreedy
-from sbbatch.errors import restored
+from sbbatch.errors import InvalidValue, restored
 from sbbatch.functional.divergence import behavioral_divergence
 from sbbatch.networks.layers import stochastic
 from sbbatch.policies import ValueNetwork, ValuePolicy
@@ -71,6 +71,8 @@ class EpsilonGreedyAgent(BatchScalingAgent):
         :param deterministic: greedy actions only
         :return: action, or actions ``(batch,)``, and the state
         """
+        if not isinstance(observation, dict):
+            observation = as_observation(observation)
         if deterministic or not self.policy.is_vectorized_observation(observation):
             with nullcontext() if deterministic else stochastic(self.q_net, self.noise_rng):
                 actions, state = self.policy.predict(observation, state, episode_start, deterministic=True)
@@ -120,3 +122,16 @@ class EpsilonGreedyAgent(BatchScalingAgent):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "exploration", "noise_rng"]
+
+
+def as_observation(given: Any) -> np.ndarray:
+    """
+    :param given: an array, or what can be made one
+    :raises InvalidValue: what ``env.reset()`` of Gymnasium returns
+    """
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict):  # in SB3's words
+        raise InvalidValue(
+            "observation: got a tuple of an observation and its info, expected the observation alone; you are probably "
+            "mixing Gym API (obs, info = env.reset()) with SB3 VecEnv API (obs = vec_env.reset())"
+        )
+    return np.asarray(given)

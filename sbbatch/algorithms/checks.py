@@ -212,8 +212,18 @@ def check_device(name: str, device: object) -> None:
         kind = th.device(device).type  # type: ignore[call-overload]
     except (RuntimeError, TypeError):
         raise InvalidValue(f"{name}: got {device!r}, expected auto, cpu, cuda or the like") from None
-    if kind == "cuda" and not th.cuda.is_available():  # SB3 would silently take the processor
+    missing = kind == "cuda" and not th.cuda.is_available()  # SB3 would silently take the processor
+    if missing or not _can_compute(device):
         raise InvalidValue(f"{name}: got {str(device)!r}, but PyTorch finds no such device here; expected auto or cpu")
+
+
+def _can_compute(device: Any) -> bool:
+    """PyTorch knows the names of devices it was not built for, of a GPU too many, and of one without numbers (meta)."""
+    try:
+        th.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError):
+        return False
+    return True
 
 
 def check_policy(policy: object, aliases: Mapping[str, type[Any]], base: type[PolicyT]) -> type[PolicyT]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 import torch as th
@@ -13,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
@@ -30,6 +31,8 @@ from sbbatch.replay.buffer import FrameReplayBuffer
 
 RECENT = 8192  # transitions that replay agents are measured on
 CHUNK = 256  # states that go through the network at once
+
+_learning: WeakSet[BaseAlgorithm] = WeakSet()  # no attribute: a copy made meanwhile does not learn
 
 SelfBatchScalingAgent = TypeVar("SelfBatchScalingAgent", bound="BatchScalingAgent")
 
@@ -110,18 +113,34 @@ class BatchScalingAgent(SafeFiles, BaseAlgorithm):
         :param reset_num_timesteps: count steps from zero; False continues the count and the schedules
         :param progress_bar: SB3's progress bar
         :return: the agent itself
-        :raises InvalidValue: a number below 1, or an agent without an environment
+        :raises InvalidValue: a number below 1, or an agent without an environment, or one that is learning already
         :raises InvalidType: something else than a number or a callback
         """
         total_timesteps = check_learn(self, total_timesteps, callback, log_interval)
+        self._require_idle("learn")
         self._end_scaling()  # of an agent that was copied while it learned
         name = tb_log_name or type(self).__name__
+        _learning.add(self)
         try:
             return super().learn(  # type: ignore[safe-super]  # of SB3's class for replay or for rollouts
                 total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar
             )
         finally:
+            _learning.discard(self)
             self._end_scaling()
+
+    def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
+        """
+        See :meth:`SafeFiles.set_env`. While the agent learns only without a reset: the observation that its last step
+        started from would be lost before that step is stored.
+        """
+        if force_reset:
+            self._require_idle("set_env")
+        super().set_env(env, force_reset)
+
+    def _require_idle(self, method: str) -> None:
+        if self in _learning:
+            raise InvalidValue(f"{method}: the agent is learning; call it when its learn() has returned")
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         """Never below 0, where schedules end: the last steps of a run may go beyond its length."""

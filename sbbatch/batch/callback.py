@@ -6,6 +6,7 @@ import json
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback
 
 from sbbatch.batch.protocol import BatchScalable
@@ -111,7 +112,7 @@ class BatchSizeCallback(BaseCallback):
         return {"callback": self._identity(), "state": self.get_state()}
 
     def _identity(self) -> str:
-        return f"{type(self).__name__} {json.dumps(self.config(), default=repr, sort_keys=True)}"
+        return f"{type(self).__name__} {json.dumps(self.config(), default=_in_plain_words, sort_keys=True)}"
 
     def _on_step(self) -> bool:
         return True
@@ -121,6 +122,11 @@ class BatchSizeCallback(BaseCallback):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, locals={}, globals={}, parent=None)
+
+
+def _in_plain_words(value: object) -> object:
+    """A number of NumPy's is the same argument as Python's."""
+    return value.item() if isinstance(value, np.number) else repr(value)
 
 
 def find_batch_size_callback(callback: object) -> BatchSizeCallback | None:

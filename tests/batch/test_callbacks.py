@@ -186,6 +186,15 @@ def test_other_arguments_start_anew():
     assert agent.n_steps == 16
 
 
+def test_numbers_of_numpy_are_the_same_arguments():
+    agent = Agent([0.05] * 20)
+    agent.start(ABS(check_every=1, warmup=1))
+    agent.update(5)
+    agent.batch_scaling_state = agent.update_hooks.pop().saved_state()
+    agent.start(ABS(check_every=np.int64(1), warmup=np.int32(1)))
+    assert agent.n_steps > 16
+
+
 def test_steps_counted_from_zero_again_do_not_silence_it():
     agent = Agent([0.05] * 20)
     agent.start(ABS(check_every=5, warmup=1))

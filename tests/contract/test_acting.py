@@ -3,10 +3,13 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from contract_tools import KINDS, PLAIN_EXPLORATION, PLAIN_NETWORK, make_agent, observations_of, plain_network
+import torch as th
+from contract_tools import KINDS, PLAIN_EXPLORATION, PLAIN_NETWORK, make_agent, observations_of, plain_network, refusal
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sbbatch.errors import InvalidValue
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -35,6 +38,19 @@ def test_one_observation_gives_one_action(algorithm):
         action, state = agent.predict(np.zeros(4, dtype=np.float32), deterministic=deterministic)
         assert agent.action_space.contains(action)
         assert state is None
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_lists_are_observations_and_what_reset_returns_is_told_to_be_none(value_algorithm, deterministic):
+    agent = make_agent(value_algorithm, **plain_network(value_algorithm))
+    agent.exploration_rate, one = 0.0, np.zeros(4, dtype=np.float32)
+    expected = agent.predict(np.stack([one] * 3), deterministic=True)[0]
+    for several in ([one] * 3, [one.tolist()] * 3, th.zeros(3, 4)):
+        np.testing.assert_array_equal(agent.predict(several, deterministic=deterministic)[0], expected)
+    assert agent.predict(one.tolist(), deterministic=deterministic)[0] == expected[0]
+    told = refusal(InvalidValue, agent.predict, (one, {}), deterministic=deterministic)
+    assert "expected the observation alone" in told
+    assert "obs, info = env.reset()" in told
 
 
 def test_with_epsilon_one_actions_are_random_and_with_deterministic_greedy(value_algorithm):

@@ -3,8 +3,18 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from contract_tools import DictEnv, SpaceEnv, cart_poles, image_env, make_agent, refusal, weights
+from contract_tools import (
+    DictEnv,
+    SpaceEnv,
+    assert_same_weights,
+    cart_poles,
+    image_env,
+    make_agent,
+    refusal,
+    weights,
+)
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sbbatch.errors import InvalidType, InvalidValue
@@ -149,3 +159,27 @@ def test_a_loaded_agent_can_be_given_its_environment_afterwards(algorithm, model
     agent.set_env("CartPole-v1")
     assert agent.learn(44).num_timesteps == 44
     assert before.keys() == weights(agent).keys()
+
+
+class Meddle(BaseCallback):
+    """Calls something in the middle of a run."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.call, self.told = call, None
+
+    def _on_step(self):
+        if self.n_calls == 43:
+            self.told = refusal(InvalidValue, self.call, self.model)
+        return True
+
+
+@pytest.mark.parametrize("method", ["set_env", "learn"])
+def test_what_only_an_agent_at_rest_can_do_is_refused_while_it_learns_and_leaves_no_trace(algorithm, method):
+    argument = {"set_env": "CartPole-v1", "learn": 8}[method]
+    callback = Meddle(lambda agent: getattr(agent, method)(argument))
+    agent, undisturbed = (make_agent(algorithm).learn(64, callback=one) for one in (callback, None))
+    assert callback.told == f"{method}: the agent is learning; call it when its learn() has returned"
+    assert_same_weights(weights(agent), weights(undisturbed))
+    agent.set_env("CartPole-v1")
+    assert agent.learn(8).num_timesteps == 8

@@ -154,6 +154,14 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_processor(algorithm):
     assert "device: got 'cuda:0'" in refusal(InvalidValue, make_agent, algorithm, device="cuda:0")
 
 
+@pytest.mark.parametrize("device", ["meta", th.device("meta"), "xpu", "mps"])
+def test_a_device_that_cannot_compute_here_is_refused_before_anything_is_built(algorithm, device):
+    if str(device) != "meta" and getattr(th, str(device)).is_available():
+        pytest.skip("there is one")
+    told = refusal(InvalidValue, make_agent, algorithm, device=device)
+    assert told == f"device: got {str(device)!r}, but PyTorch finds no such device here; expected auto or cpu"
+
+
 def test_a_buffer_has_room_for_each_environment(replay_algorithm):
     told = refusal(InvalidValue, make_agent, replay_algorithm, env=cart_poles(9), buffer_size=8, n_steps=1)
     assert told == "buffer_size: got 8, expected an int >= 9, one transition of each environment"
