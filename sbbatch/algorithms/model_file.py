@@ -20,6 +20,7 @@ from torch import nn
 from sbbatch.errors import InvalidValue, describe
 from sbbatch.files import PathOrFile, check_zip, find_file
 
+_COMPILED = "_orig_mod."  # what torch.compile puts before the names of a module
 _VARIABLES = "pytorch_variables.pth"
 # Without these no agent can be built; any other attribute may have been left out by `save(exclude=...)`.
 REQUIRED = {
@@ -164,6 +165,7 @@ class ModelFile:
         :raises InvalidValue: a member is missing, cannot be read or does not fit
         """
         states, variables = self.states(agent, agent.device), self._tensors(_VARIABLES, agent.device)
+        states = in_names_of(agent, states)
         check_states(f"{self.name}: not a complete model file, ", ".pth", agent, states, exact_match=True)
         agent.set_parameters(states, exact_match=True, device=agent.device)
         for name, value in (variables or {}).items():
@@ -183,6 +185,36 @@ def first_unusable(attributes: Mapping[str, Any]) -> str | None:
         if not (is_number and is_state and is_possible):
             return key
     return None
+
+
+def without_compiler(state: Any) -> Any:
+    """
+    :param state: of a network or an optimizer
+    :return: the same under the names that it had before ``torch.compile``
+    """
+    if not (isinstance(state, Mapping) and any(_COMPILED in str(key) for key in state)):
+        return state
+    return {str(key).replace(_COMPILED, ""): value for key, value in state.items()}
+
+
+def in_names_of(agent: BaseAlgorithm, states: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    :param agent: who is to have the states
+    :param states: name -> state, as it was saved, compiled or not
+    :return: the same under the names of the agent's own, which may be compiled
+    """
+    return {name: _in_names_of(getattr(agent, str(name), None), state) for name, state in states.items()}
+
+
+def _in_names_of(part: Any, state: Any) -> Any:
+    state = without_compiler(state)
+    own = part.state_dict() if isinstance(part, nn.Module) else {}
+    compiled = {key.replace(_COMPILED, ""): key for key in own if _COMPILED in key}
+    return (
+        {compiled.get(key, key): value for key, value in state.items()}
+        if compiled and isinstance(state, Mapping)
+        else state
+    )
 
 
 def check_states(where: str, suffix: str, agent: BaseAlgorithm, states: Mapping[str, Any], exact_match: bool) -> None:
@@ -207,7 +239,7 @@ def check_states(where: str, suffix: str, agent: BaseAlgorithm, states: Mapping[
         if isinstance(part, th.optim.Optimizer):
             _check_optimizer(this, state, part)
         elif isinstance(part, nn.Module):
-            _check_module(this, state, getattr(part, "_orig_mod", part).state_dict(), exact_match)
+            _check_module(this, state, part.state_dict(), exact_match)
     missing = [name for name in agent._get_torch_save_params()[0] if name not in states]
     if exact_match and missing:
         raise InvalidValue(f"{where}'{missing[0]}{suffix}' is missing")

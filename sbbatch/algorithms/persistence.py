@@ -14,7 +14,7 @@ from stable_baselines3.common.utils import get_device, get_system_info
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.algorithms.checks import check_environment, check_same_spaces
-from sbbatch.algorithms.model_file import ModelFile, check_states, first_unusable
+from sbbatch.algorithms.model_file import ModelFile, check_states, first_unusable, in_names_of, without_compiler
 from sbbatch.algorithms.sb3_files import open_model
 from sbbatch.envs.make import id_of, make_env, protocol_of
 from sbbatch.errors import InvalidType, InvalidValue, describe, did_you_mean
@@ -147,6 +147,10 @@ class SafeFiles(BaseAlgorithm):
         attributes["n_envs"] = env.num_envs
         return env
 
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """States of networks and optimizer by name, the same whether a network is compiled or not."""
+        return {name: without_compiler(state) for name, state in super().get_parameters().items()}
+
     def set_parameters(
         self,
         load_path_or_dict: PathOrFile | dict[str, Any],
@@ -168,6 +172,7 @@ class SafeFiles(BaseAlgorithm):
             model = open_model(load_path_or_dict)
             self.check_holds_own(model)
             states, where, suffix = model.states(self, get_device(device)), f"{model.name}: ", ".pth"
+        states = in_names_of(self, states)
         check_states(where, suffix, self, states, exact_match)
         super().set_parameters(states, exact_match, device)
 

@@ -9,10 +9,20 @@ import pytest
 import stable_baselines3
 import torch as th
 from contract_tools import KINDS, assert_same_weights, differ, make_agent, observations_of, refusal, weights
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sbbatch import PPO
 from sbbatch.errors import InvalidType, InvalidValue
+
+
+class OneLayer(BaseFeaturesExtractor):
+    def __init__(self, observation_space):
+        super().__init__(observation_space, 3)
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, observations):
+        return self.linear(observations)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,6 +64,31 @@ def test_an_open_file_can_be_saved_to_and_loaded_from(algorithm):
     agent.save(file)
     file.seek(0)
     assert_same_weights(weights(agent), weights(algorithm.load(file, device="cpu")))
+
+
+@pytest.mark.parametrize("what", ["policy", "torso"])
+def test_a_compiled_network_is_saved_and_loaded_as_if_it_were_not(algorithm, what, tmp_path, monkeypatch):
+    # Compiling switches this check off for the whole process; the other tests have it.
+    monkeypatch.setattr(th.distributions.Distribution, "_validate_args", True)
+
+    def compile_it(agent):
+        if what == "policy":
+            agent.policy = th.compile(agent.policy, backend="eager")
+        else:
+            owner = getattr(agent.policy, "q_net", agent.policy)
+            owner.features_extractor = th.compile(owner.features_extractor, backend="eager")
+        return agent
+
+    kwargs = {"policy_kwargs": {"features_extractor_class": OneLayer}}
+    plain, compiled = make_agent(algorithm, **kwargs), compile_it(make_agent(algorithm, **kwargs))
+    compiled.save(tmp_path / "m")
+    before = weights(plain)
+    assert_same_weights(before, weights(algorithm.load(tmp_path / "m", device="cpu")))
+    other = compile_it(make_agent(algorithm, seed=1, **kwargs))
+    other.set_parameters(plain.get_parameters())
+    assert_same_weights(before, other.get_parameters()["policy"])
+    plain.set_parameters(compiled.get_parameters())
+    assert_same_weights(before, weights(plain))
 
 
 def test_the_state_of_the_optimizer_survives(algorithm, tmp_path):
