@@ -21,7 +21,7 @@ from sbbatch.algorithms import checks
 from sbbatch.algorithms.numerics import require_finite, require_finite_returns
 from sbbatch.algorithms.scaling import BatchScalingAgent, at
 from sbbatch.algorithms.stopping import WatchedSteps
-from sbbatch.algorithms.trial import try_optimizer
+from sbbatch.algorithms.trial import try_network, try_optimizer
 from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import id_of
 from sbbatch.errors import InvalidType, InvalidValue, check_bool, check_int, check_keywords, describe
@@ -75,6 +75,7 @@ class ResizableRollout(BatchScalingAgent, OnPolicyAlgorithm):
         self.n_epochs = self.epochs_for(self.n_steps)
         super()._setup_model()
         try_optimizer(self)
+        try_network(self)
         if self.env is not None:
             self.env_id = id_of(self.env)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import get_obs_shape
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
@@ -19,6 +21,7 @@ from sbbatch.errors import InvalidValue, built, reason_of
 from sbbatch.replay.batch import ReplayBatch
 
 if TYPE_CHECKING:
+    from sbbatch.algorithms.scaling import BatchScalingAgent
     from sbbatch.algorithms.value import ValueAlgorithm
 
 _N_SAMPLES = 2
@@ -59,6 +62,57 @@ def try_optimizer(agent: BaseAlgorithm) -> None:
     what = f"policy_kwargs: optimizer_class: got {optimizer_class.__name__}, which makes no step on gradients alone"
     with _trying(what, "torch.optim.Adam does with its defaults", agent):
         optimizer.step()
+
+
+def try_network(agent: BatchScalingAgent) -> None:
+    """
+    A look at two observations, with a torso of the user's own or an activation of the user's choice.
+
+    :param agent: with its policy
+    :raises InvalidValue: the network makes no values of them
+    """
+    torso, activation = agent.policy.features_extractor_class, (agent.policy_kwargs or {}).get("activation_fn")
+    if not (_is_ours(torso) or torso.__module__.startswith("stable_baselines3.")):
+        what = f"policy_kwargs: features_extractor_class: got {torso.__name__}, which does not fit the network"
+        hint = "its forward gives features of shape (batch, features_dim)"
+    elif activation is not None:
+        what = f"policy_kwargs: activation_fn: got {activation.__name__}, which does not fit the network"
+        hint = "it gives as many numbers as it gets, such as torch.nn.ReLU"
+    else:
+        return
+    with agent._undisturbed(), _buffers_kept(agent.policy), _trying(what, hint, agent):
+        _look(agent, _sampled_observations(agent))
+
+
+def _look(agent: Any, observations: PyTorchObs) -> None:
+    if hasattr(agent.policy, "q_net"):
+        _check_shapes((_N_SAMPLES, int(agent.action_space.n)), q_values=agent.q_net(observations))
+    else:
+        agent.policy.get_distribution(observations)
+        _check_shapes((_N_SAMPLES, 1), values=agent.policy.predict_values(observations))
+
+
+@contextmanager
+def _buffers_kept(network: nn.Module) -> Iterator[None]:
+    """A torso may count what it sees."""
+    kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    yield
+    for buffer, value in kept:
+        buffer.copy_(value)
+
+
+def _sampled_observations(agent: BaseAlgorithm) -> PyTorchObs:
+    """Observations the space allows, from a copy: its own random numbers are the environment's."""
+    space = copy.deepcopy(agent.observation_space)
+    space.seed(0)
+    samples = [space.sample() for _ in range(_N_SAMPLES)]
+    if not isinstance(space, spaces.Dict):
+        return _in_a_batch(samples, space, agent.device)
+    return {key: _in_a_batch([one[key] for one in samples], part, agent.device) for key, part in space.spaces.items()}
+
+
+def _in_a_batch(samples: list[Any], space: spaces.Space, device: th.device) -> Any:
+    return obs_as_tensor(np.stack(samples).reshape(_N_SAMPLES, *get_obs_shape(space)), device)
 
 
 def try_parts(agent: ValueAlgorithm) -> None:

@@ -23,7 +23,7 @@ from sbbatch.algorithms.numerics import require_finite_step
 from sbbatch.algorithms.replay_files import SafeReplayFiles
 from sbbatch.algorithms.scaling import ReplayBatchScaling
 from sbbatch.algorithms.stopping import DeferredStop, Stopped
-from sbbatch.algorithms.trial import try_optimizer, try_parts
+from sbbatch.algorithms.trial import try_network, try_optimizer, try_parts
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.target_network import sync_target
@@ -238,6 +238,7 @@ class ValueAlgorithm(ReplayBatchScaling, EpsilonGreedyAgent, SafeReplayFiles, Of
             self.observation_space, self.action_space, self.lr_schedule, **self._network_kwargs
         ).to(self.device)
         try_optimizer(self)
+        try_network(self)
         try_parts(self)
         if self.replay_buffer is None:  # last, as it is the largest
             self.replay_buffer = self._make_replay_buffer()

@@ -1,9 +1,10 @@
-"""Heads, bootstraps and optimizers of the user's own are tried when the agent is made, not at the first update."""
+"""Parts of the user's own, from torso to optimizer, are tried when the agent is made, not at the first update."""
 
 import numpy as np
 import pytest
 import torch as th
 from contract_tools import KINDS, assert_same_weights, make_agent, refusal, weights
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sbbatch.components.bootstrap import BootstrapTarget, Greedy
@@ -140,3 +141,52 @@ def test_other_optimizers_learn(algorithm, optimizer_class):
     before = weights(agent)
     agent.learn(60)
     assert any(not th.equal(before[key], value) for key, value in weights(agent).items())
+
+
+class OwnTorso(BaseFeaturesExtractor):
+    """Draws numbers and counts what it sees."""
+
+    wide = 0
+
+    def __init__(self, observation_space):
+        super().__init__(observation_space, 8)
+        self.linear = nn.Linear(4, 8 + self.wide)
+        self.register_buffer("n_seen", th.zeros(()))
+
+    def forward(self, observations):
+        th.rand(1)
+        self.n_seen += len(observations)
+        return self.linear(observations)
+
+
+class WideTorso(OwnTorso):
+    wide = 1
+
+
+@pytest.mark.parametrize(
+    ("policy_kwargs", "message"),
+    [
+        ({"features_extractor_class": WideTorso}, "features_extractor_class: got WideTorso, which does not fit the"),
+        ({"activation_fn": nn.GLU, "net_arch": [8, 8]}, "activation_fn: got GLU, which does not fit the network"),
+    ],
+)
+def test_a_network_that_makes_no_values_of_observations_is_refused(algorithm, policy_kwargs, message):
+    told = refusal(InvalidValue, make_agent, algorithm, policy_kwargs=policy_kwargs)
+    assert told.startswith(f"policy_kwargs: {message}")
+    assert "(RuntimeError: " in told
+
+
+@pytest.mark.parametrize("kind", ["vector", "dict"])
+def test_other_activations_learn(algorithm, kind):
+    agent = make_agent(algorithm, kind, policy_kwargs={"activation_fn": nn.Tanh, "net_arch": [8]})
+    assert agent.learn(60).num_timesteps >= 60
+
+
+def test_trying_a_torso_of_ones_own_leaves_no_trace(algorithm, monkeypatch):
+    kwargs = {"policy_kwargs": {"features_extractor_class": OwnTorso}}
+    tried = make_agent(algorithm, **kwargs)
+    assert all(value == 0 for key, value in tried.policy.state_dict().items() if key.endswith("n_seen"))
+    tried.learn(60)
+    for module in ("value", "rollout"):
+        monkeypatch.setattr(f"sbbatch.algorithms.{module}.try_network", lambda agent: None)
+    assert_same_weights(weights(tried), weights(make_agent(algorithm, **kwargs).learn(60)))
