@@ -220,9 +220,17 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         """PyTorch's distributions refuse parameters that are not numbers, in their own words."""
         try:
             yield
-        except ValueError as error:
+        except (
+            ValueError,
+            RuntimeError,
+        ) as error:  # as they are made, or where that check is off, as they are drawn from
             self._require_finite_parameters(error)
-            raise
+            if not any(words in str(error) for words in ("found invalid values", "probability tensor contains")):
+                raise
+            raise NumericalError(
+                f"step {self.num_timesteps}: the distribution of actions became NaN or infinite, although the "
+                "parameters of the policy are finite; look at its observations and its features_extractor_class"
+            ) from error
 
     def _require_finite_parameters(self, error: Exception | None) -> None:
         if not all(bool(th.isfinite(parameter).all()) for parameter in self.policy.parameters()):

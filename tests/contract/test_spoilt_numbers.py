@@ -8,8 +8,10 @@ import pytest
 import torch as th
 from contract_tools import DictEnv, make_agent, refusal
 from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sbbatch import PPO
 from sbbatch.algorithms.value import ValueAlgorithm
 from sbbatch.errors import NumericalError
 
@@ -105,3 +107,22 @@ def test_a_learning_rate_that_spoils_the_weights_stops_the_run(rollout_algorithm
     agent._update_learning_rate = lambda _: None
     told = refusal(NumericalError, agent.learn, 600)
     assert told.startswith("step ")
+
+
+class SpoiltTorso(BaseFeaturesExtractor):
+    """Gives numbers until it is spoilt."""
+
+    spoilt = False
+
+    def __init__(self, observation_space):
+        super().__init__(observation_space, 4)
+
+    def forward(self, observations):
+        return observations * (math.nan if self.spoilt else 1.0)
+
+
+def test_a_distribution_that_is_none_stops_the_run_by_name():
+    agent = make_agent(PPO, policy_kwargs={"features_extractor_class": SpoiltTorso}).learn(8)
+    agent.policy.features_extractor.spoilt = True
+    told = refusal(NumericalError, agent.learn, 8, reset_num_timesteps=False)
+    assert told.startswith("step 8: the distribution of actions became NaN or infinite, although the parameters of the")
