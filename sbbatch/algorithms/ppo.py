@@ -220,10 +220,7 @@ class PPO(ResizableRollout, stable_baselines3.PPO, defaults={}):
         """PyTorch's distributions refuse parameters that are not numbers, in their own words."""
         try:
             yield
-        except (
-            ValueError,
-            RuntimeError,
-        ) as error:  # as they are made, or where that check is off, as they are drawn from
+        except (ValueError, RuntimeError) as error:  # when made; when drawn from, if PyTorch's own checks are off
             self._require_finite_parameters(error)
             if not any(words in str(error) for words in ("found invalid values", "probability tensor contains")):
                 raise
