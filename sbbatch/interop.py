@@ -7,10 +7,10 @@ from pathlib import Path
 
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sbbatch.algorithms.sb3_names import SB3, VEC_NORMALIZE
 from sbbatch.errors import InvalidValue
 from sbbatch.files import find_file
-from sbbatch.safe_pickle import Note, UnreadablePickle, read_notes, state_of
+from sbbatch.persistence.safe_pickle import Note, UnreadablePickle, read_notes, state_of
+from sbbatch.persistence.sb3_names import SB3, VEC_NORMALIZE
 
 _PLAIN = ("training", "norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon")
 

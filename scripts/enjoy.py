@@ -1,4 +1,4 @@
-from sbbatch.zoo.enjoy import main
+from sbbatch.zoo.commands.enjoy import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-from sbbatch.zoo.evaluate import main
+from sbbatch.zoo.commands.evaluate import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-from sbbatch.zoo.plot import main
+from sbbatch.zoo.commands.plot import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

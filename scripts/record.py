@@ -1,4 +1,4 @@
-from sbbatch.zoo.record import main
+from sbbatch.zoo.commands.record import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

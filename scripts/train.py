@@ -1,4 +1,4 @@
-from sbbatch.zoo.train import main
+from sbbatch.zoo.commands.train import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-from sbbatch.zoo.tune import main
+from sbbatch.zoo.commands.tune import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -16,9 +16,7 @@ from sbbatch.networks.initializers import glorot_uniform, orthogonal
 from sbbatch.networks.layer_norm import ImageLayerNorm
 from sbbatch.networks.layers import NoisyLinear
 from sbbatch.networks.multi_skip import MultiSkipCNN
-from sbbatch.networks.torsos import MinAtarCNN, NatureCNN
-from sbbatch.policies import MlpPolicy
-from sbbatch.rollout_policies import (
+from sbbatch.networks.rollout_policy import (
     RolloutCnnPolicy,
     RolloutCnnPolicyL,
     RolloutCnnPolicyXL,
@@ -26,6 +24,8 @@ from sbbatch.rollout_policies import (
     RolloutMultiInputPolicy,
     RolloutPolicy,
 )
+from sbbatch.networks.torsos import MinAtarCNN, NatureCNN
+from sbbatch.networks.value_policy import MlpPolicy
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 ATARI = spaces.Box(0, 255, (4, 84, 84), np.uint8)

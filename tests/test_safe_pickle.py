@@ -13,8 +13,8 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
-from sbbatch.algorithms.sb3_names import SB3
-from sbbatch.safe_pickle import Known, Note, UnknownName, UnreadablePickle, read_notes
+from sbbatch.persistence.safe_pickle import Known, Note, UnknownName, UnreadablePickle, read_notes
+from sbbatch.persistence.sb3_names import SB3
 
 NOTHING = Known(classes={}, makers={})
 PROTOCOLS = range(3, pickle.HIGHEST_PROTOCOL + 1)

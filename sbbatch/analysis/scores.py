@@ -12,7 +12,7 @@ Scores = TypeVar("Scores", float, np.ndarray)
 
 
 class Scaled(Protocol):
-    """A game with the two scores that its scale is made of; ``sbbatch.zoo.games.Game`` is one."""
+    """A game with the two scores that its scale is made of; ``sbbatch.settings.games.Game`` is one."""
 
     @property
     def name(self) -> str:

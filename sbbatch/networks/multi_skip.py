@@ -64,8 +64,8 @@ class MultiSkipCNN(ConvTorso):
     layer norm over its whole maps (:class:`~sbbatch.networks.layer_norm.ImageLayerNorm`, ``"chw"``), and
     :class:`MultiSkip` on the flattened maps (6,272 numbers at 84x84). Five blocks are PQN-L, ten PQN-XL.
 
-    Its layers never move into the head (see :class:`~sbbatch.policies.ValuePolicy`): in noisy networks only what
-    ``net_arch`` adds and the output are noisy.
+    Its layers never move into the head (see :class:`~sbbatch.networks.value_policy.ValuePolicy`): in noisy networks
+    only what ``net_arch`` adds and the output are noisy.
 
     :param observation_space: images ``(channels, height, width)``, uint8
     :param features_dim: number of features, of every block too

@@ -37,7 +37,7 @@ from sbbatch import ABS, PQN, BatchSizeCallback, BatchSizeSchedule
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
 from sbbatch.networks.torsos import MinAtarCNN
-from sbbatch.zoo.build import make_env
+from sbbatch.zoo.run.build import make_env
 
 GAMES = ("Breakout", "Asterix")
 ARMS = ("fixed 8", "fixed 32", "fixed 128", "ABS 8-128", "linear 8-128")

@@ -13,10 +13,10 @@ import sbbatch
 from sbbatch.envs.atari import atari_game, get_protocol
 from sbbatch.envs.make import make_gym_env
 from sbbatch.errors import InvalidValue, did_you_mean
-from sbbatch.zoo.build import default_policy, run_protocol
-from sbbatch.zoo.cli import Parser, guarded
-from sbbatch.zoo.config import Settings, constructor_values, require_algorithm, resolve, run_value
-from sbbatch.zoo.search_spaces import converter, sampler
+from sbbatch.settings.resolution import Settings, constructor_values, require_algorithm, resolve, run_value
+from sbbatch.zoo.commands.cli import Parser, guarded
+from sbbatch.zoo.run.build import default_policy, run_protocol
+from sbbatch.zoo.tune.zoo_spaces import converter, sampler
 
 # Where the zoo looks for the hyperparameters of an agent that has no YAML file there: a module with this name in it.
 hyperparams: dict[str, Any] = {}
@@ -156,7 +156,7 @@ def _of_atari(protocol: str) -> dict[str, Any]:
     rules = get_protocol(protocol)
     return {
         "frame_stack": rules.frame_stack,
-        "env_wrapper": [{"sbbatch.zoo.screen.training_screens": {"protocol": protocol}}],
+        "env_wrapper": [{"sbbatch.zoo.play.screen.training_screens": {"protocol": protocol}}],
         "env_kwargs": {
             "frameskip": 1,
             "repeat_action_probability": rules.sticky_actions,

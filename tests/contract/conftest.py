@@ -3,9 +3,9 @@
 import pytest
 
 import sbbatch
-from sbbatch.algorithms.acting import EpsilonGreedyAgent
-from sbbatch.algorithms.rollout import ResizableRollout
-from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.agents.base.q_learning import QLearningAgent
+from sbbatch.agents.base.replay import ReplayAgent
+from sbbatch.agents.base.rollout import RolloutAgent
 
 
 def names_of(base):
@@ -22,7 +22,7 @@ def algorithm(name):
     return sbbatch.ALGORITHMS[name]
 
 
-@pytest.fixture(params=names_of(ValueAlgorithm), scope="module")
+@pytest.fixture(params=names_of(ReplayAgent), scope="module")
 def replay_name(request):
     return request.param
 
@@ -33,13 +33,13 @@ def replay_algorithm(replay_name):
     return sbbatch.ALGORITHMS[replay_name]
 
 
-@pytest.fixture(params=names_of(EpsilonGreedyAgent), scope="module")
+@pytest.fixture(params=names_of(QLearningAgent), scope="module")
 def value_algorithm(request):
     """Agents with action values, from replay or from rollouts."""
     return sbbatch.ALGORITHMS[request.param]
 
 
-@pytest.fixture(params=names_of(ResizableRollout), scope="module")
+@pytest.fixture(params=names_of(RolloutAgent), scope="module")
 def rollout_algorithm(request):
     """Agents that learn from rollouts."""
     return sbbatch.ALGORITHMS[request.param]

@@ -9,7 +9,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sbbatch import PPO, PQN
-from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.networks.heads import ExpectedHead
 
 SMALL = {
@@ -46,7 +46,7 @@ PLAIN_NETWORK = {"head": ExpectedHead, "policy_kwargs": {"noisy_sigma0": 0.0}}  
 
 def plain_network(algorithm):
     """Arguments that make an agent with action values look at everything in the same way every time."""
-    return PLAIN_NETWORK if issubclass(algorithm, ValueAlgorithm) else {}
+    return PLAIN_NETWORK if issubclass(algorithm, ReplayAgent) else {}
 
 
 def rollout_class(algorithm):
@@ -109,7 +109,7 @@ def make_agent(algorithm, kind="vector", **kwargs):
     env = kwargs.pop("env", env)
     name = algorithm.__name__
     policy_kwargs = FAST.get(name, {}) | policy_kwargs | FAST.get((name, kind), {})
-    small = SMALL if issubclass(algorithm, ValueAlgorithm) else SMALL_OWN[rollout_class(algorithm).__name__]
+    small = SMALL if issubclass(algorithm, ReplayAgent) else SMALL_OWN[rollout_class(algorithm).__name__]
     settings = small | {"policy_kwargs": policy_kwargs} | kwargs
     return algorithm(policy, env() if callable(env) else env, **settings)
 
@@ -122,7 +122,7 @@ class RecordSizes:
         agent.update_hooks.append(self)
 
     def before_update(self):
-        agent, by_rollout = self.agent, not isinstance(self.agent, ValueAlgorithm)
+        agent, by_rollout = self.agent, not isinstance(self.agent, ReplayAgent)
         self.sizes.append(agent.n_steps if by_rollout else agent.batch_size)
         self.samples.append(agent.rollout_buffer.rewards.size if by_rollout else agent.batch_size)
 

@@ -10,7 +10,7 @@ from contract_tools import KINDS, RecordSizes, assert_same_weights, cart_poles, 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sbbatch import ABS, DQN, PPO, PQN
-from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.batch.protocol import BatchScalable
 
 # Reacts at once: the size after a divergence of 0 is the largest, after 1 the smallest.
@@ -19,13 +19,13 @@ ABRUPT = {"low": 0.05, "high": 0.95, "window": 1, "warmup": 1, "ema": 1.0}
 
 def eager(algorithm, min_size=16, max_size=32, **kwargs):
     """Measures at every update: every fourth agent step on replay, or after every rollout."""
-    check_every = 4 if issubclass(algorithm, ValueAlgorithm) else 1
+    check_every = 4 if issubclass(algorithm, ReplayAgent) else 1
     return ABS(min_size, max_size, **{"check_every": check_every, "updates": 1, **kwargs})
 
 
 def scaled(algorithm, kind="vector", **kwargs):
     """BTR's largest batch is 512; PPO's rollouts of 1,024 steps are not for 512 epochs."""
-    own = {"buffer_size": 600} if issubclass(algorithm, ValueAlgorithm) else {"scale_epochs": False}
+    own = {"buffer_size": 600} if issubclass(algorithm, ReplayAgent) else {"scale_epochs": False}
     return make_agent(algorithm, kind, **own | kwargs)
 
 
@@ -38,8 +38,8 @@ def drive(agent, divergences):
 def test_every_agent_can_be_scaled_and_says_how(algorithm):
     agent = scaled(algorithm)
     assert isinstance(agent, BatchScalable)
-    assert agent.batch_scaling.knob == ("batch_size" if isinstance(agent, ValueAlgorithm) else "n_steps")
-    assert agent.batch_unit == (1 if isinstance(agent, ValueAlgorithm) else agent.n_envs)
+    assert agent.batch_scaling.knob == ("batch_size" if isinstance(agent, ReplayAgent) else "n_steps")
+    assert agent.batch_unit == (1 if isinstance(agent, ReplayAgent) else agent.n_envs)
     assert agent.batch_scaling_state is None
 
 
@@ -48,7 +48,7 @@ def test_every_agent_runs_with_a_callback_that_was_told_nothing(algorithm):
     smallest = agent.batch_scaling.min_size
     agent.learn(60)
     assert getattr(agent, agent.batch_scaling.knob) == smallest
-    assert agent.num_timesteps == (60 if isinstance(agent, ValueAlgorithm) else -(-60 // smallest) * smallest)
+    assert agent.num_timesteps == (60 if isinstance(agent, ReplayAgent) else -(-60 // smallest) * smallest)
     assert agent.batch_scaling_state["state"]["size"] == smallest
     assert agent.update_hooks == []
 
@@ -64,7 +64,7 @@ def test_the_batch_follows_the_divergence(algorithm):
     assert record.sizes == expected
     assert [row["size"] for row in callback.history] == [*expected, callback.size]
     assert record.samples == expected  # one environment
-    if isinstance(agent, ValueAlgorithm):
+    if isinstance(agent, ReplayAgent):
         assert agent._n_samples == sum(expected)
     else:
         assert agent.num_timesteps == sum(expected) == 16 + 32 + 32 + 16 + 32 + 32 + 16 + 32
@@ -85,10 +85,10 @@ def test_the_sizes_that_are_logged_are_those_that_were_used(algorithm):
     record.sizes.clear()
     agent.train = train
     agent.learn(120)
-    unit = 1 if isinstance(agent, ValueAlgorithm) else agent.n_minibatches
+    unit = 1 if isinstance(agent, ReplayAgent) else agent.n_minibatches
     assert [used for used, _, _ in logged] == [size / unit for size in record.sizes]
     assert [asked for _, asked, _ in logged][:-1] == record.sizes[1:]
-    if not isinstance(agent, ValueAlgorithm):
+    if not isinstance(agent, ReplayAgent):
         assert [n_steps for _, _, n_steps in logged] == record.sizes
 
 
@@ -199,10 +199,10 @@ class Resize(BaseCallback):
 
 
 def test_the_size_can_be_doubled_and_halved_in_the_middle_of_a_run(algorithm):
-    agent = make_agent(algorithm, **({} if issubclass(algorithm, ValueAlgorithm) else {"n_steps": 8}))
+    agent = make_agent(algorithm, **({} if issubclass(algorithm, ReplayAgent) else {"n_steps": 8}))
     record = RecordSizes(agent)
     agent.learn(160, callback=Resize({60: 16, 120: 8}))
-    if isinstance(agent, ValueAlgorithm):  # updates after steps 44, 48, ...; the callback comes before the update
+    if isinstance(agent, ReplayAgent):  # updates after steps 44, 48, ...; the callback comes before the update
         assert record.sizes == [8] * 4 + [16] * 15 + [8] * 11
     else:  # a rollout that has begun keeps its length: 64 steps, 128, 160
         assert record.sizes == [8] * 8 + [16] * 4 + [8] * 4
@@ -220,7 +220,7 @@ def test_a_callback_of_the_run_is_as_good_as_one_of_the_agent(algorithm):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_measuring_changes_nothing(algorithm, kind):
-    fixed = {"batch_size": 16} if issubclass(algorithm, ValueAlgorithm) else {"n_steps": 16}
+    fixed = {"batch_size": 16} if issubclass(algorithm, ReplayAgent) else {"n_steps": 16}
     callback = eager(algorithm, 16, 16)
     measured = scaled(algorithm, kind, batch_size_callback=callback, **fixed).learn(96)
     plain = scaled(algorithm, kind, **fixed).learn(96)

@@ -9,8 +9,8 @@ import torch as th
 from contract_tools import make_agent, refusal
 
 from sbbatch import ABS, DQN, PPO, PQN, GradientNoiseScale
-from sbbatch.algorithms import scaling
-from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.agents.base import agent as scaling
+from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.errors import InvalidValue
 
 ABRUPT = {"low": 0.05, "high": 0.95, "window": 1, "warmup": 1, "ema": 1.0, "updates": 1}
@@ -26,7 +26,7 @@ def breaking(error, at):
 
 
 def growing(algorithm, **kwargs):
-    every = 4 if issubclass(algorithm, ValueAlgorithm) else 1
+    every = 4 if issubclass(algorithm, ReplayAgent) else 1
     agent = make_agent(algorithm, batch_size_callback=ABS(16, 64, check_every=every, **ABRUPT), **kwargs)
     agent.divergence = lambda before, after: 0.0
     return agent

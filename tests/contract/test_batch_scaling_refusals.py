@@ -6,8 +6,8 @@ from contract_tools import make_agent, refusal
 from stable_baselines3.common.callbacks import CallbackList
 
 from sbbatch import ABS, BatchSizeSchedule, GradientNoiseScale
-from sbbatch.algorithms import rollout
-from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.agents.base import rollout
+from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.errors import InvalidType, InvalidValue
 
 
@@ -104,7 +104,7 @@ def test_agents_of_others_cannot_be_scaled(agent_class):
 
 
 def test_the_noise_scale_is_for_agents_with_fixed_targets(algorithm):
-    kwargs = {"buffer_size": 600} if issubclass(algorithm, ValueAlgorithm) else {}
+    kwargs = {"buffer_size": 600} if issubclass(algorithm, ReplayAgent) else {}
     callback = GradientNoiseScale(16, 32, check_every=1, n_parts=4)
     agent = make_agent(algorithm, batch_size_callback=callback, **kwargs)
     if algorithm.__name__ == "PPO":

@@ -7,35 +7,35 @@ from contract_tools import assert_same_weights, differ, make_agent, weights
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sbbatch import ABS
-from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.agents.base.replay import ReplayAgent
 
 
 def adapting(algorithm):
     """On replay a measurement spans eight gradient steps and is interrupted in the middle."""
-    on_replay = issubclass(algorithm, ValueAlgorithm)
+    on_replay = issubclass(algorithm, ReplayAgent)
     timing = {"check_every": 8, "updates": 8} if on_replay else {"check_every": 2}
     return ABS(16, 64, low=0.001, high=1.0, warmup=2, window=3, ema=0.7, **timing)
 
 
 def agent_of(algorithm):
-    own = {"n_steps": 1} if issubclass(algorithm, ValueAlgorithm) else {}
+    own = {"n_steps": 1} if issubclass(algorithm, ReplayAgent) else {}
     return make_agent(algorithm, batch_size_callback=adapting(algorithm), learning_rate=0.01, **own)
 
 
 def test_a_saved_run_goes_on_with_the_sizes_and_weights_of_one_that_never_stopped(algorithm, tmp_path):
     agent = agent_of(algorithm).learn(212)
     state = agent.batch_scaling_state["state"]
-    if isinstance(agent, ValueAlgorithm):
+    if isinstance(agent, ReplayAgent):
         assert state["measuring"][2] in range(1, 8)
     agent.save(tmp_path / "m")
     before, n_measured = weights(agent), len(state["history"])
     env = copy.deepcopy(agent.get_env())
-    if isinstance(agent, ValueAlgorithm):
+    if isinstance(agent, ReplayAgent):
         agent.save_replay_buffer(tmp_path / "b")
     agent.learn(300, reset_num_timesteps=False)
 
     loaded = algorithm.load(tmp_path / "m", env=env, force_reset=False, device="cpu")
-    if isinstance(loaded, ValueAlgorithm):
+    if isinstance(loaded, ReplayAgent):
         loaded.load_replay_buffer(tmp_path / "b")
     assert loaded.batch_scaling_state["state"]["scheduler"] == state["scheduler"]
     loaded.learn(300, reset_num_timesteps=False)

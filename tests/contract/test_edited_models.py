@@ -8,13 +8,13 @@ import pytest
 from contract_tools import make_agent, refusal
 
 from sbbatch import ABS
-from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.errors import InvalidType, InvalidValue
 
 
 @pytest.fixture(scope="module")
 def members(algorithm):
-    check_every = 1000 if issubclass(algorithm, ValueAlgorithm) else 1
+    check_every = 1000 if issubclass(algorithm, ReplayAgent) else 1
     callback = ABS(8, 16, check_every=check_every, warmup=1, quantum=1)
     file = io.BytesIO()
     make_agent(algorithm, batch_size_callback=callback).learn(48).save(file)
@@ -50,7 +50,7 @@ def test_a_counter_that_is_no_number_is_named(algorithm, members, key, value):
 
 
 def test_the_counters_of_one_kind_of_agent_are_checked_as_well(algorithm, members):
-    key = "_n_samples" if issubclass(algorithm, ValueAlgorithm) else "_n_rollouts"
+    key = "_n_samples" if issubclass(algorithm, ReplayAgent) else "_n_rollouts"
     assert f"no usable '{key}'" in refusal(InvalidValue, load, algorithm, edited(members, "x", key))
 
 

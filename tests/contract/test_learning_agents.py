@@ -6,7 +6,7 @@ from contract_tools import KINDS, assert_same_weights, differ, image_env, make_a
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
-from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.errors import InvalidType, InvalidValue
 
 
@@ -17,7 +17,7 @@ def test_two_hundred_steps_change_the_weights_and_leave_them_finite(algorithm, k
     agent.learn(200)
     assert agent.num_timesteps == 200
     # 40 steps to start with, then one update every 4 steps: (200 - 40) / 4. Rollouts of 4 steps: 50, 2 updates on each.
-    assert agent._n_updates == (40 if isinstance(agent, ValueAlgorithm) else 100)
+    assert agent._n_updates == (40 if isinstance(agent, ReplayAgent) else 100)
     after = weights(agent)
     assert differ(before, after)
     assert all(value.isfinite().all() for value in after.values())

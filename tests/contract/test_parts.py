@@ -9,16 +9,16 @@ from stable_baselines3.common.envs import FakeImageEnv
 from torch.nn.utils import parametrize
 
 from sbbatch import BTR, DQN, IQN, QRDQN, CompactRainbow, Rainbow
-from sbbatch.algorithms.network_defaults import NetworkDefaults
 from sbbatch.components.bootstrap import Double, Greedy, Munchausen
 from sbbatch.errors import InvalidType, InvalidValue, NumericalError
 from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead, QuantileHead
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.layers import NoisyLinear, SameConv2d
+from sbbatch.networks.network_defaults import NetworkDefaults
 from sbbatch.networks.torsos import NatureCNN
-from sbbatch.zoo.build import make_env, make_model
-from sbbatch.zoo.config import require_algorithm
-from sbbatch.zoo.request import read_request
+from sbbatch.settings.resolution import require_algorithm
+from sbbatch.zoo.run.build import make_env, make_model
+from sbbatch.zoo.run.request import read_request
 
 # A large learning rate, so that the online and the target network soon like different actions.
 SMALL = {"learning_starts": 20, "buffer_size": 200, "batch_size": 8, "learning_rate": 0.01, "seed": 0, "device": "cpu"}

@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
 from sbbatch.errors import InvalidType, InvalidValue
-from sbbatch.policies import ValuePolicy
+from sbbatch.networks.value_policy import ValuePolicy
 from sbbatch.replay import FrameReplayBuffer, UniformSampler
 
 # -------------------------------------------------------------------------------------------------------------- policy

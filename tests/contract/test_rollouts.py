@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 from test_sb3_parts import RecordedLogger
 
 from sbbatch import PPO, PQN
-from sbbatch.algorithms.rollout import in_minibatches
+from sbbatch.agents.base.rollout import in_minibatches
 from sbbatch.errors import InvalidType, InvalidValue
 from sbbatch.functional.schedules import linear_epsilon
 

@@ -12,7 +12,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sbbatch import PPO
-from sbbatch.algorithms.value import ValueAlgorithm
+from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.errors import NumericalError
 
 
@@ -46,7 +46,7 @@ def test_a_run_stops_at_a_number_that_is_none_and_says_where(algorithm, what, va
     told = refusal(NumericalError, agent.learn, 600)
     # the 30th vector step of three environments: step 90
     assert told.startswith(f"step 90: the {what} of environment 1 ")
-    if isinstance(agent, ValueAlgorithm):
+    if isinstance(agent, ReplayAgent):
         assert agent.replay_buffer.size() == 29
 
 
@@ -79,7 +79,7 @@ def test_a_loss_that_is_no_number_stops_the_run(algorithm):
     with th.no_grad():
         next(iter(agent.policy.parameters())).fill_(math.nan)
     before = agent._n_updates
-    told = refusal(NumericalError, agent.train, *((1, 8) if isinstance(agent, ValueAlgorithm) else ()))
+    told = refusal(NumericalError, agent.train, *((1, 8) if isinstance(agent, ReplayAgent) else ()))
     assert "the loss became nan" in told or "parameters of the policy became NaN" in told
     assert agent._n_updates == before
 

@@ -8,7 +8,7 @@ import torch as th
 from contract_tools import assert_same_weights, cart_poles, differ, make_agent, weights
 
 from sbbatch import BTR, DQN, IQN, Rainbow
-from sbbatch.algorithms import value
+from sbbatch.agents.base import replay as value
 from sbbatch.networks.layers import NoisyLinear, Stochastic
 
 

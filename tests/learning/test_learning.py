@@ -8,13 +8,13 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import sync_envs_normalization
 
 from sbbatch import ALGORITHMS, PPO
-from sbbatch.zoo.build import make_env, make_model, run_env
-from sbbatch.zoo.config import require_algorithm, resolve, run_value
-from sbbatch.zoo.folders import find_run
-from sbbatch.zoo.quickstart import ENV_ID
-from sbbatch.zoo.quickstart import main as quickstart
-from sbbatch.zoo.scores import evaluate_random, evaluate_returns
-from sbbatch.zoo.trained import of_run
+from sbbatch.settings.resolution import require_algorithm, resolve, run_value
+from sbbatch.zoo.commands.quickstart import ENV_ID
+from sbbatch.zoo.commands.quickstart import main as quickstart
+from sbbatch.zoo.logs.folders import find_run
+from sbbatch.zoo.play.scores import evaluate_random, evaluate_returns
+from sbbatch.zoo.play.trained import of_run
+from sbbatch.zoo.run.build import make_env, make_model, run_env
 
 pytestmark = pytest.mark.slow
 

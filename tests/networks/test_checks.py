@@ -13,7 +13,7 @@ from torch import nn
 from sbbatch.errors import InvalidType, InvalidValue
 from sbbatch.networks.heads import ExpectedHead, QuantileHead
 from sbbatch.networks.impala import ImpalaCNN
-from sbbatch.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sbbatch.networks.value_policy import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 IMAGES = spaces.Box(0, 255, (1, 36, 36), np.uint8)

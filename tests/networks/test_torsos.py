@@ -14,7 +14,7 @@ from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuanti
 from sbbatch.networks.impala import ImpalaCNN, ResidualBlock
 from sbbatch.networks.layers import SameConv2d
 from sbbatch.networks.torsos import MinAtarCNN, NatureCNN
-from sbbatch.policies import CnnPolicy
+from sbbatch.networks.value_policy import CnnPolicy
 
 ATARI = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 

@@ -9,12 +9,13 @@ import pytest
 
 from sbbatch import ABS, PQN
 from sbbatch.errors import UserError
-from sbbatch.zoo import cli, train
-from sbbatch.zoo.batch_log import find_batch_callback, lines_of, measured_now, read_batch_log, size_now
-from sbbatch.zoo.batch_plot import _measures, _names, _short, plot_batch, read_batch_run
-from sbbatch.zoo.callbacks import BatchSizeLog
-from sbbatch.zoo.plot import main
-from sbbatch.zoo.progress import Progress
+from sbbatch.zoo.commands import cli
+from sbbatch.zoo.console.progress import Progress
+from sbbatch.zoo.logs.batch_log import find_batch_callback, lines_of, measured_now, read_batch_log, size_now
+from sbbatch.zoo.plot.batch_trace import _measures, _names, _short, plot_batch, read_batch_run
+from sbbatch.zoo.plot.curves import main
+from sbbatch.zoo.run import train
+from sbbatch.zoo.run.callbacks import BatchSizeLog
 
 HEADER = "timesteps,divergence,divergence_mean,target,noise_scale,size\n"
 ROWS = "0,,,,,8\n100,0.5,0.5,20.5,,8\n200,0.25,0.375,30,,10\n"
@@ -113,7 +114,7 @@ def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, capsys, monkeyp
     def full(path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("sbbatch.zoo.callbacks.atomic_write", full)
+    monkeypatch.setattr("sbbatch.zoo.run.callbacks.atomic_write", full)
     session = Session(tmp_path / "b.csv", [measured(10, 0.5, 8)])
     session.step()
     session.step()

@@ -1,14 +1,14 @@
 """The plain PQN that ours is measured beside learns what the paper says, and the harness counts agent steps."""
 
+import compare as benchmark
 import numpy as np
 import pytest
+import rollouts
 import torch as th
+from plain_pqn import GAMMA, Q_LAMBDA, PlainPQN, lambda_targets
 
 from sbbatch import DQN, PQN
 from sbbatch.envs.ale import make_ale_vec_env
-from sbbatch.zoo import benchmark
-from sbbatch.zoo import benchmark_rollouts as rollouts
-from sbbatch.zoo.plain_pqn import GAMMA, Q_LAMBDA, PlainPQN, lambda_targets
 
 TINY = {"n_envs": 2, "n_steps": 4, "n_minibatches": 2, "n_epochs": 1}
 

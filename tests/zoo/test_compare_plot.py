@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.compare_plot import draw_comparisons, read_runs, report, table
-from sbbatch.zoo.plot import main
+from sbbatch.zoo.plot.comparison import draw_comparisons, read_runs, report, table
+from sbbatch.zoo.plot.curves import main
 
 
 def write_run(folder, agent, number, returns, steps=(10, 20)):

@@ -7,10 +7,10 @@ from sbbatch import ALGORITHMS
 from sbbatch.errors import InvalidType, UserError
 from sbbatch.networks import initializers
 from sbbatch.networks.torsos import MinAtarCNN
-from sbbatch.zoo import config
-from sbbatch.zoo.config import constructor_values, explicit_values, read_parameters, resolve, with_origin
-from sbbatch.zoo.reader import parse_yaml, read_command_line_value, read_literal, read_yaml
-from sbbatch.zoo.schema import keyword_arguments, read_schedule
+from sbbatch.settings import resolution as config
+from sbbatch.settings.reader import parse_yaml, read_command_line_value, read_literal, read_yaml
+from sbbatch.settings.resolution import constructor_values, explicit_values, read_parameters, resolve, with_origin
+from sbbatch.settings.schema import keyword_arguments, read_schedule
 
 
 def yaml_file(tmp_path, text, name="my.yml"):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import stable_baselines3
 
-from sbbatch.zoo import enjoy, evaluate, screen, train, trained
-from sbbatch.zoo.folders import RunFolder
-from sbbatch.zoo.screen import RecordedGame
+from sbbatch.zoo.logs.folders import RunFolder
+from sbbatch.zoo.play import enjoy, evaluate, screen, trained
+from sbbatch.zoo.play.screen import RecordedGame
+from sbbatch.zoo.run import train
 
 COMMON = ["--algo", "dqn", "--env", "CartPole-v1"]
 PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]

@@ -7,9 +7,9 @@ import pytest
 from gymnasium import spaces
 
 from sbbatch.analysis.scores import Scale
-from sbbatch.zoo import build, evaluate, gym_env
-from sbbatch.zoo.evaluate import report
-from sbbatch.zoo.scores import (
+from sbbatch.zoo.play import evaluate
+from sbbatch.zoo.play.evaluate import report
+from sbbatch.zoo.play.scores import (
     PlayedGame,
     RandomPlayer,
     evaluate_returns,
@@ -17,6 +17,8 @@ from sbbatch.zoo.scores import (
     play_games,
     statistics,
 )
+from sbbatch.zoo.run import build
+from sbbatch.zoo.run import environment as gym_env
 
 
 class Stuck:

@@ -6,10 +6,10 @@ import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sbbatch import DQN
-from sbbatch.zoo.callbacks import StopRequest
-from sbbatch.zoo.evaluation import Evaluation
-from sbbatch.zoo.tune_request import Budget
-from sbbatch.zoo.tune_trial import TrialEvaluation
+from sbbatch.zoo.run.callbacks import StopRequest
+from sbbatch.zoo.run.evaluation import Evaluation
+from sbbatch.zoo.tune.request import Budget
+from sbbatch.zoo.tune.trial import TrialEvaluation
 
 
 def cart_poles(n_envs):

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sbbatch.errors import UserError
-from sbbatch.zoo import folders
-from sbbatch.zoo.folders import create_run_folder, describe_run, find_run, folder_name, probe_folder, run_of
-from sbbatch.zoo.plot import plot_run
-from sbbatch.zoo.reader import read_yaml
+from sbbatch.settings.reader import read_yaml
+from sbbatch.zoo.logs import folders
+from sbbatch.zoo.logs.folders import create_run_folder, describe_run, find_run, folder_name, probe_folder, run_of
+from sbbatch.zoo.plot.curves import plot_run
 
 
 def test_the_layout_is_the_zoos(tmp_path):

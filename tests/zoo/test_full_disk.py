@@ -6,8 +6,8 @@ import os
 import pytest
 
 from sbbatch import DQN
-from sbbatch.zoo import train
-from sbbatch.zoo.callbacks import EpisodeLog, Lenient, LenientWriter
+from sbbatch.zoo.run import train
+from sbbatch.zoo.run.callbacks import EpisodeLog, Lenient, LenientWriter
 
 SHORT = ["--algo", "dqn", "-n", "300", "--seed", "0", "--num-threads", "1", "--eval-freq", "100", "--save-freq", "100"]
 PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]

@@ -11,9 +11,9 @@ from sbbatch.analysis.scores import human_normalized
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, rom_name
 from sbbatch.errors import InvalidValue, UserError
-from sbbatch.zoo.config import resolve
-from sbbatch.zoo.games import GAME_SETS, find_game, game_set, games, overrides_of, read_game
-from sbbatch.zoo.reader import hyperparams_folder
+from sbbatch.settings.games import GAME_SETS, find_game, game_set, games, overrides_of, read_game
+from sbbatch.settings.reader import hyperparams_folder
+from sbbatch.settings.resolution import resolve
 
 # Obando-Ceron et al. (2023), appendix C.
 ATARI20 = """

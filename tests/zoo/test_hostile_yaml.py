@@ -2,7 +2,7 @@
 
 import pytest
 
-from sbbatch.zoo import train
+from sbbatch.zoo.run import train
 
 CANARY = "canary"
 TOUCH = f"touch {CANARY}"

@@ -9,11 +9,12 @@ import pytest
 
 from sbbatch import DQN
 from sbbatch.errors import UserError
-from sbbatch.zoo import enjoy, train
-from sbbatch.zoo.build import make_env, run_protocol
-from sbbatch.zoo.config import explicit_values, resolve
-from sbbatch.zoo.imports import KINDS, allow_imports, import_packages, read_part
-from sbbatch.zoo.reader import read_yaml
+from sbbatch.settings.imports import KINDS, allow_imports, import_packages, read_part
+from sbbatch.settings.reader import read_yaml
+from sbbatch.settings.resolution import explicit_values, resolve
+from sbbatch.zoo.play import enjoy
+from sbbatch.zoo.run import train
+from sbbatch.zoo.run.build import make_env, run_protocol
 
 SHORT = ["--algo", "dqn", "--seed", "0", "--num-threads", "1", "--eval-freq", "150", "--eval-episodes", "1"]
 CARTPOLE = """CartPole-v1:
@@ -129,7 +130,7 @@ def test_known_modules_need_no_permission(key, value):
         ("vec_env_wrapper", "stable_baselines3.common.vec_env.SubprocVecEnv"),
         ("env_wrapper", "gymnasium.wrappers_of_mine.Evil"),
         ("env_wrapper", "gymnasium.Wrapper"),
-        ("callback", "sbbatch.zoo.callbacks.EpisodeLog"),
+        ("callback", "sbbatch.zoo.run.callbacks.EpisodeLog"),
         ("callback", "ABS"),
         ("callback", "..ABS"),
         ("callback", ""),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sbbatch.errors import UserError
-from sbbatch.zoo.plot import main, mean_interval, plot_run, read_curve, running_mean
+from sbbatch.zoo.plot.curves import main, mean_interval, plot_run, read_curve, running_mean
 
 
 @pytest.fixture

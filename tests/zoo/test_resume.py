@@ -5,17 +5,20 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import benchmark
 import numpy as np
 import pytest
 
 from sbbatch import DQN
-from sbbatch.zoo import benchmark, enjoy, quickstart, record, train
-from sbbatch.zoo.build import check_trained_in, make_env
-from sbbatch.zoo.folders import RunFolder
-from sbbatch.zoo.normalization import statistics_of
-from sbbatch.zoo.reader import read_yaml
-from sbbatch.zoo.request import read_request
-from sbbatch.zoo.scores import games_side_by_side
+from sbbatch.persistence.normalization import statistics_of
+from sbbatch.settings.reader import read_yaml
+from sbbatch.zoo.commands import quickstart
+from sbbatch.zoo.logs.folders import RunFolder
+from sbbatch.zoo.play import enjoy, record
+from sbbatch.zoo.play.scores import games_side_by_side
+from sbbatch.zoo.run import train
+from sbbatch.zoo.run.build import check_trained_in, make_env
+from sbbatch.zoo.run.request import read_request
 
 SHORT = ["--algo", "dqn", "-n", "200", "--seed", "0", "--num-threads", "1", "--eval-episodes", "1"]
 PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]
@@ -157,7 +160,7 @@ def test_a_kill_while_evaluations_are_written_leaves_the_earlier_ones(tmp_path, 
             raise KeyboardInterrupt
         real(file, **arrays)
 
-    monkeypatch.setattr("sbbatch.zoo.evaluation.np.savez", killed)
+    monkeypatch.setattr("sbbatch.zoo.run.evaluation.np.savez", killed)
     train.main([*SHORT, *PARAMS, "-f", str(tmp_path), "--eval-freq", "100"])
     assert len(calls) > 1
     with np.load(tmp_path / "dqn/CartPole-v1_1/evaluations.npz") as arrays:

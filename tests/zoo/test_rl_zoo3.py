@@ -11,8 +11,9 @@ import yaml
 
 import sbbatch
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo import register, rl_zoo3, search_spaces
-from sbbatch.zoo.config import require_algorithm
+from sbbatch.settings.resolution import require_algorithm
+from sbbatch.zoo import register, rl_zoo3
+from sbbatch.zoo.tune.search import zoo_spaces as search_spaces
 
 INSTALLED = importlib.util.find_spec("rl_zoo3") is not None
 with_zoo = pytest.mark.skipif(not INSTALLED, reason="rl_zoo3 is not installed: pip install 'sbbatch[zoo]'")

@@ -5,10 +5,11 @@ import pytest
 
 from sbbatch import ABS, PPO, PQN, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.networks.torsos import MinAtarCNN
-from sbbatch.zoo import enjoy, record, train
-from sbbatch.zoo.config import read_parameters, resolve
-from sbbatch.zoo.reader import hyperparams_folder, read_yaml
-from sbbatch.zoo.record import RecordedGame
+from sbbatch.settings.reader import hyperparams_folder, read_yaml
+from sbbatch.settings.resolution import read_parameters, resolve
+from sbbatch.zoo.play import enjoy, record
+from sbbatch.zoo.play.record import RecordedGame
+from sbbatch.zoo.run import train
 
 SHORT = ["--seed", "0", "--num-threads", "1", "--eval-episodes", "1"]
 SMALL = {

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from sbbatch import DQN, PPO
-from sbbatch.zoo import train
-from sbbatch.zoo.folders import alone_in, open_run
-from sbbatch.zoo.kept_logs import kept_episodes, kept_evaluations, kept_table
-from sbbatch.zoo.reader import read_yaml
-from sbbatch.zoo.resume import newest_model, read_resumption
+from sbbatch.settings.reader import read_yaml
+from sbbatch.zoo.logs.folders import alone_in, open_run
+from sbbatch.zoo.logs.kept_logs import kept_episodes, kept_evaluations, kept_table
+from sbbatch.zoo.run import train
+from sbbatch.zoo.run.resume import newest_model, read_resumption
 
 REPOSITORY = Path(train.__file__).parents[2]
 SHORT = ["--algo", "dqn", "--seed", "0", "--num-threads", "1", "--eval-freq", "70", "--eval-episodes", "2"]
@@ -63,7 +63,7 @@ def killed_run(tmp_path_factory):
     # Slowed down, so that the kill comes long before the next checkpoint however busy the machine is.
     slow = "import time; from sbbatch import DQN; step = DQN._on_step; "
     slow += "DQN._on_step = lambda self: (time.sleep(0.01 if self.num_timesteps > 300 else 0), step(self))[1]; "
-    slow += "import sys; from sbbatch.zoo.train import main; main(sys.argv[1:])"
+    slow += "import sys; from sbbatch.zoo.run.train import main; main(sys.argv[1:])"
     words = [*SHORT, "-f", str(logs), "-n", "600", *CHECKPOINTS, *PARAMS, ADAPTIVE]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", slow, *words], env=environment, stdout=subprocess.DEVNULL)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sbbatch.zoo.evaluate import report
-from sbbatch.zoo.scores import PlayedGame, scale_of
+from sbbatch.zoo.play.evaluate import report
+from sbbatch.zoo.play.scores import PlayedGame, scale_of
 
 
 @pytest.mark.parametrize(

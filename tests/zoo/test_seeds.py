@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from sbbatch.errors import InvalidValue, NumericalError
-from sbbatch.zoo import seeds, train
-from sbbatch.zoo.options import seed_list
-from sbbatch.zoo.reader import read_yaml
-from sbbatch.zoo.seeds import PrefixedStream, SeedResult, summary
+from sbbatch.settings.reader import read_yaml
+from sbbatch.zoo.commands.options import seed_list
+from sbbatch.zoo.run import seeds, train
+from sbbatch.zoo.run.seeds import PrefixedStream, SeedResult, summary
 
 REPOSITORY = Path(train.__file__).parents[2]
 SHORT = ["--algo", "dqn", "--num-threads", "1", "--eval-freq", "150", "--eval-episodes", "1", "-n", "200"]

@@ -3,10 +3,10 @@
 import pytest
 
 from sbbatch import ALGORITHMS
-from sbbatch.zoo import train
-from sbbatch.zoo.config import RUN_KEYS, require_algorithm, resolve
-from sbbatch.zoo.schema import keyword_arguments
-from sbbatch.zoo.show import show_settings
+from sbbatch.settings.resolution import RUN_KEYS, require_algorithm, resolve
+from sbbatch.settings.schema import keyword_arguments
+from sbbatch.settings.show import show_settings
+from sbbatch.zoo.run import train
 
 FLAGS = {"policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
 

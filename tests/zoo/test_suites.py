@@ -4,12 +4,13 @@ import pytest
 
 from sbbatch import ALGORITHMS
 from sbbatch.errors import UserError
-from sbbatch.zoo import config, games
-from sbbatch.zoo.build import make_env, make_model
-from sbbatch.zoo.config import constructor_values, require_algorithm, resolve, run_value
-from sbbatch.zoo.reader import hyperparams_folder, read_yaml
-from sbbatch.zoo.schema import keyword_arguments
-from sbbatch.zoo.suites import SUITES
+from sbbatch.settings import games
+from sbbatch.settings import resolution as config
+from sbbatch.settings.reader import hyperparams_folder, read_yaml
+from sbbatch.settings.resolution import constructor_values, require_algorithm, resolve, run_value
+from sbbatch.settings.schema import keyword_arguments
+from sbbatch.settings.suites import SUITES
+from sbbatch.zoo.run.build import make_env, make_model
 
 # key -> the layers that set it, lowest first; each layer's value is its place among them. The last one wins.
 LAYERS = ["default", "suite", "environment", "game", "command line"]

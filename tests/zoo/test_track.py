@@ -5,8 +5,8 @@ import types
 
 import pytest
 
-from sbbatch.zoo import train
-from sbbatch.zoo.reader import read_yaml
+from sbbatch.settings.reader import read_yaml
+from sbbatch.zoo.run import train
 
 SHORT = ["--algo", "dqn", "--seed", "0", "--num-threads", "1", "--eval-freq", "150", "--eval-episodes", "1"]
 PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]

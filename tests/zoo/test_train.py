@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import compare as benchmark
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -15,13 +16,15 @@ import pytest
 from sbbatch import DQN
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import UserError
-from sbbatch.zoo import assemble, benchmark, cli, enjoy, train
-from sbbatch.zoo.build import make_env, save_model
-from sbbatch.zoo.callbacks import StopRequest
-from sbbatch.zoo.normalization import load_normalization, save_normalization
-from sbbatch.zoo.progress import Speed, progress_text
-from sbbatch.zoo.reader import read_yaml
-from sbbatch.zoo.scores import evaluate_random
+from sbbatch.persistence.normalization import load_normalization, save_normalization
+from sbbatch.settings.reader import read_yaml
+from sbbatch.zoo.commands import cli
+from sbbatch.zoo.console.progress import Speed, progress_text
+from sbbatch.zoo.play import enjoy
+from sbbatch.zoo.play.scores import evaluate_random
+from sbbatch.zoo.run import assemble, train
+from sbbatch.zoo.run.build import make_env, save_model
+from sbbatch.zoo.run.callbacks import StopRequest
 
 REPOSITORY = Path(train.__file__).parents[2]
 

@@ -5,9 +5,9 @@ import pytest
 import yaml
 
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.compare_plot import read_runs
-from sbbatch.zoo.plot import main
-from sbbatch.zoo.train_plot import read_training
+from sbbatch.zoo.plot.comparison import read_runs
+from sbbatch.zoo.plot.curves import main
+from sbbatch.zoo.plot.training import read_training
 
 
 def write_run(folder, number, returns, **settings):

@@ -10,9 +10,11 @@ import pytest
 from optuna.trial import TrialState
 from tune_tools import n_counted, states, words
 
-from sbbatch.zoo import cli, train, tune
-from sbbatch.zoo.config import resolve
-from sbbatch.zoo.reader import read_yaml
+from sbbatch.settings.reader import read_yaml
+from sbbatch.settings.resolution import resolve
+from sbbatch.zoo.commands import cli
+from sbbatch.zoo.run import train
+from sbbatch.zoo.tune.search import search as tune
 
 
 def load(logs, name="a"):
@@ -32,7 +34,7 @@ def refusal(capsys, *line):
 def done(tmp_path_factory):
     """Two workers, four trials, and what the command printed."""
     logs = tmp_path_factory.mktemp("logs")
-    command = [sys.executable, "-m", "sbbatch.zoo.cli", "tune", *words(logs, "--n-jobs", "2", n_trials=4)]
+    command = [sys.executable, "-m", "sbbatch.zoo.commands.cli", "tune", *words(logs, "--n-jobs", "2", n_trials=4)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     return logs, result.stdout
@@ -126,7 +128,7 @@ def test_a_folder_under_another_algorithm_is_refused(done, folder, capsys, tmp_p
 
 
 def test_studies_without_a_name_are_numbered(tmp_path, monkeypatch):
-    monkeypatch.setattr("sbbatch.zoo.tune_pool.run_workers", lambda *_: None)
+    monkeypatch.setattr("sbbatch.zoo.tune.pool.run_workers", lambda *_: None)
     line = words(tmp_path, "--no-optim-plots")
     at = line.index("--study-name")
     for _ in range(2):
@@ -136,7 +138,7 @@ def test_studies_without_a_name_are_numbered(tmp_path, monkeypatch):
 
 
 def test_a_trial_takes_a_fifth_of_a_run_unless_told_otherwise(tmp_path):
-    from sbbatch.zoo.tune_request import read_arguments, read_request
+    from sbbatch.zoo.tune.request import read_arguments, read_request
 
     def budget(*more):
         return read_request(read_arguments(["--algo", "dqn", "--env", "CartPole-v1", *more])).budget
@@ -189,11 +191,11 @@ def test_a_mistake_is_told_in_one_sentence_and_leaves_nothing_behind(tmp_path, c
 
 def test_missing_packages_are_named(tmp_path, capsys, monkeypatch):
     line = ["--algo", "dqn", "--env", "CartPole-v1", "-f", str(tmp_path / "logs")]
-    monkeypatch.setattr("sbbatch.zoo.tune_request.find_spec", lambda name: None)
+    monkeypatch.setattr("sbbatch.zoo.tune.request.find_spec", lambda name: None)
     assert "--sampler cmaes needs cmaes; run pip install 'sbbatch[tune]'" in refusal(
         capsys, *line, "--sampler", "cmaes"
     )
-    monkeypatch.setattr("sbbatch.zoo.tune.find_spec", lambda name: None)
+    monkeypatch.setattr("sbbatch.zoo.tune.search.find_spec", lambda name: None)
     assert "tune needs optuna; run pip install 'sbbatch[tune]'" in refusal(capsys, *line)
     assert not (tmp_path / "logs").exists()
 

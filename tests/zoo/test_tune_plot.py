@@ -7,10 +7,10 @@ import pytest
 from optuna.trial import TrialState
 from tune_tools import begin, storage_of
 
-from sbbatch.zoo.tune_plot import cells_of, draw_heatmap, draw_history, draw_importances, draw_study, draw_table
-from sbbatch.zoo.tune_results import Result, best_of, importances, table
-from sbbatch.zoo.tune_space import Choices, Powers, Range
-from sbbatch.zoo.tune_study import claim, refill
+from sbbatch.zoo.tune.plot import cells_of, draw_heatmap, draw_history, draw_importances, draw_study, draw_table
+from sbbatch.zoo.tune.results import Result, best_of, importances, table
+from sbbatch.zoo.tune.space import Choices, Powers, Range
+from sbbatch.zoo.tune.study import claim, refill
 
 BATCH = Powers("batch_size", 2, 0, 3)
 RATE = Range("learning_rate", 1e-5, 1e-2, log=True)

@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 from tune_tools import begin, n_counted, until, words
 
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo import tune_pool
-from sbbatch.zoo.callbacks import StopRequest
-from sbbatch.zoo.tune_study import INTERRUPTED, KILLED, outcome_of, refill, slot_of
+from sbbatch.zoo.run.callbacks import StopRequest
+from sbbatch.zoo.tune.search import pool as tune_pool
+from sbbatch.zoo.tune.study import INTERRUPTED, KILLED, outcome_of, refill, slot_of
 
 # Long enough to be caught in the middle, with a heart that is found silent within seconds.
 SLOW = ["-n", "3000", "--n-jobs", "2", "--heartbeat", "2", "--no-optim-plots"]
@@ -51,7 +51,7 @@ def running(logs):
 @contextmanager
 def command(logs):
     """The command in a process group of its own, as in a terminal."""
-    line = [sys.executable, "-m", "sbbatch.zoo.cli", "tune", *words(logs, *SLOW, n_trials=N_TRIALS)]
+    line = [sys.executable, "-m", "sbbatch.zoo.commands.cli", "tune", *words(logs, *SLOW, n_trials=N_TRIALS)]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         yield process

@@ -6,11 +6,11 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import sbbatch
 from sbbatch.errors import InvalidType, InvalidValue, UserError
-from sbbatch.zoo.build import make_model, run_env
-from sbbatch.zoo.config import keyword_arguments, resolve
-from sbbatch.zoo.reader import read_yaml
-from sbbatch.zoo.tune_request import read_arguments, read_request
-from sbbatch.zoo.tune_space import Choices, Powers, Range, make_space, read_space, with_abs
+from sbbatch.settings.reader import read_yaml
+from sbbatch.settings.resolution import keyword_arguments, resolve
+from sbbatch.zoo.run.build import make_model, run_env
+from sbbatch.zoo.tune.request import read_arguments, read_request
+from sbbatch.zoo.tune.space import Choices, Powers, Range, make_space, read_space, with_abs
 
 SPACES = ("batch-lr-nstep", "full")
 SMALL = {"learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}, "batch_size": {"choices": [8, 32]}}
@@ -196,7 +196,7 @@ def test_unknown_spaces_and_bounds_in_a_file_of_ones_own_are_refused(tmp_path):
 
 
 def test_the_packaged_file_is_one_mapping_of_spaces_to_agents():
-    sections = read_yaml(sbbatch.zoo.config.hyperparams_folder() / "spaces.yml")
+    sections = read_yaml(sbbatch.settings.resolution.hyperparams_folder() / "spaces.yml")
     assert set(sections) == {*SPACES, "abs"}
     for section in sections.values():
         assert set(section) == set(sbbatch.ALGORITHMS)

@@ -16,8 +16,10 @@ from optuna.trial import TrialState
 from tune_tools import begin, n_counted, states, storage_of, words
 
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo import tune, tune_place, tune_storage
-from sbbatch.zoo.tune_storage import check_url, open_storage, shown, sqlite_url, storage_errors
+from sbbatch.zoo.tune.search import place as tune_place
+from sbbatch.zoo.tune.search import search as tune
+from sbbatch.zoo.tune.search import storage as tune_storage
+from sbbatch.zoo.tune.storage import check_url, open_storage, shown, sqlite_url, storage_errors
 
 TOOLS = ("initdb", "pg_ctl", "postgres")
 
@@ -206,7 +208,7 @@ def test_two_hosts_share_a_study_on_postgresql(postgres, tmp_path):
     processes = []
     for host in ("one", "two"):
         line = words(tmp_path / host, "--storage", postgres, name="shared", n_trials=5)
-        command = [sys.executable, "-m", "sbbatch.zoo.cli", "tune", *line, "--no-optim-plots"]
+        command = [sys.executable, "-m", "sbbatch.zoo.commands.cli", "tune", *line, "--no-optim-plots"]
         processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     for process in processes:
         out, error = process.communicate(timeout=600)
@@ -224,8 +226,8 @@ def test_two_hosts_share_a_study_on_postgresql(postgres, tmp_path):
 
 
 def test_a_dead_trial_is_found_and_repeated_on_postgresql(postgres, tmp_path):
-    from sbbatch.zoo.tune_study import claim, refill
-    from sbbatch.zoo.tune_worker import work
+    from sbbatch.zoo.tune.study import claim, refill
+    from sbbatch.zoo.tune.worker import work
 
     plan, study = begin(tmp_path, "--storage", postgres, name="dead", n_trials=2)
     refill(study, 2)

@@ -9,8 +9,8 @@ from optuna.trial import TrialState
 from tune_tools import begin, reload, states, storage_of
 
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.tune_storage import MAX_REPEATS, open_storage
-from sbbatch.zoo.tune_study import (
+from sbbatch.zoo.tune.storage import MAX_REPEATS, open_storage
+from sbbatch.zoo.tune.study import (
     INTERRUPTED,
     KILLED,
     OUTCOME,

@@ -14,14 +14,15 @@ from optuna.trial import TrialState
 from tune_tools import begin, n_counted, reload, states, storage_of, until
 
 from sbbatch.errors import InvalidValue, NumericalError
-from sbbatch.zoo import tune_trial, tune_worker
-from sbbatch.zoo.callbacks import StopRequest
-from sbbatch.zoo.tune_report import write_report
-from sbbatch.zoo.tune_request import Budget
-from sbbatch.zoo.tune_results import best_of, repeat_command, results_of
-from sbbatch.zoo.tune_study import claim, outcome_of, refill, slot_of
-from sbbatch.zoo.tune_trial import Interrupted, RunningScore
-from sbbatch.zoo.tune_worker import WorkerStop, hopeless, run_claimed, work
+from sbbatch.zoo.run.callbacks import StopRequest
+from sbbatch.zoo.tune.report import write_report
+from sbbatch.zoo.tune.request import Budget
+from sbbatch.zoo.tune.results import best_of, repeat_command, results_of
+from sbbatch.zoo.tune.search import trial as tune_trial
+from sbbatch.zoo.tune.search import worker as tune_worker
+from sbbatch.zoo.tune.study import claim, outcome_of, refill, slot_of
+from sbbatch.zoo.tune.trial import Interrupted, RunningScore
+from sbbatch.zoo.tune.worker import WorkerStop, hopeless, run_claimed, work
 
 COMPLETE, PRUNED, FAIL, WAITING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING
 

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 
 from sbbatch import ALGORITHMS, DQN
-from sbbatch.zoo import enjoy, train, tune, tune_request
-from sbbatch.zoo.build import make_env
-from sbbatch.zoo.reader import read_yaml
-from sbbatch.zoo.request import make_parser, read_request
+from sbbatch.settings.reader import read_yaml
+from sbbatch.zoo.play import enjoy
+from sbbatch.zoo.run import train
+from sbbatch.zoo.run.build import make_env
+from sbbatch.zoo.run.request import make_parser, read_request
+from sbbatch.zoo.tune.search import request as tune_request
+from sbbatch.zoo.tune.search import search as tune
 
 REPOSITORY = Path(train.__file__).parents[2]
 SHORT = ["--algo", "dqn", "--seed", "0", "--num-threads", "1", "--eval-freq", "150", "--eval-episodes", "1"]
@@ -142,9 +145,9 @@ def test_a_command_of_the_zoo_is_a_command_of_ours(command, tmp_path, monkeypatc
 
 def test_optimizing_hands_all_other_words_to_the_tuner(monkeypatch):
     told = []
-    tuner = types.ModuleType("sbbatch.zoo.tune")
+    tuner = types.ModuleType("sbbatch.zoo.tune.search")
     tuner.main = lambda argv: told.append(argv) or 7
-    monkeypatch.setitem(sys.modules, "sbbatch.zoo.tune", tuner)
+    monkeypatch.setitem(sys.modules, "sbbatch.zoo.tune.search", tuner)
     words = shlex.split("--algo ppo --env MountainCar-v0 -n 50000 -optimize --n-trials 1000 --n-jobs 2 --sampler tpe")
     assert train.main(words) == 7
     assert train.main(["--optimize-hyperparameters", "--storage", "x.db"]) == 7

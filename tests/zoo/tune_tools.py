@@ -5,8 +5,8 @@ import time
 import optuna
 from optuna.trial import TrialState
 
-from sbbatch.zoo.tune_place import make_place, start
-from sbbatch.zoo.tune_request import read_arguments, read_request
+from sbbatch.zoo.tune.place import make_place, start
+from sbbatch.zoo.tune.request import read_arguments, read_request
 
 TINY = ["-params", "learning_starts:50", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[8])"]
 

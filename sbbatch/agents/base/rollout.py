@@ -1,0 +1,284 @@
+"""Agents that learn from rollouts, whose length can change between two of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
+
+from sbbatch.agents.base import arguments as checks
+from sbbatch.agents.base.agent import Agent, at
+from sbbatch.agents.base.collect import WatchedSteps
+from sbbatch.agents.base.finite import require_finite, require_finite_returns
+from sbbatch.agents.base.smoke_test import try_network, try_optimizer
+from sbbatch.batch.protocol import BatchScaling
+from sbbatch.envs.make import id_of
+from sbbatch.errors import InvalidType, InvalidValue, check_bool, check_int, check_keywords, describe
+from sbbatch.replay.sizes import free_memory, n_bytes_of
+
+# What a rollout buffer gets from its agent.
+_OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
+
+
+class RolloutAgent(Agent, OnPolicyAlgorithm):
+    """
+    Batch sizes of agents that learn from rollouts: steps per environment and rollout, ``n_steps``.
+
+    A new length is asked for at any time and used by the next rollout; no step is lost. The number of minibatches
+    stays, so that a longer rollout means larger gradient batches, and the epochs follow by one rule
+    (:meth:`epochs_for`). Schedules count environment steps and do not notice.
+    """
+
+    n_minibatches: int
+    n_epochs: int
+    batch_size: int  # samples of a minibatch
+    epoch_reference: int
+    scale_epochs: bool
+    reference_length: ClassVar[int]  # of a rollout that `scaling_defaults` are for
+    rollout_copies: ClassVar[int] = 1  # of the observations, while the agent learns from them
+    pending = {"n_steps": "_requested_n_steps"}
+    kept_as = {**Agent.kept_as, "n_epochs": "_own_epochs"}
+    _own_epochs: int  # `n_epochs` as it was given
+    _requested_n_steps: int | None = None
+    _n_rollouts = 0
+    _n_gradient_steps = 0  # SB3's `_n_updates` of PPO are epochs
+    _n_samples = 0  # trained on, each as often as it was
+
+    def _set_up_resizing(self, n_epochs: int, epoch_reference: int | None, scale_epochs: bool) -> None:
+        self.n_epochs = self._own_epochs = n_epochs
+        self.epoch_reference = self.n_steps if epoch_reference is None else epoch_reference
+        self.scale_epochs = scale_epochs
+
+    def _settle(self) -> None:
+        """What was asked for before the agent was saved, unless :meth:`load` was asked for something else."""
+        if self.epoch_reference is None:  # likewise
+            self.epoch_reference = self._requested_n_steps or self.n_steps
+        if self._requested_n_steps is not None:
+            self._follow(self._requested_n_steps)
+            self._requested_n_steps = None
+
+    def _setup_model(self) -> None:
+        self._settle()
+        self.rollout_buffer_kwargs = self.rollout_buffer_kwargs or {}  # `load` may have changed it
+        self._check_memory("n_steps", self.n_steps)
+        self.n_epochs = self.epochs_for(self.n_steps)
+        super()._setup_model()
+        try_optimizer(self)
+        try_network(self)
+        if self.env is not None:
+            self.env_id = id_of(self.env)
+
+    @property
+    def min_epochs(self) -> int:
+        """Epochs on the shortest rollout."""
+        return 1
+
+    @property
+    def batch_scaling(self) -> BatchScaling:
+        """The defaults are for rollouts of ``reference_length`` and move with ``epoch_reference``."""
+        own = self.scaling_defaults
+        bounds = [max(size * self.epoch_reference // self.reference_length, 1) for size in (own.min_size, own.max_size)]
+        return replace(own, min_size=bounds[0], max_size=bounds[1])
+
+    @property
+    def batch_clock(self) -> int:
+        """Rollouts until now."""
+        return self._n_rollouts
+
+    @property
+    def batch_quantum(self) -> int:
+        """Minibatches of equal size: ``n_steps * n_envs`` must be a multiple of their number."""
+        return self.n_minibatches // math.gcd(self.n_envs, self.n_minibatches)
+
+    @property
+    def batch_unit(self) -> int:
+        """Samples of one rollout step."""
+        return self.n_envs
+
+    def check_batch(self, name: str, size: object) -> int:
+        """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_batch`."""
+        n_steps = check_int(name, size, 1)
+        check_minibatches(name, n_steps, self.n_envs, self.n_minibatches)
+        self._check_memory(name, n_steps)
+        return n_steps
+
+    def _check_memory(self, name: str, n_steps: int) -> None:
+        per_step = n_bytes_of(self.observation_space) * self.n_envs * self.rollout_copies
+        needed, free = per_step * n_steps, free_memory()
+        if hasattr(self, "rollout_buffer"):  # it makes room
+            free += per_step * self.rollout_buffer.buffer_size
+        if needed > free:
+            fits = n_steps * free // needed
+            raise InvalidValue(
+                f"{name}: got {n_steps}, which needs {needed / 1e9:.1f} GB of memory in {self.n_envs} environments "
+                f"while {free / 1e9:.1f} GB are free; expected at most {fits}"
+            )
+
+    def set_n_steps(self, n_steps: int) -> int:
+        """
+        Change the length of rollouts, from the next one on.
+
+        :param n_steps: steps per environment
+        :return: the length that will be used
+        :raises InvalidValue: below 1, more than the memory holds, or samples that do not split into the minibatches
+        """
+        self._requested_n_steps = self.check_batch("n_steps", n_steps)
+        return self._requested_n_steps
+
+    def resize_batch(self, size: int) -> int:
+        """See :meth:`set_n_steps`."""
+        return self.set_n_steps(size)
+
+    def epochs_for(self, n_steps: int) -> int:
+        """
+        Epochs on a rollout of another length: in proportion to it, ``n_epochs`` at ``epoch_reference``.
+
+        :param n_steps: steps per environment
+        """
+        if not self.scale_epochs:
+            return self._own_epochs
+        return max(self._own_epochs * n_steps // self.epoch_reference, self.min_epochs)
+
+    def _resize(self, rollout_buffer: RolloutBuffer) -> None:
+        if self._requested_n_steps is not None:
+            rollout_buffer.buffer_size = self._requested_n_steps  # `collect_rollouts` allocates anew
+            self._settle()
+
+    def _follow(self, n_steps: int) -> None:
+        """What depends on the length of rollouts."""
+        self.n_steps = n_steps
+        self.n_epochs = self.epochs_for(n_steps)
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """SB3's loop, with the length that was asked for last."""
+        self._resize(rollout_buffer)
+        first_step = self.num_timesteps
+        assert self._last_obs is not None
+        require_finite("observation", self._last_obs, first_step)  # of the reset
+        steps = WatchedSteps(env, self)
+        if not super().collect_rollouts(steps, callback, rollout_buffer, self.n_steps):  # type: ignore[arg-type]
+            if steps.last is not None:  # go on from where the environments are
+                self._last_obs, _, self._last_episode_starts, infos = steps.last  # type: ignore[assignment]
+                self._update_info_buffer(infos, self._last_episode_starts)
+            return False
+        require_finite_returns(rollout_buffer, first_step)
+        self._n_rollouts += 1
+        return True
+
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """Around the update on a rollout; logs what it was made of."""
+        with super().updating():
+            optimizer = self.policy.optimizer
+            counter = optimizer.register_step_post_hook(self._count_step)  # PPO may stop before its epochs are over
+            before = self._n_gradient_steps
+            try:
+                yield
+            finally:
+                counter.remove()
+        self._n_samples += self._samples_of(self._n_gradient_steps - before)
+        self.logger.record("train/gradient_steps", self._n_gradient_steps)
+        self.logger.record("train/samples", self._n_samples)
+        self.logger.record("train/batch_size", self.batch_size)
+        self.logger.record("train/n_steps", self.n_steps)
+        self.logger.record("batch/n_epochs", self.n_epochs)
+
+    def _count_step(self, *_: Any) -> None:
+        self._n_gradient_steps += 1
+
+    def _samples_of(self, n_gradient_steps: int) -> int:
+        """The last minibatch of an epoch may be short."""
+        n_samples = self.n_steps * self.n_envs
+        epochs, rest = divmod(n_gradient_steps, -(-n_samples // self.batch_size))
+        return epochs * n_samples + rest * self.batch_size
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Any:
+        """See :meth:`Agent.learn`; the log is written after every rollout, as in SB3."""
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    # --------------------------------------------------------------------------------------------- measuring
+
+    def probe_observations(self, n_states: int, rng: np.random.Generator) -> PyTorchObs:
+        """Without replacement from the present rollout."""
+        n_samples = self.n_steps * self.n_envs
+        chosen = rng.choice(n_samples, size=min(n_states, n_samples), replace=False)
+        steps, envs = np.divmod(chosen, self.n_envs)
+        # SB3 has flattened the rollout, environment by environment, once minibatches were drawn from it.
+        where = envs * self.n_steps + steps if self.rollout_buffer.generator_ready else (steps, envs)
+        return obs_as_tensor(at(self.rollout_buffer.observations, where), self.device)
+
+
+def check_minibatches(name: str, n_steps: int, n_envs: int, n_minibatches: int) -> None:
+    """
+    :param name: what the user calls ``n_steps``
+    :param n_steps: steps per environment
+    :param n_envs: environments
+    :param n_minibatches: minibatches of a rollout
+    :raises InvalidValue: they do not divide its samples
+    """
+    if n_steps * n_envs % n_minibatches:
+        quantum = n_minibatches // math.gcd(n_envs, n_minibatches)
+        nearest = max(round(n_steps / quantum), 1) * quantum
+        raise InvalidValue(
+            f"{name}: got {n_steps}, whose {n_steps * n_envs} samples in {n_envs} environments do not split into "
+            f"{n_minibatches} equal minibatches; the nearest that do: {nearest}"
+        )
+
+
+def check_scaling_arguments(arguments: dict[str, Any]) -> None:
+    """
+    :param arguments: constructor arguments of an agent that learns from rollouts
+    :raises InvalidValue: one that is not allowed
+    :raises InvalidType: one of the wrong type
+    """
+    if arguments["epoch_reference"] is not None:
+        check_int("epoch_reference", arguments["epoch_reference"], 1)
+    check_bool("scale_epochs", arguments["scale_epochs"])
+    checks.check_batch_size_callback(arguments["batch_size_callback"])
+    check_int("n_steps", arguments["n_steps"], 1)
+    if arguments.get("_requested_n_steps") is not None:
+        check_int("n_steps", arguments["_requested_n_steps"], 1)
+    check_int("n_epochs", arguments.get("_own_epochs", arguments["n_epochs"]), 1)
+    _check_buffer(arguments.get("rollout_buffer_class"), arguments.get("rollout_buffer_kwargs"))
+
+
+def _check_buffer(buffer_class: Any, buffer_kwargs: Any) -> None:
+    buffer_class = RolloutBuffer if buffer_class is None else buffer_class
+    if not (isinstance(buffer_class, type) and issubclass(buffer_class, RolloutBuffer)):
+        got = describe(buffer_class)
+        raise InvalidType(f"rollout_buffer_class: got {got}, expected a subclass of SB3's RolloutBuffer")
+    if buffer_kwargs is not None:
+        check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)
+
+
+def in_minibatches(n_samples: int, n_minibatches: int, rng: np.random.Generator) -> Iterator[th.Tensor]:
+    """
+    One epoch: every sample once, in random order.
+
+    :param n_samples: samples of a rollout, a multiple of ``n_minibatches``
+    :param n_minibatches: parts
+    :param rng: draws the order
+    :return: indices ``(n_samples / n_minibatches,)``
+    """
+    yield from th.from_numpy(rng.permutation(n_samples)).chunk(n_minibatches)

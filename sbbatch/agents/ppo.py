@@ -1,0 +1,346 @@
+"""Proximal Policy Optimization with rollouts that change their length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import stable_baselines3
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import Distribution, StateDependentNoiseDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from sbbatch.agents.base import arguments as checks
+from sbbatch.agents.base.agent import CHUNK, in_parts
+from sbbatch.agents.base.rollout import RolloutAgent, check_scaling_arguments
+from sbbatch.agents.base.smoke_test import stream_kept
+from sbbatch.batch.callback import BatchSizeCallback
+from sbbatch.batch.protocol import BatchScaling, Behavior
+from sbbatch.errors import (
+    InvalidValue,
+    NumericalError,
+    check_bool,
+    check_int,
+    check_number,
+    check_schedule,
+    describe_space,
+    restored,
+)
+from sbbatch.files import PathOrFile
+from sbbatch.functional.divergence import categorical_kl, gaussian_kl
+from sbbatch.networks.actor_critic_checks import check_actor_critic_kwargs
+from sbbatch.networks.checks import fits_in_memory
+
+_NO_GRADIENT_PARTS = "GradientNoiseScale: PPO has no fixed targets to measure it on; use ABS, which looks at KL"
+
+
+class PPO(RolloutAgent, stable_baselines3.PPO, defaults={}):
+    """
+    SB3's PPO (Schulman et al. 2017), whose rollouts can change their length: the same arguments, the same train step,
+    the same numbers. What is new is keyword-only.
+
+    ``batch_size`` is SB3's: samples of a minibatch. When the length of rollouts changes, the number of minibatches
+    stays as ``n_steps * n_envs / batch_size`` says, and ``batch_size`` follows.
+
+    With ``ABS()`` it is the continuous-control agent of the Adaptive Batch Scaling paper: rollouts of 1,024 to 8,192
+    steps, by the KL divergence of the new policy from the old, Gaussian or categorical. Deviations from the authors'
+    script: the epochs follow the length from the first rollout on (there: from the first change on); time limits are
+    bootstrapped (there: they end the return; there is no switch for it). Its normalisation, learning rate and value
+    loss are in ``hyperparams/ppo.yml``.
+
+    Arguments up to ``_init_setup_model``: see SB3's PPO. An Atari game given by its name is built 8 times.
+
+    :param scale_epochs: whether the epochs follow the length of the rollout when that changes:
+        ``max(n_epochs * length // epoch_reference, 1)``, the ABS authors' rule
+    :param epoch_reference: length that ``n_epochs`` is for; None: ``n_steps``
+    :param batch_size_callback: changes the length of rollouts during training, e.g. ``ABS(1024, 8192)``; saved with the
+        model, with its state
+    :raises InvalidValue: an argument that is not allowed
+    :raises InvalidType: an argument of the wrong type
+    """
+
+    scaling_defaults = BatchScaling("n_steps", 1024, 8192, low=0.01, high=0.1, check_every=10)
+    reference_length = 2048
+    rollout_copies = 2  # SB3 flattens them for its minibatches
+    atari_protocol = "sb3"
+    atari_envs = 8
+    _generator_states: dict[str, Any] | None = None  # of a loaded model
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
+        n_steps: int = 2048,
+        batch_size: int = 64,
+        n_epochs: int = 10,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_range: float | Schedule = 0.2,
+        clip_range_vf: float | Schedule | None = None,
+        normalize_advantage: bool = True,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        rollout_buffer_class: type[RolloutBuffer] | None = None,
+        rollout_buffer_kwargs: dict[str, Any] | None = None,
+        target_kl: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+        *,
+        scale_epochs: bool = True,
+        epoch_reference: int | None = None,
+        batch_size_callback: BatchSizeCallback | None = None,
+    ) -> None:
+        _check_arguments(locals())
+        policy_class = checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy)
+        env = self._make_env(env, seed=seed)
+        if normalize_advantage and n_steps * getattr(env, "num_envs", 1) == 1:
+            raise InvalidValue("n_steps: got 1 in one environment, expected more: one advantage cannot be normalised")
+        _check_use_sde(use_sde, getattr(env, "action_space", None))
+        super().__init__(
+            policy_class,
+            env,
+            learning_rate,
+            n_steps,
+            batch_size,
+            n_epochs,
+            gamma,
+            gae_lambda,
+            clip_range,
+            clip_range_vf,
+            normalize_advantage,
+            ent_coef,
+            vf_coef,
+            max_grad_norm,
+            use_sde,
+            sde_sample_freq,
+            rollout_buffer_class,
+            rollout_buffer_kwargs,
+            target_kl,
+            stats_window_size,
+            tensorboard_log,
+            policy_kwargs,
+            verbose,
+            seed,
+            device,
+            _init_setup_model=False,
+        )
+        self.batch_size_callback = batch_size_callback
+        self._set_up_resizing(n_epochs, epoch_reference, scale_epochs)
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        _check_arguments(vars(self))  # again: `load` may have changed some
+        checks.check_has_spaces(self)
+        _check_use_sde(self.use_sde, self.action_space)
+        check_actor_critic_kwargs(self.policy_class, self.policy_kwargs, self.observation_space)
+        self.n_minibatches = -(-self.n_steps * self.n_envs // self.batch_size)
+        with fits_in_memory():
+            self._build_networks()
+        if self._generator_states is not None and self.seed is not None:
+            with restored("random generators", "load(path, seed=...) starts them anew"):
+                self._set_generators(self._generator_states)
+
+    def _build_networks(self) -> None:
+        try:
+            super()._setup_model()
+        except RuntimeError as error:
+            if "Kernel size" not in str(error):
+                raise
+            raise InvalidValue(
+                f"policy: images of {describe_space(self.observation_space)} are too small for its convolutions; "
+                "give policy_kwargs=dict(features_extractor_class=...), e.g. MinAtarCNN"
+            ) from None
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        wrapped = RolloutAgent._wrap_env(env, verbose, monitor_wrapper)
+        checks.check_any_actions(wrapped.action_space)
+        return wrapped
+
+    @property
+    def batch_scaling(self) -> BatchScaling:
+        """The defaults, but never shorter than :meth:`check_batch` allows."""
+        usual, shortest = super().batch_scaling, self._shortest
+        return replace(usual, min_size=max(usual.min_size, shortest), max_size=max(usual.max_size, shortest))
+
+    @property
+    def _shortest(self) -> int:
+        """Rollout whose minibatches have two samples: SB3 normalises their advantages."""
+        return -(-2 * self.n_minibatches // self.n_envs) if self.normalize_advantage else 1
+
+    def check_batch(self, name: str, size: object) -> int:
+        """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_batch`."""
+        n_steps = super().check_batch(name, size)
+        if n_steps < self._shortest:
+            raise InvalidValue(
+                f"{name}: got {n_steps}, with which a minibatch has one sample, whose advantage cannot be normalised; "
+                f"expected at least {self._shortest}"
+            )
+        return n_steps
+
+    def _follow(self, n_steps: int) -> None:
+        super()._follow(n_steps)
+        self.batch_size = n_steps * self.n_envs // self.n_minibatches
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """SB3's loop, with the length that was asked for last."""
+        with self._named_when_spoilt():
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+
+    def train(self) -> None:
+        """SB3's update on the present rollout."""
+        with self.updating(), self._named_when_spoilt():
+            super().train()
+        _forget_gradients(self.policy.action_dist)
+        self._require_finite_loss(self.logger.name_to_value["train/loss"])
+        self._require_finite_parameters(None)
+
+    @contextmanager
+    def _named_when_spoilt(self) -> Iterator[None]:
+        """PyTorch's distributions refuse parameters that are not numbers, in their own words."""
+        try:
+            yield
+        except (ValueError, RuntimeError) as error:  # when made; when drawn from, if PyTorch's own checks are off
+            self._require_finite_parameters(error)
+            if not any(words in str(error) for words in ("found invalid values", "probability tensor contains")):
+                raise
+            raise NumericalError(
+                f"step {self.num_timesteps}: the distribution of actions became NaN or infinite, although the "
+                "parameters of the policy are finite; look at its observations and its features_extractor_class"
+            ) from error
+
+    def _require_finite_parameters(self, error: Exception | None) -> None:
+        if not all(bool(th.isfinite(parameter).all()) for parameter in self.policy.parameters()):
+            raise NumericalError(
+                f"step {self.num_timesteps}: parameters of the policy became NaN or infinite after "
+                f"{self._n_updates} updates"
+            ) from error
+
+    # --------------------------------------------------------------------------------------------- measuring
+
+    def behavior(self, observations: PyTorchObs) -> Behavior:
+        """Mean and standard deviation ``(states, dimensions)`` of a Gaussian policy, or its logits, one per part."""
+        with self._undisturbed():
+            found = [self._parameters_of(part) for part in in_parts(observations, CHUNK)]
+        return tuple(th.cat(same) for same in zip(*found, strict=True))
+
+    def _parameters_of(self, observations: Any) -> Behavior:
+        distribution: Any = self.policy.get_distribution(observations).distribution
+        if isinstance(distribution, th.distributions.Normal):
+            return distribution.mean, distribution.stddev
+        if isinstance(distribution, th.distributions.Bernoulli):
+            logits = distribution.logits  # one binary action each
+            return tuple(th.stack([th.zeros_like(one), one], dim=1) for one in logits.unbind(dim=1))
+        several = distribution if isinstance(distribution, list) else [distribution]
+        return tuple(categorical.logits for categorical in several)
+
+    def divergence(self, before: Behavior, after: Behavior) -> float:
+        """``KL(new || old)``, mean over the states."""
+        if isinstance(self.action_space, spaces.Box):
+            parts = [gaussian_kl(*after, *before)]
+        else:
+            parts = [categorical_kl(new, old) for new, old in zip(after, before, strict=True)]
+        return max(sum(part.mean().item() for part in parts), 0.0)  # rounding may put it just below
+
+    def check_gradient_parts(self, n_parts: int, size: int) -> None:
+        """
+        :raises InvalidValue: always; the noise scale is defined for agents with one loss on fixed targets
+        """
+        raise InvalidValue(_NO_GRADIENT_PARTS)
+
+    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
+        """
+        :raises InvalidValue: always, see :meth:`check_gradient_parts`
+        """
+        raise InvalidValue(_NO_GRADIENT_PARTS)
+
+    # ------------------------------------------------------------------------------------------------- files
+
+    def set_parameters(
+        self,
+        load_path_or_dict: PathOrFile | dict[str, Any],
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """See :meth:`SafeFiles.set_parameters`; the noise of gSDE is drawn anew, as its scale is a parameter."""
+        super().set_parameters(load_path_or_dict, exact_match, device)
+        if self.use_sde:
+            with stream_kept(self.device):
+                self.policy.reset_noise()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies."""
+        if "policy" in vars(self):
+            _forget_gradients(self.policy.action_dist)
+        return vars(self)
+
+    def _note_state(self) -> None:
+        """
+        PPO draws actions and minibatches from PyTorch's and NumPy's global generators, as SB3's does; on a GPU, actions
+        from that GPU's.
+        """
+        super()._note_state()
+        self._generator_states = {"torch": th.get_rng_state(), "numpy": np.random.get_state()}
+        if self.device.type == "cuda":
+            self._generator_states["cuda"] = th.cuda.get_rng_state(self.device)
+
+    def _set_generators(self, states: dict[str, Any]) -> None:
+        th.set_rng_state(states["torch"])
+        np.random.set_state(states["numpy"])
+        if self.device.type == "cuda" and "cuda" in states:  # the agent may have been saved on another device
+            th.cuda.set_rng_state(states["cuda"], self.device)
+
+
+def _forget_gradients(kept: Distribution) -> None:
+    """What a policy keeps of its last minibatch, and the noise of gSDE, have gradients, and so cannot be copied."""
+    kept.distribution = None  # type: ignore[assignment]  # made anew in every forward
+    if isinstance(kept, StateDependentNoiseDistribution):
+        kept.exploration_mat = kept.exploration_mat.detach()
+        kept.exploration_matrices = kept.exploration_matrices.detach()
+        kept.weights_dist = th.distributions.Normal(kept.weights_dist.mean.detach(), kept.weights_dist.stddev.detach())
+
+
+def _check_use_sde(use_sde: bool, actions: object) -> None:
+    if use_sde and isinstance(actions, spaces.Space) and not isinstance(actions, spaces.Box):
+        raise InvalidValue(f"use_sde: needs Box actions, but the environment has {describe_space(actions)}")
+
+
+def _check_arguments(arguments: dict[str, Any]) -> None:
+    check_scaling_arguments(arguments)
+    check_int("batch_size", arguments["batch_size"], 2 if arguments["normalize_advantage"] is True else 1)
+    checks.check_fractions(arguments, ("gamma", "gae_lambda"))
+    for name in ("ent_coef", "vf_coef"):
+        check_number(name, arguments[name], 0.0, 1e6)
+    check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
+    check_schedule("clip_range", arguments["clip_range"], 0.0, 1e6)
+    if callable(arguments["clip_range_vf"]):
+        check_schedule("clip_range_vf", arguments["clip_range_vf"], 0.0, 1e6)
+    else:
+        checks.check_positive_or_none("clip_range_vf", arguments["clip_range_vf"])
+    checks.check_positive_or_none("target_kl", arguments["target_kl"])
+    checks.check_learning_rate(arguments["learning_rate"])
+    for name in ("normalize_advantage", "use_sde"):
+        check_bool(name, arguments[name])
+    check_int("sde_sample_freq", arguments["sde_sample_freq"], -1)
+    checks.check_policy_kwargs(arguments["policy_kwargs"], {"use_sde"})
+    checks.check_surroundings(arguments)

@@ -1,0 +1,288 @@
+"""Parallelised Q-Network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+
+from sbbatch.agents.base import arguments as checks
+from sbbatch.agents.base.agent import flat_gradient
+from sbbatch.agents.base.q_learning import QLearningAgent
+from sbbatch.agents.base.rollout import RolloutAgent, check_minibatches, check_scaling_arguments, in_minibatches
+from sbbatch.batch.callback import BatchSizeCallback
+from sbbatch.batch.protocol import BatchScaling
+from sbbatch.errors import InvalidValue, check_int, check_number
+from sbbatch.functional.schedules import linear_epsilon
+from sbbatch.networks.rollout_policy import (
+    RolloutCnnPolicy,
+    RolloutCnnPolicyL,
+    RolloutCnnPolicyXL,
+    RolloutMlpPolicy,
+    RolloutMultiInputPolicy,
+    RolloutPolicy,
+)
+
+_FRACTIONS = ("gamma", "q_lambda", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
+
+
+class PQN(QLearningAgent, RolloutAgent, defaults={}):
+    """
+    Parallelised Q-Network (Gallici et al. 2025): Q(lambda) on rollouts of many environments, with layer norm in the
+    place of replay memory and target network.
+
+    The network plays ``n_steps`` steps in every environment; then, backwards through the rollout with the values the
+    network had while playing, ::
+
+        G_t = r_t + gamma * (1 - d_t) * (q_lambda * G_{t+1} + (1 - q_lambda) * max_a Q(s_{t+1}, a))
+
+    and ``n_epochs`` times all samples in ``n_minibatches`` minibatches: the squared error ``(G - Q(s, a))^2``. This is
+    the return that SB3's ``RolloutBuffer`` computes when ``max_a Q`` is the value and ``gae_lambda`` is ``q_lambda``.
+
+    The defaults are those of the Adaptive Batch Scaling authors' ``pqn_atari_envpool_ours.py`` with 128 environments,
+    which an Atari game given by its name gets. ``"CnnPolicy-L"`` and ``"CnnPolicy-XL"`` are that paper's larger
+    networks PQN-L and PQN-XL. Their code and CleanRL's average the squared error; purejaxql halves it, which RAdam does
+    not notice but ``max_grad_norm`` does.
+
+    Deviations from the published code: at a time limit the return goes on with the value of the real final observation
+    (there: as if the game had ended); environments reset at once, so that there is no spurious transition between two
+    episodes (there: EnvPool plays one); exploration throws a coin for each environment; a falling learning rate is
+    that of the steps played when an update begins, its own rollout included, as in SB3 (there: of the rollouts before
+    it), and epsilon is that of the steps before the action (there: one vector step later).
+
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"CnnPolicy-L"``, ``"CnnPolicy-XL"``, ``"MultiInputPolicy"`` or a
+        subclass of :class:`~sbbatch.networks.rollout_policy.RolloutPolicy`
+    :param env: environment, vector environment, or id
+    :param learning_rate: a number, or a function of the progress remaining (1 to 0)
+    :param n_steps: steps per environment and rollout; changed by :meth:`set_n_steps` or ``batch_size_callback``
+    :param n_minibatches: minibatches of a rollout; ``n_steps * n_envs`` must be a multiple of it
+    :param n_epochs: passes over a rollout
+    :param gamma: discount factor
+    :param q_lambda: from one-step targets (0) to the returns of the rollout (1)
+    :param exploration_fraction: part of the training over which epsilon falls
+    :param exploration_initial_eps: first epsilon
+    :param exploration_final_eps: last epsilon
+    :param max_grad_norm: gradients are scaled down to this norm; None for no clipping
+    :param stats_window_size: episodes over which ``rollout/`` means are taken
+    :param tensorboard_log: folder of the TensorBoard log
+    :param policy_kwargs: arguments of the policy, its torso, its head and its optimizer
+    :param verbose: 0 silent, 1 info, 2 debug
+    :param seed: seed of everything random
+    :param device: ``"auto"``, ``"cpu"``, ``"cuda"`` …
+    :param _init_setup_model: build networks and rollout buffer now
+    :param scale_epochs: whether the epochs follow the length of the rollout when that changes:
+        ``max(n_epochs * length // epoch_reference, n_epochs)``, the ABS authors' rule
+    :param epoch_reference: length that ``n_epochs`` is for; None: ``n_steps``
+    :param batch_size_callback: changes the length of rollouts during training, e.g. ``ABS(16, 64)``; saved with the
+        model, with its state
+    :raises InvalidValue: an argument that is not allowed; checked before anything is built
+    :raises InvalidType: an argument of the wrong type
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": RolloutMlpPolicy,
+        "CnnPolicy": RolloutCnnPolicy,
+        "CnnPolicy-L": RolloutCnnPolicyL,
+        "CnnPolicy-XL": RolloutCnnPolicyXL,
+        "MultiInputPolicy": RolloutMultiInputPolicy,
+    }
+    scaling_defaults = BatchScaling("n_steps", 16, 64, check_every=50)
+    reference_length = 32
+    atari_protocol = "pqn"
+    atari_envs = 128
+
+    policy: RolloutPolicy  # type: ignore[assignment]
+    max_grad_norm: float | None  # type: ignore[assignment]  # SB3's agents always clip
+
+    def __init__(
+        self,
+        policy: str | type[RolloutPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 2.5e-4,
+        n_steps: int = 32,
+        n_minibatches: int = 4,
+        n_epochs: int = 2,
+        gamma: float = 0.99,
+        q_lambda: float = 0.65,
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 1.0,
+        exploration_final_eps: float = 0.001,
+        max_grad_norm: float | None = 10,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+        *,
+        scale_epochs: bool = True,
+        epoch_reference: int | None = None,
+        batch_size_callback: BatchSizeCallback | None = None,
+    ) -> None:
+        _check_arguments(locals())
+        super().__init__(
+            checks.check_policy(policy, self.policy_aliases, RolloutPolicy),
+            self._make_env(env, seed=seed),
+            learning_rate,
+            n_steps,
+            gamma,
+            gae_lambda=q_lambda,
+            ent_coef=0.0,
+            vf_coef=0.0,
+            max_grad_norm=max_grad_norm,  # type: ignore[arg-type]
+            use_sde=False,
+            sde_sample_freq=-1,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=dict(policy_kwargs or {}),
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            _init_setup_model=False,
+        )
+        self.q_lambda = q_lambda
+        self.n_minibatches = n_minibatches
+        self.exploration_fraction = exploration_fraction
+        self.exploration_initial_eps = exploration_initial_eps
+        self.exploration_final_eps = exploration_final_eps
+        self.exploration_rate = exploration_initial_eps
+        self.batch_size_callback = batch_size_callback
+        self._set_up_resizing(n_epochs, epoch_reference, scale_epochs)
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        _check_arguments(vars(self))  # again: `load` may have changed some
+        self._settle()
+        checks.check_discrete_actions(self)
+        check_minibatches("n_steps", self.n_steps, self.n_envs, self.n_minibatches)
+        self.gae_lambda = self.q_lambda
+        self.shuffle_rng = np.random.default_rng(self._seed_of(1))
+        self._make_generators()
+        super()._setup_model()
+        self.policy.explore = self._explore
+
+    def _set_generators(self, states: dict[str, Any]) -> None:
+        super()._set_generators(states)
+        self.shuffle_rng.bit_generator.state = states["shuffle"]
+
+    @property
+    def batch_scaling(self) -> BatchScaling:
+        """PQN-L and PQN-XL go further, as in the authors' code."""
+        usual = super().batch_scaling
+        return (
+            replace(usual, max_size=2 * usual.max_size) if issubclass(self.policy_class, RolloutCnnPolicyL) else usual
+        )
+
+    @property
+    def batch_size(self) -> int:  # type: ignore[override]
+        """Samples of a minibatch."""
+        return self.n_steps * self.n_envs // self.n_minibatches
+
+    @property
+    def min_epochs(self) -> int:
+        """Never fewer than were asked for."""
+        return self._own_epochs
+
+    # ---------------------------------------------------------------------------------------------- learning
+
+    def train(self) -> None:
+        """All epochs on the present rollout."""
+        losses = []
+        with self.updating():
+            self.policy.set_training_mode(True)
+            self._update_learning_rate(self.policy.optimizer)
+            observations, actions, targets = self._samples()
+            for _ in range(self.n_epochs):
+                for part in in_minibatches(len(targets), self.n_minibatches, self.shuffle_rng):
+                    loss = self._loss(self._part(observations, part), actions[part], targets[part])
+                    losses.append(self._optimize(loss))
+            self._n_updates += self.n_epochs * self.n_minibatches
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/loss", np.mean(losses))
+        self.logger.record("rollout/exploration_rate", self.exploration_rate)
+
+    def _samples(self) -> tuple[Any, th.Tensor, th.Tensor]:
+        """Observations, actions and Q(lambda) targets of the rollout, in the order of time, ``step * n_envs + env``."""
+        rollout = self.rollout_buffer
+        stored: Any = rollout.observations
+        is_dict = isinstance(stored, dict)
+        observations = {key: _flat(part) for key, part in stored.items()} if is_dict else _flat(stored)
+        actions = _flat(rollout.actions).reshape(-1).long().to(self.device)
+        return observations, actions, _flat(rollout.returns).to(self.device)
+
+    def _part(self, observations: Any, part: th.Tensor) -> Any:
+        if isinstance(observations, dict):
+            return {key: value[part].to(self.device) for key, value in observations.items()}
+        return observations[part].to(self.device)
+
+    def _loss(self, observations: Any, actions: th.Tensor, targets: th.Tensor) -> th.Tensor:
+        return self.q_net.returns(observations).td_loss(actions, targets).mean()
+
+    # ------------------------------------------------------------------------------------------------ acting
+
+    def exploration_schedule(self, progress_remaining: float) -> float:
+        """
+        :param progress_remaining: 1 at the start of the training, 0 at its end
+        :return: epsilon
+        """
+        initial, final = self.exploration_initial_eps, self.exploration_final_eps
+        return linear_epsilon(1.0 - progress_remaining, self.exploration_fraction, initial, final)
+
+    def _explore(self, greedy: np.ndarray) -> np.ndarray:
+        """At every step of a rollout; epsilon follows the steps, not the rollouts."""
+        progress = min(self.num_timesteps / max(self._total_timesteps, 1), 1.0)
+        self.exploration_rate = self.exploration_schedule(1.0 - progress)
+        explorers = self.exploration.explorers(len(greedy), self.exploration_rate)
+        return np.where(explorers, self.exploration.random_actions(len(greedy)), greedy)
+
+    # --------------------------------------------------------------------------------------------- measuring
+
+    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
+        """
+        Gradients of contiguous parts of the present rollout.
+
+        :param n_parts: at most ``n_steps * n_envs``
+        :return: ``(n_parts, parameters)``, samples in each part
+        """
+        observations, actions, targets = self._samples()
+        part_size = len(targets) // n_parts
+        with self._undisturbed(), th.enable_grad():
+            gradients = []
+            for start in range(0, n_parts * part_size, part_size):
+                part = th.arange(start, start + part_size)
+                loss = self._loss(self._part(observations, part), actions[part], targets[part])
+                gradients.append(flat_gradient(loss, self.q_net))
+        return th.stack(gradients), part_size
+
+    # ------------------------------------------------------------------------------------------------- files
+
+    def _note_state(self) -> None:
+        super()._note_state()
+        assert self._generator_states is not None
+        self._generator_states["shuffle"] = dict(self.shuffle_rng.bit_generator.state)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "shuffle_rng"]
+
+
+def _flat(rollout: np.ndarray) -> th.Tensor:
+    """``(steps, envs, ...)`` -> ``(steps * envs, ...)``, the same memory."""
+    return th.from_numpy(rollout.reshape(-1, *rollout.shape[2:]))
+
+
+def _check_arguments(arguments: dict[str, Any]) -> None:
+    check_scaling_arguments(arguments)
+    check_int("n_minibatches", arguments["n_minibatches"], 1)
+    checks.check_fractions(arguments, _FRACTIONS)
+    checks.check_learning_rate(arguments["learning_rate"])
+    checks.check_positive_or_none("max_grad_norm", arguments["max_grad_norm"])
+    checks.check_policy_kwargs(arguments["policy_kwargs"], {"head_class"})
+    if check_number("noisy_sigma0", (arguments["policy_kwargs"] or {}).get("noisy_sigma0", 0.0), 0.0) > 0:
+        raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
+    checks.check_surroundings(arguments)

@@ -1,1 +1,0 @@
-"""The agents: one recipe a file, on two bases."""

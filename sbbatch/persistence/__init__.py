@@ -1,0 +1,1 @@
+"""Models, replay memory and statistics in files, ours and SB3's."""

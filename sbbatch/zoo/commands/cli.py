@@ -1,0 +1,195 @@
+"""The command ``sbbatch`` and what all commands share: one sentence for a user's mistake, a traceback for ours."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import functools
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol
+
+from sbbatch.errors import InvalidValue, NumericalError, UserError, did_you_mean
+from sbbatch.zoo.console.streams import lasting_streams
+
+USER_ERROR = 2
+NUMERICAL_ERROR = 3  # so that a tuner does not count the run as a result
+INTERRUPTED = 130
+
+MAX_SEED = 2**31 - 1  # NumPy takes 32 bits, and the seeds of the other environments are sums of this one
+
+MAX_THREADS = 1024  # far more make the OpenMP runtime end the process
+
+# name -> what it does; each is a module of this folder, imported only when it is asked for.
+COMMANDS = {
+    "train": "train an agent",
+    "tune": "search hyperparameters with Optuna",
+    "enjoy": "play with a trained agent, in a window or without one",
+    "evaluate": "score a trained agent over whole games, also beside the random policy",
+    "record": "play one game with a trained agent and write a film of it, MP4 or GIF",
+    "plot": "draw learning curves of runs, compare agents, or show how batch sizes changed",
+    "quickstart": "train, compare with a random policy, draw and record, in minutes",
+    "rl_zoo3": "run rl-baselines3-zoo's own commands with the agents of sbbatch",
+}
+
+HELP = """usage: sbbatch <command> [options]
+
+Deep reinforcement learning with small and adaptive batch sizes, in the style of Stable-Baselines3.
+
+commands:
+{commands}
+
+`sbbatch <command> --help` lists a command's options, with examples. Runs are kept in logs/<algo>/<environment>_<n>.
+
+examples:
+  sbbatch quickstart                                                   everything once, in minutes
+  sbbatch train --algo qrdqn --env CartPole-v1                         train, with tuned hyperparameters
+  sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8      a small batch on an Atari game
+  sbbatch train --algo pqn --env ALE/Breakout-v5 --abs 16:64           a batch that adapts
+  sbbatch tune --algo qrdqn --env CartPole-v1 --n-trials 30            search better hyperparameters
+  sbbatch enjoy --algo qrdqn --env CartPole-v1                         watch it play
+  sbbatch evaluate --algo qrdqn --env CartPole-v1                      its score over 100 games
+  sbbatch record --algo qrdqn --env CartPole-v1 -o game.mp4            a film of one game
+  sbbatch plot logs/qrdqn/CartPole-v1_1                                its learning curve"""
+
+
+class Main(Protocol):
+    """A command: takes its arguments (``None``: those of the process) and returns an exit code."""
+
+    def __call__(self, argv: list[str] | None = None) -> int: ...
+
+
+def guarded(main: Main) -> Main:
+    """
+    Turn a user's mistake into one sentence on standard error and exit code 2, and numbers that became NaN or infinite
+    into one and exit code 3; anything else keeps its traceback.
+
+    :param main: the command
+    """
+
+    @functools.wraps(main)
+    @lasting_streams()
+    def run(argv: list[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except UserError as error:
+            return _complain(str(error))
+        except NumericalError as error:
+            return _complain(str(error), NUMERICAL_ERROR)
+        except MemoryError as error:
+            return _complain(f"the memory is full ({str(error) or 'no more could be had'}); ask for less at once")
+        except KeyboardInterrupt:
+            print("\ninterrupted", file=sys.stderr)
+            return INTERRUPTED
+        except OSError as error:
+            # A full disk in the middle of a run is nobody's bug.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                return _complain(f"cannot write {error.filename or 'a file'}: {error.strerror}")
+            if error.errno in (errno.ENAMETOOLONG, errno.EACCES):
+                return _complain(f"cannot open {error.filename}: {error.strerror}")
+            raise
+
+    return run
+
+
+def _complain(sentence: str, exit_code: int = USER_ERROR) -> int:
+    print(f"sbbatch: error: {sentence}", file=sys.stderr)
+    return exit_code
+
+
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` whose complaints are one sentence and name the nearest option."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # An abbreviation would change its meaning as soon as a longer option is added.
+        kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what :func:`guarded` prints."""
+        unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0]
+        if unknown.startswith("-"):
+            options = [name for action in self._actions for name in action.option_strings]
+            message = f"unknown option '{unknown}'{did_you_mean(unknown, options)}"
+        raise InvalidValue(message.removeprefix("argument "))
+
+
+def whole_number(low: int, *also: int, high: int | None = None) -> Callable[[str], int]:
+    """
+    An argparse type for integers.
+
+    :param low: smallest allowed value
+    :param also: values below it that have a meaning of their own
+    :param high: largest allowed value (``None``: no limit)
+    """
+    limits = f"an int >= {low}" if high is None else f"an int between {low} and {high}"
+    expected = limits + "".join(f" or {value}" for value in also)
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"got '{text}', expected {expected}{_whole(text)}") from None
+        if (value < low or (high is not None and value > high)) and value not in also:
+            raise argparse.ArgumentTypeError(f"got {value}, expected {expected}")
+        return value
+
+    return read
+
+
+def _whole(text: str) -> str:
+    try:
+        number = float(text)
+    except ValueError:
+        return ""
+    return f"; did you mean {int(number)}?" if number.is_integer() else ""
+
+
+def torch_device(text: str) -> str:
+    """
+    An argparse type for a device that is there: SB3 would take the processor for a GPU that is not.
+
+    :param text: e.g. ``"cuda:1"``
+    """
+    if text != "auto" and not _computes(text):
+        usable = ", ".join(["auto", *filter(_computes, ("cpu", "cuda", "mps"))])
+        raise argparse.ArgumentTypeError(f"got '{text}', on which PyTorch cannot compute here; expected {usable}")
+    return text
+
+
+def _computes(device: str) -> bool:
+    import torch as th
+
+    try:
+        return bool(th.ones(1, device=device).item())
+    except Exception:  # each kind of device fails in its own way
+        return False
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """
+    ``sbbatch <command> ...``.
+
+    :param argv: the words after ``sbbatch`` (``None``: those of the process)
+    :return: exit code
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help"):
+        print(HELP.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))
+        return 0
+    if words[0] in ("-V", "--version"):
+        from sbbatch.version import __version__
+
+        print(f"sbbatch {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        raise InvalidValue(f"unknown command '{words[0]}'{did_you_mean(words[0], COMMANDS)}")
+    command: Main = importlib.import_module(f"sbbatch.zoo.commands.{words[0]}").main
+    return command(words[1:])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,5 @@
+"""``sbbatch evaluate``."""
+
+from sbbatch.zoo.play.evaluate import main
+
+__all__ = ["main"]

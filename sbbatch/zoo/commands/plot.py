@@ -1,0 +1,5 @@
+"""``sbbatch plot``."""
+
+from sbbatch.zoo.plot.curves import main
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+"""``sbbatch record``."""
+
+from sbbatch.zoo.play.record import main
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+"""``sbbatch train``."""
+
+from sbbatch.zoo.run.train import main
+
+__all__ = ["main"]

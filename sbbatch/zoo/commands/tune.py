@@ -1,0 +1,5 @@
+"""``sbbatch tune``."""
+
+from sbbatch.zoo.tune.search import main
+
+__all__ = ["main"]

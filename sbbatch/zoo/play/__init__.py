@@ -1,0 +1,1 @@
+"""Trained agents playing: scores, windows, films."""

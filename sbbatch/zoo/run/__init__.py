@@ -1,0 +1,1 @@
+"""A training run, from what was asked for to its last model."""

@@ -1,0 +1,310 @@
+"""What happens beside learning: writing down episodes, keeping checkpoints, stopping when asked."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter
+
+from sbbatch.batch import BatchSizeCallback
+from sbbatch.errors import InvalidValue
+from sbbatch.files import atomic_write, unwritable_file
+from sbbatch.zoo.console.progress import say, warn
+from sbbatch.zoo.logs.batch_log import COLUMNS, Row, find_batch_callback, lines_of, read_batch_log
+from sbbatch.zoo.logs.kept_logs import EPISODE_COLUMNS, kept_episodes
+from sbbatch.zoo.run.build import save_model
+
+
+class StopRequest:
+    """
+    Ctrl-C and SIGTERM as a wish that is fulfilled between two steps, so that nothing is saved half-way through one.
+
+    Use as a context manager; the previous handlers come back at its end.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._interrupts = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            try:
+                self._previous[signum] = signal.signal(signum, self._handle)
+            except ValueError:  # only the main thread may set handlers; elsewhere there is nothing to catch
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """In here a second Ctrl-C interrupts at once; elsewhere, where files are saved, it changes nothing."""
+        self._interrupts = True
+        try:
+            yield
+        finally:
+            self._interrupts = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether training should end."""
+        return self.signum is not None
+
+    @property
+    def exit_code(self) -> int:
+        """The shell's convention: 130 for Ctrl-C, 143 for SIGTERM, 0 when nobody asked."""
+        return 0 if self.signum is None else 128 + self.signum
+
+    def _handle(self, signum: int, _: FrameType | None) -> None:
+        if self._interrupts and self.signum is not None and signum == signal.SIGINT:
+            self._interrupts = False  # a third one would come in between of what the second one set going
+            raise KeyboardInterrupt
+        self.signum = signum
+
+
+class Lenient:
+    """
+    For files that training can do without: one that cannot be written is told once, and training goes on, because the
+    model in memory is worth more.
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[None]:
+        """
+        :param path: what is written in here
+        """
+        try:
+            yield
+            self._told = False
+        except OSError as error:
+            if not self._told:
+                warn(f"{unwritable_file(path, error)}; training goes on")
+            self._told = True
+
+
+class LenientWriter(KVWriter):
+    """
+    A format of SB3's logger whose file may fail.
+
+    :param writer: the format
+    :param path: its file or folder
+    """
+
+    def __init__(self, writer: KVWriter, path: Path) -> None:
+        self._writer, self._path, self._lenient = writer, path, Lenient()
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        """As the format's."""
+        with self._lenient.writing(self._path):
+            self._writer.write(key_values, key_excluded, step)
+
+    def close(self) -> None:
+        """As the format's."""
+        with self._lenient.writing(self._path):
+            self._writer.close()
+
+
+class StopWhenAsked(BaseCallback):
+    """
+    End ``learn`` at the first step after a request.
+
+    :param stop: the request to watch
+    """
+
+    def __init__(self, stop: StopRequest) -> None:
+        super().__init__()
+        self.stop = stop
+
+    def _on_step(self) -> bool:
+        return not self.stop.requested
+
+
+class EpisodeLog(BaseCallback):
+    """
+    One line per finished training episode, in the format of SB3's ``Monitor`` with one column more: ``steps``, the
+    agent steps taken by all environments when the episode ended.
+
+    :param path: a file whose name ends in ``monitor.csv``
+    :param env_id: written into its header
+    :param go_on: keep what is in the file, up to the model's step counter; its seconds go on as well, without the time
+        in which nothing was trained
+    """
+
+    def __init__(self, path: Path, env_id: str, go_on: bool = False) -> None:
+        super().__init__()
+        self.path = path
+        self.env_id = env_id
+        self.go_on = go_on
+        self._lenient = Lenient()
+        self._file: IO[str] | None = None
+
+    def _on_training_start(self) -> None:
+        kept, seconds = kept_episodes(self.path, self.num_timesteps) if self.go_on else ("", 0.0)
+        self._start = time.time() - seconds
+        header = json.dumps({"t_start": self._start, "env_id": self.env_id})
+        with atomic_write(self.path) as file:
+            file.write((kept or f"#{header}\n{','.join(EPISODE_COLUMNS)}\n").encode())
+        self._file = self.path.open("a", newline="\n", encoding="utf-8")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            episode = info.get("episode")
+            if episode is not None and self._file is not None:
+                seconds = round(time.time() - self._start, 3)
+                with self._lenient.writing(self.path):
+                    self._writer.writerow([float(episode["r"]), int(episode["l"]), seconds, self.num_timesteps])
+                    self._file.flush()
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._file is not None:
+            with self._lenient.writing(self.path):
+                self._file.close()
+            self._file = None
+
+
+class BatchSizeLog(BaseCallback):
+    """
+    One line per measurement of an agent that adapts its batch size, after one of the size it starts with; an agent
+    whose batch size is fixed leaves no file. Sizes are rollout steps per environment for agents that learn from
+    rollouts, and samples per gradient step for the others.
+
+    A file that is already there is gone on with: its lines up to the model's step counter stay, later ones belong to a
+    run that was killed after the model had been saved.
+
+    :param path: the CSV file
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._lenient = Lenient()
+        self._file: IO[str] | None = None
+        self._followed: BatchSizeCallback | None = None
+
+    def _on_training_start(self) -> None:
+        self._start = self.num_timesteps
+        self._followed = None
+
+    def _on_step(self) -> bool:
+        if self._followed is None:  # not before the first step: by then every other callback has begun too
+            self._followed = find_batch_callback(self.model)
+            if self._followed is None:
+                return True
+            self._n_seen = self._begin(self._followed)
+        # Not by the step counter: several measurements may share a step.
+        new = self._followed.history[self._n_seen :]
+        self._n_seen = len(self._followed.history)
+        if new and self._file is not None:
+            with self._lenient.writing(self.path):
+                self._file.write(lines_of(new))
+                self._file.flush()
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._followed is not None:
+            self._on_step()  # what the last update measured
+        if self._file is not None:
+            with self._lenient.writing(self.path):
+                self._file.close()
+            self._file = None
+
+    def _begin(self, followed: BatchSizeCallback) -> int:
+        """Open the file, with its old lines or the starting size in it; how many measurements it already has."""
+        kept = self._kept()
+        assert followed.size is not None
+        rows = kept or [{"timesteps": self._start, "size": followed.size}]
+        with self._lenient.writing(self.path):
+            with atomic_write(self.path) as file:
+                file.write(f"{','.join(COLUMNS)}\n{lines_of(rows)}".encode())
+            self._file = self.path.open("a", newline="\n", encoding="utf-8")
+        return sum(entry["timesteps"] <= rows[-1]["timesteps"] for entry in followed.history)
+
+    def _kept(self) -> list[Row]:
+        try:
+            return [row for row in read_batch_log(self.path) if row["timesteps"] <= self._start]
+        except FileNotFoundError:
+            return []
+        except InvalidValue as error:
+            warn(f"{error}; it is begun anew")
+            return []
+
+
+class SaveModel(BaseCallback):
+    """
+    Save the model, with its normalization, whenever it is called; ``succeeded`` tells whether it could the last time.
+
+    :param path: the model's zip file
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.succeeded = True
+        self._lenient = Lenient()
+
+    def _on_step(self) -> bool:
+        self.succeeded = False
+        with self._lenient.writing(self.path):
+            save_model(self.model, self.path)
+            self.succeeded = True
+        return True
+
+
+class Checkpoint(BaseCallback):
+    """
+    Save the model now and then, under the zoo's name ``rl_model_<n>_steps.zip``.
+
+    It saves before a rollout begins, when the agent has learned from the one before: step counter, replay buffer and
+    weights agree, and an agent that goes on from there has missed no update. SB3's ``CheckpointCallback`` saves in the
+    middle of a step, when the counter is one transition ahead. The model is written last, so that its file says that
+    the checkpoint is complete.
+
+    :param folder: where to
+    :param save_freq: agent steps between two saves
+    :param replay_buffer: also save the replay buffer, as ``rl_model_replay_buffer_<n>_steps``
+    :param saved_at: agent steps at the last save (``None``: those at which training begins)
+    """
+
+    def __init__(self, folder: Path, save_freq: int, replay_buffer: bool = False, saved_at: int | None = None) -> None:
+        super().__init__()
+        self.folder = folder
+        self.save_freq = save_freq
+        self.replay_buffer = replay_buffer
+        self.saved_at = saved_at
+        self._lenient = Lenient()
+
+    def _on_training_start(self) -> None:
+        self._saved_at = self.num_timesteps if self.saved_at is None else self.saved_at
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps - self._saved_at < self.save_freq:
+            return
+        self._saved_at = self.num_timesteps
+        model = self.folder / f"rl_model_{self.num_timesteps}_steps.zip"
+        with self._lenient.writing(model):
+            if self.replay_buffer:
+                path = self.folder / f"rl_model_replay_buffer_{self.num_timesteps}_steps"
+                self.model.save_replay_buffer(path)  # type: ignore[attr-defined]
+            save_model(self.model, model)
+            if self.verbose:
+                say(f"saved {model.name} in {self.folder}")

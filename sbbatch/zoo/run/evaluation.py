@@ -1,0 +1,148 @@
+"""Playing whole games with raw rewards during training."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from sbbatch.errors import InvalidValue
+from sbbatch.files import atomic_write
+from sbbatch.zoo.console.progress import say
+from sbbatch.zoo.logs.kept_logs import kept_evaluations
+from sbbatch.zoo.play.scores import describe_returns
+from sbbatch.zoo.run.callbacks import Lenient, SaveModel, StopRequest
+
+# After this, a bar that stands still is explained.
+_PATIENCE_SECONDS = 20.0
+
+
+class _StoppedError(Exception):
+    """Leaves SB3's evaluation loop when the user wants to stop: a game can last minutes."""
+
+
+class Evaluation(EvalCallback):
+    """
+    SB3's ``EvalCallback`` whose period counts agent steps, and which also evaluates when training ends. It is due at
+    the first step at or after each multiple of the period, however many environments step at once.
+
+    Actions are greedy. Results go to ``evaluations.npz``, the best model to ``best_model.zip``.
+
+    :param eval_env: whole games, raw rewards
+    :param folder: where the files go
+    :param eval_freq: agent steps between two evaluations
+    :param n_eval_episodes: games per evaluation
+    :param stop: ends an evaluation that is under way
+    :param announce: print a line for each evaluation
+    :param began_at: agent steps at which a run began that goes on: it keeps its evaluations in the folder, up to the
+        model's step counter, and evaluates when it would have done so without a break (``None``: a new run)
+    """
+
+    def __init__(
+        self,
+        eval_env: VecEnv,
+        folder: Path,
+        eval_freq: int,
+        n_eval_episodes: int,
+        stop: StopRequest,
+        announce: bool = True,
+        began_at: int | None = None,
+    ) -> None:
+        self.best = SaveModel(folder / "best_model.zip")
+        super().__init__(
+            eval_env,
+            callback_on_new_best=self.best,
+            n_eval_episodes=n_eval_episodes,
+            eval_freq=eval_freq,
+            log_path=None,  # SB3 would rewrite the file in place, and a kill would take the earlier evaluations along
+            deterministic=True,
+            verbose=0,
+        )
+        self.path = folder / "evaluations.npz"
+        self.stop = stop
+        self.announce = announce
+        self.began_at = began_at
+        self._lenient = Lenient()
+
+    def _on_training_start(self) -> None:
+        self._first_step = self.num_timesteps if self.began_at is None else self.began_at
+        self._evaluated_at = self._first_step
+        if self.began_at is not None:
+            self._restore(kept_evaluations(self.path, self.num_timesteps))
+
+    def _restore(self, kept: dict[str, list[Any]]) -> None:
+        games = {len(returns) for returns in kept.get("results", [])} - {self.n_eval_episodes}
+        if games:
+            raise InvalidValue(f"{self.path} has evaluations of {min(games)} games, expected {self.n_eval_episodes}")
+        self.evaluations_timesteps = kept.get("timesteps", [])
+        self.evaluations_results = kept.get("results", [])
+        self.evaluations_length = kept.get("ep_lengths", [])
+        self.evaluations_successes = kept.get("successes", [])
+        if self.evaluations_timesteps:
+            means = [float(np.mean(returns)) for returns in self.evaluations_results]
+            self.best_mean_reward, self.last_mean_reward = max(means), means[-1]
+            self._evaluated_at = self.evaluations_timesteps[-1]
+            self._save()
+        else:
+            self.path.unlink(missing_ok=True)  # all of them come again
+
+    def _on_step(self) -> bool:
+        periods_done = (self._evaluated_at - self._first_step) // self.eval_freq
+        is_due = (self.num_timesteps - self._first_step) // self.eval_freq > periods_done
+        return self._evaluate() if is_due else True
+
+    def _on_training_end(self) -> None:
+        # SB3 may call this twice; an interrupted run ends without another evaluation.
+        if self._evaluated_at != self.num_timesteps and not self.stop.requested:
+            self._evaluate()
+
+    def _evaluate(self) -> bool:
+        """Let the parent evaluate now: it does so when its own period, counted in calls, is one."""
+        self._evaluated_at = self.num_timesteps
+        self._patience_ends = time.monotonic() + _PATIENCE_SECONDS
+        period, self.eval_freq = self.eval_freq, 1
+        best = self.best_mean_reward
+        try:
+            go_on = super()._on_step()
+        except _StoppedError:
+            return False
+        finally:
+            self.eval_freq = period
+        if not self.best.succeeded:
+            self.best_mean_reward = best  # of the file: the next model that beats it deserves its place
+        self._write_down()
+        if self.announce:
+            returns = describe_returns(self.evaluations_results[-1])
+            say(f"evaluation at {self.num_timesteps:,} agent steps: {returns}")
+        return go_on
+
+    def _write_down(self) -> None:
+        """``evaluations.npz`` as SB3 writes it, but whole at any instant."""
+        self.evaluations_timesteps.append(self.num_timesteps)
+        self.evaluations_results.append(self._returns)
+        self.evaluations_length.append(self._lengths)
+        if self._is_success_buffer:
+            self.evaluations_successes.append(self._is_success_buffer)
+        self._save()
+
+    def _save(self) -> None:
+        arrays: dict[str, Any] = {"timesteps": self.evaluations_timesteps, "results": self.evaluations_results}
+        arrays["ep_lengths"] = self.evaluations_length
+        if self.evaluations_successes:
+            arrays["successes"] = self.evaluations_successes
+        with self._lenient.writing(self.path), atomic_write(self.path) as file:
+            np.savez(file, **arrays)
+
+    def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+        # The lists that `evaluate_policy` goes on filling.
+        self._returns, self._lengths = locals_["episode_rewards"], locals_["episode_lengths"]
+        if self.stop.requested:
+            raise _StoppedError
+        if self.announce and time.monotonic() > self._patience_ends:
+            self._patience_ends = float("inf")
+            say(f"evaluation at {self.num_timesteps:,} agent steps takes long: a stuck agent plays on to the end")
+        super()._log_success_callback(locals_, globals_)

@@ -1,0 +1,297 @@
+"""``python scripts/benchmark``: our agents beside SB3's and sb3-contrib's on the same work, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gc
+import itertools
+import json
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import sb3_contrib
+import stable_baselines3
+import torch as th
+from contest import contest, interleaved, seconds_per_call, show
+from rollouts import GAME, UPDATES_ALONE, measuring, pqn
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.logger import Logger
+
+from sbbatch import ALGORITHMS, QRDQN
+from sbbatch.agents.base.replay import ReplayAgent
+from sbbatch.envs.ale import make_ale_vec_env
+from sbbatch.envs.make import canonical_id
+from sbbatch.files import atomic_write
+from sbbatch.replay import FrameReplayBuffer
+from sbbatch.zoo.commands.cli import MAX_THREADS, Parser, guarded, whole_number
+from sbbatch.zoo.logs.folders import probe_folder
+from sbbatch.zoo.run.build import check_trained_in, model_file
+
+PEERS: dict[str, Any] = {"dqn": stable_baselines3.DQN, "qrdqn": sb3_contrib.QRDQN}
+REPLAY_AGENTS = [name for name, cls in ALGORITHMS.items() if issubclass(cls, ReplayAgent)]
+BATCH_SIZES = (8, 32)
+# Gradient steps before measuring: with a peer enough for denormal numbers to appear (docs/speed.md), else a warm-up.
+UPDATES_WITH_PEER = 1_500
+EXAMPLES = """examples:
+  python scripts/benchmark                                     all speeds of all agents; --algo takes one
+  python scripts/benchmark --only step                         one gradient step of each agent
+  python scripts/benchmark --only pqn                          PQN beside a plain one in PyTorch
+  python scripts/benchmark --only measuring                    what ABS costs
+  python scripts/benchmark --only memory --env Pong --model logs/qrdqn/ALE-Pong-v5_1/best_model.zip
+
+Figures of two machines, or of two runs, cannot be compared; the ratios inside one run can."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """
+    A replay agent, or its peer.
+
+    :param work: ``"step"`` or ``"loop"``
+    :param agent: name of the algorithm
+    :param who: ``"sbbatch"``, ``"sbbatch, raw frames"`` or ``"peer"``
+    :param batch_size: samples per gradient step
+    :param n_updates: gradient steps before the first measurement
+    :param n_threads: threads for PyTorch
+    """
+
+    work: str
+    agent: str
+    who: str
+    batch_size: int
+    n_updates: int
+    n_threads: int
+
+    def make(self) -> BaseAlgorithm:
+        """An agent that has learned for a while on one Atari game; the peer plays in the same environment."""
+        cls: Any = PEERS[self.agent] if self.who == "peer" else ALGORITHMS[self.agent]
+        kwargs: dict[str, Any] = {"buffer_size": 20_000, "learning_starts": 1_000, "seed": 0, "device": "cpu"}
+        if self.who == "sbbatch, raw frames":
+            kwargs["replay_buffer_kwargs"] = {"frame_compression": None}
+        env = make_ale_vec_env(GAME, 1, seed=0)
+        model = cls("CnnPolicy", env, batch_size=self.batch_size, exploration_fraction=1e-9, **kwargs)
+        model.set_logger(Logger(None, []))
+        model.learn(1_000)
+        model.train(gradient_steps=self.n_updates, batch_size=self.batch_size)
+        return model
+
+    def figure(self, model: Any) -> float:
+        """
+        :param model: what :meth:`make` made
+        :return: milliseconds of a gradient step (sampling included), or agent steps per second of the whole loop (act,
+            play, store, learn every fourth step)
+        """
+        if self.work == "step":
+            step = functools.partial(model.train, gradient_steps=1, batch_size=self.batch_size)
+            return seconds_per_call(step, 20) * 1e3
+        # Going on with the count also goes on with the game.
+        return 400 / seconds_per_call(lambda: model.learn(400, reset_num_timesteps=False), 1)
+
+
+def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int | None) -> list[dict[str, Any]]:
+    """
+    Gradient steps or whole loops of our agents, at both batch sizes, and of their peers where they have one.
+
+    :param work: ``"step"`` or ``"loop"``
+    :param agents: names of algorithms
+    :param rounds: rounds of the median
+    :param n_updates: gradient steps before the first measurement; None for enough of them
+    """
+    rows = []
+    unit = "gradient step, ms" if work == "step" else "agent steps per second"
+    for agent in agents:
+        names = ["sbbatch"] + ["sbbatch, raw frames"] * (work == "loop") + ["peer"] * (agent in PEERS)
+        updates = n_updates or (UPDATES_WITH_PEER if agent in PEERS else UPDATES_ALONE)
+        contestants = [
+            Contestant(work, agent, who, batch_size, updates, th.get_num_threads())
+            for batch_size in BATCH_SIZES
+            for who in names
+        ]
+        figures = iter(contest(contestants, rounds))
+        ours = {}
+        for batch_size in BATCH_SIZES:
+            own = {who: next(figures) for who in names}
+            row = {"what": unit, "agent": agent, "batch_size": batch_size, "after_updates": updates, **own}
+            if agent in PEERS:
+                pair = (own["sbbatch"], own["peer"])
+                row["times_faster"] = pair[1] / pair[0] if work == "step" else pair[0] / pair[1]
+            ours[batch_size] = own["sbbatch"]
+            rows.append(row)
+            show(row)
+        small, large = (ours[batch_size] for batch_size in BATCH_SIZES)
+        ratio = large / small if work == "step" else small / large
+        rows.append({"what": f"{unit}: batch {BATCH_SIZES[0]} times faster than {BATCH_SIZES[1]}", "agent": agent})
+        rows[-1]["times_faster"] = ratio
+        show(rows[-1])
+    return rows
+
+
+def sampling(rounds: int) -> list[dict[str, Any]]:
+    """
+    Milliseconds to draw 32 transitions with n = 3, from a small and a large buffer, raw and compressed.
+
+    :param rounds: rounds of the median
+    """
+    rows = []
+    for prioritized in (False, True):
+        for n_transitions in (5_000, 100_000):
+            buffers = {kind or "raw": _filled_buffer(n_transitions, kind, prioritized) for kind in (None, "lz4")}
+
+            def draw(buffer: FrameReplayBuffer) -> float:
+                return seconds_per_call(lambda: buffer.sample(32), 50) * 1e3
+
+            figures = interleaved({k: lambda b=b: draw(b) for k, b in buffers.items()}, rounds)  # type: ignore[misc]
+            name = "prioritized" if prioritized else "uniform"
+            rows.append({"what": "sampling 32, n = 3, ms", "sampler": name, "stored": n_transitions, **figures})
+            show(rows[-1])
+    return rows
+
+
+def _filled_buffer(n_transitions: int, compression: str | None, prioritized: bool) -> FrameReplayBuffer:
+    """A buffer of a random policy's frames; the first 2,000 are played, then repeated."""
+    env = make_ale_vec_env(GAME, 1, seed=0)
+    cls = QRDQN
+    settings: dict[str, Any] = {"buffer_size": n_transitions, "n_steps": 3, "prioritized": prioritized, "seed": 0}
+    kwargs = {"frame_compression": compression}
+    model = cls("CnnPolicy", env, learning_starts=n_transitions, replay_buffer_kwargs=kwargs, **settings)
+    buffer = model.replay_buffer
+    assert isinstance(buffer, FrameReplayBuffer)
+    played = list(itertools.islice(_transitions(env, _at_random(env)), 2_000))
+    for i in range(n_transitions):
+        buffer.add(*played[i % len(played)])
+    env.close()
+    return buffer
+
+
+def _at_random(env: Any) -> Callable[[Any], np.ndarray]:
+    rng = np.random.default_rng(0)
+    return lambda _: rng.integers(env.action_space.n, size=env.num_envs)
+
+
+def _transitions(env: Any, choose: Callable[[Any], np.ndarray]) -> Iterator[tuple[Any, ...]]:
+    """What SB3's loop hands to ``add``, without end."""
+    observations = env.reset()
+    while True:
+        actions = choose(observations)
+        following, rewards, dones, infos = env.step(actions)
+        final = following.copy()
+        for index in np.flatnonzero(dones):
+            final[index] = infos[index]["terminal_observation"]
+        yield observations, final, actions, rewards, dones, infos
+        observations = following
+
+
+def memory(game: str, model_path: Path | None, n_transitions: int, compression: str | None) -> dict[str, Any]:
+    """
+    Growth of the process while a buffer is filled, scaled to a million transitions.
+
+    :param game: Atari game
+    :param model_path: a trained model that plays, with epsilon 0.05; without one a random policy does
+    :param n_transitions: transitions to store
+    :param compression: of the frames
+    """
+    cls = QRDQN
+    env = make_ale_vec_env(game, 8, seed=0)
+    player = None if model_path is None else cls.load(model_file(model_path), device="cpu")
+    if player is not None:
+        check_trained_in(player.env_id, canonical_id(game), str(model_path))
+        player.exploration_rate = 0.05
+    choose = _at_random(env) if player is None else lambda observations: player.predict(observations)[0]
+    gc.collect()
+    process = psutil.Process()
+    before = process.memory_info().rss
+    buffer = FrameReplayBuffer(
+        n_transitions,
+        env.observation_space,
+        env.action_space,
+        "cpu",
+        8,
+        n_steps=3,
+        frame_stack=4,
+        frame_compression=compression,
+    )
+    returns = []
+    for transition in itertools.islice(_transitions(env, choose), n_transitions // 8):
+        buffer.add(*transition)
+        returns += [info["episode"]["r"] for info in transition[-1] if "episode" in info]
+    grown = process.memory_info().rss - before
+    row = {
+        "what": "memory",
+        "game": game,
+        "frames": compression or "raw",
+        "player": "random" if model_path is None else "trained",
+        "mean_return": float(np.mean(returns)) if returns else None,
+        "stored": n_transitions,
+        "gb_per_million": grown / n_transitions * 1e6 / 1e9,
+        "sb3_gb_per_million": ReplayBuffer(1, env.observation_space, env.action_space).observations.nbytes * 2 / 1e3,
+    }
+    show(row)
+    return row
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = Parser(
+        prog="scripts/benchmark",
+        description="Measure our agents beside SB3's and sb3-contrib's on the same work, in one run.",
+        epilog=EXAMPLES,
+    )
+    parts = ["step", "loop", "pqn", "measuring", "sample", "memory"]
+    parser.add_argument("--only", choices=parts, help="one part (default: step, loop and sample)")
+    parser.add_argument("--algo", choices=REPLAY_AGENTS, help="one agent that learns from replay (default: all)")
+    parser.add_argument("--rounds", type=whole_number(1), default=5, help="rounds of each median")
+    parser.add_argument("--updates", type=whole_number(1), help="gradient steps before measuring (default: enough)")
+    parser.add_argument("--num-threads", type=whole_number(1, high=MAX_THREADS), help="threads for PyTorch")
+    parser.add_argument("--env", default=GAME, help="memory: game")
+    parser.add_argument("--model", type=Path, help="memory: the model that plays (default: a random policy)")
+    parser.add_argument("--transitions", type=whole_number(1_000), default=200_000, help="memory: how many to store")
+    parser.add_argument("--raw", action="store_true", help="memory: frames not compressed")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    return parser
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """
+    ``python scripts/benchmark``.
+
+    :param argv: arguments (``None``: those of the process)
+    :return: exit code
+    """
+    args = make_parser().parse_args(argv)
+    if args.num_threads is not None:
+        th.set_num_threads(args.num_threads)
+    if args.json is not None:
+        probe_folder(args.json.parent, "--json")  # before the work, not after it
+    versions = {"torch": th.__version__, "stable_baselines3": stable_baselines3.__version__}
+    rows: list[dict[str, Any]] = [
+        {"what": "machine", "cpus": psutil.cpu_count(), "threads": th.get_num_threads(), **versions}
+        | {"python": platform.python_version()}
+    ]
+    show(rows[0])
+    agents = [args.algo] if args.algo else REPLAY_AGENTS
+    parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "step": lambda: speeds("step", agents, args.rounds, args.updates),
+        "loop": lambda: speeds("loop", [args.algo] if args.algo else PEERS, args.rounds, args.updates),
+        "pqn": lambda: pqn(args.rounds, args.updates),
+        "measuring": lambda: measuring(args.rounds),
+        "sample": lambda: sampling(args.rounds),
+        "memory": lambda: [memory(args.env, args.model, args.transitions, None if args.raw else "lz4")],
+    }
+    for part in [args.only] if args.only else ["step", "loop", "sample"]:
+        rows += parts[part]()
+    if args.json is not None:
+        with atomic_write(args.json) as file:
+            file.write(json.dumps(rows, indent=1).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
