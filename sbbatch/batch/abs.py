@@ -67,6 +67,8 @@ class ABS(BatchSizeCallback):
     :raises InvalidValue: a number out of range; when training starts also: a bound that the agent cannot have
     """
 
+    scheduler_class = AdaptiveBatchScheduler
+
     def __init__(
         self,
         min_size: int | None = None,
@@ -113,7 +115,7 @@ class ABS(BatchSizeCallback):
         if thresholds[1] <= thresholds[0]:
             names = [f"{name} {value}" for name, value in zip(("low", "high"), thresholds, strict=True)]
             raise InvalidValue(f"ABS: {names[0]} is not below {names[1]}; give both, the agent has defaults of its own")
-        self.scheduler = AdaptiveBatchScheduler(*sizes, *thresholds, **options, quantum=quantum)
+        self.scheduler = self.scheduler_class(*sizes, *thresholds, **options, quantum=quantum)
         self._timer = Timer(given.get("check_every", scaling.check_every), self.agent.batch_clock)
         self._updates: int = given.get("updates", scaling.updates)
         seed = self.model.seed

@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": "score a trained agent over whole games, also beside the random policy",
     "record": "play one game with a trained agent and write a film of it, MP4 or GIF",
     "plot": "draw learning curves of runs, compare agents, or show how batch sizes changed",
+    "study": "run an experiment of many trainings, and report what it shows",
     "quickstart": "train, compare with a random policy, draw and record, in minutes",
     "rl_zoo3": "run rl-baselines3-zoo's own commands with the agents of sbbatch",
 }
@@ -51,7 +52,8 @@ examples:
   sbbatch enjoy --algo qrdqn --env CartPole-v1                         watch it play
   sbbatch evaluate --algo qrdqn --env CartPole-v1                      its score over 100 games
   sbbatch record --algo qrdqn --env CartPole-v1 -o game.mp4            a film of one game
-  sbbatch plot logs/qrdqn/CartPole-v1_1                                its learning curve"""
+  sbbatch plot logs/qrdqn/CartPole-v1_1                                its learning curve
+  sbbatch study run small_batch/standard_agents --scale smoke          a whole experiment, in minutes"""
 
 
 class Main(Protocol):
