@@ -2,7 +2,7 @@
 X1: does a small batch help, or the small step that goes with it?
 
 QR-DQN with 3-step returns on MinAtar, a gradient step every agent step. The pilot chooses a learning rate for each
-batch size, once for both games; the final runs compare the two, each at its own, and the large one at that of the other.
+batch size, once for both games; the final runs compare the two, each at its own, and 32 also at that of 8.
 """
 
 from sbbatch.studies.games import MINATAR_PAIR
