@@ -88,21 +88,23 @@ def adopt(commands: Sequence[Command], folder: Path) -> list[Command]:
     return adopted
 
 
-def plan(study: Study, commands: Sequence[Command]) -> str:
+def plan(study: Study, scale: str, commands: Sequence[Command]) -> str:
     """
     What the missing runs cost: by the times of those of the same length that are done, else by the speed that the study
     states.
 
     :param study: which
-    :param commands: of one of its scales
+    :param scale: name of its scale
+    :param commands: of that scale
     """
+    speed = study.scales[scale].steps_per_second
     times: dict[str, list[float]] = {}
     for command in commands:
         if command.state == "done":
             times.setdefault(command.run.arm, []).append(command.done()["seconds"])
     measured = [value for values in times.values() for value in values]
     missing = [command.run for command in commands if command.state != "done"]
-    stated = [[_START_SECONDS + run.steps / study.steps_per_second] for run in missing]
+    stated = [[_START_SECONDS + run.steps / speed] for run in missing]
     seconds = [times.get(run.arm) or measured or one for run, one in zip(missing, stated, strict=True)]
     hours = sum(float(np.mean(values)) for values in seconds) / 3600
     known = "measured here" if measured else "by the speed stated in the study"

@@ -37,12 +37,14 @@ class Scale:
     :param steps: agent steps of each run
     :param seeds: how many, from 0 on
     :param games: environments
+    :param steps_per_second: of a run on one core, as measured somewhere, for the plan
     :param settings: what a small budget changes in all arms, e.g. a shorter warm-up
     """
 
     steps: int
     seeds: int
     games: tuple[str, ...]
+    steps_per_second: float
     settings: Settings = field(default_factory=dict)
 
 
@@ -92,7 +94,6 @@ class Study:
     :param options: further words of the command, for all arms
     :param evaluations: how many, evenly spread; the last one is at the end
     :param eval_episodes: whole episodes in each
-    :param steps_per_second: of one run on one core, measured, for the plan
     :param megabytes: that a run leaves on disk
     :param blocked: why the study must not be run yet beyond ``smoke``, if so
     """
@@ -108,7 +109,6 @@ class Study:
     options: tuple[str, ...] = ()
     evaluations: int = 5
     eval_episodes: int = 10
-    steps_per_second: float = 400.0
     megabytes: float = 5.0
     blocked: str = ""
 

@@ -14,7 +14,7 @@ SMALL = Study(
     question="Does it run?",
     claim="It does.",
     arms={"8": {"batch_size": 8}, "32": {"batch_size": 32}},
-    scales={"smoke": Scale(300, 2, ("CartPole-v1",), {"learning_starts": 100})},
+    scales={"smoke": Scale(300, 2, ("CartPole-v1",), 1_000.0, {"learning_starts": 100})},
     rules=(Compare("8", "32", better="better", worse="worse", equal="equal"),),
     settings={"algo": "dqn", "train_freq": 4, "gradient_steps": 1},
     evaluations=1,

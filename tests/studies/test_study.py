@@ -9,7 +9,7 @@ from studies import SMALL, YOKED
 
 from sbbatch.studies.catalogue import STUDIES, find_study
 from sbbatch.studies.rules import NOT_DECIDED, BestInside, Compare
-from sbbatch.studies.study import Scale, canonical
+from sbbatch.studies.study import canonical
 from sbbatch.zoo.commands.cli import main
 
 BY_HAND = """sbbatch train --algo qrdqn --env MinAtar/Breakout-v1 -n 105000 --seed 1 --eval-freq 21000
@@ -31,7 +31,7 @@ def test_the_id_changes_with_what_decides_the_result_and_with_nothing_else():
     run = SMALL.runs("smoke")[0]
     assert run.id.startswith("8_CartPole-v1_s0_")
     assert replace(run, words=(*run.words, "--no-progress", "-f", "elsewhere", "--save-freq", "-1")).id == run.id
-    longer = replace(SMALL, scales={"smoke": Scale(400, 2, ("CartPole-v1",))}).runs("smoke")[0]
+    longer = replace(SMALL, scales={"smoke": replace(SMALL.scales["smoke"], steps=400)}).runs("smoke")[0]
     seeds = replace(SMALL, scales={"smoke": replace(SMALL.scales["smoke"], seeds=9)}).runs("smoke")
     assert longer.id != run.id
     assert [one.id for one in seeds[:4]] == [one.id for one in SMALL.runs("smoke")]  # more seeds keep what is done

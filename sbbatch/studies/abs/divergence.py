@@ -6,7 +6,7 @@ fixed lengths 8 was best on both games together, in the final greedy return and 
 69 steps.
 """
 
-from sbbatch.studies.abs.minatar import EVALUATION, SCALES, SETTINGS, adaptive, fixed
+from sbbatch.studies.abs.minatar import EVALUATION, SCALES, SETTINGS, SPEED, adaptive, fixed
 from sbbatch.studies.games import MINATAR_PAIR
 from sbbatch.studies.rules import Compare
 from sbbatch.studies.study import Scale, SizesOf, Study
@@ -26,7 +26,7 @@ STUDY = Study(
         "linear 8-128": {"batch_size_callback": "schedule(8, 128)"},
         "ABS reversed": adaptive("reversed_abs"),
     },
-    scales={**SCALES, "lab": Scale(2_000_000, 10, MINATAR_PAIR)},
+    scales={**SCALES, "lab": Scale(2_000_000, 10, MINATAR_PAIR, SPEED)},
     rules=tuple(
         Compare(ABS, rival, better=better, worse=f"{rival} is better than ABS", equal=equal, score="area")
         for rival, better, equal in (
@@ -41,6 +41,5 @@ STUDY = Study(
     options=EVALUATION,
     evaluations=1,
     eval_episodes=100,
-    steps_per_second=7_500.0,
     blocked="yoked(...) and reversed_abs(...) are no settings of `sbbatch train` yet",
 )

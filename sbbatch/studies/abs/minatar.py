@@ -29,7 +29,11 @@ SETTINGS = {
     "learning_rate": "5e-4",
     "exploration_final_eps": 0.05,
 }
-SCALES = {"smoke": Scale(6_000, 2, MINATAR_PAIR[:1], {"n_envs": 8}), "laptop": Scale(2_000_000, 5, MINATAR_PAIR)}
+SPEED = 7_500.0  # agent steps per second
+SCALES = {
+    "smoke": Scale(6_000, 2, MINATAR_PAIR[:1], SPEED, {"n_envs": 8}),
+    "laptop": Scale(2_000_000, 5, MINATAR_PAIR, SPEED),
+}
 EVALUATION = ("--n-eval-envs", "100")
 
 
@@ -77,5 +81,4 @@ STUDY = Study(
     options=EVALUATION,
     evaluations=1,
     eval_episodes=100,
-    steps_per_second=7_500.0,
 )

@@ -11,6 +11,7 @@ from sbbatch.studies.study import Scale, Study
 
 _AGENTS = {"DQN": "dqn", "Rainbow": "compact_rainbow", "QR-DQN": "qrdqn", "IQN": "iqn"}
 _BATCHES = (8, 16, 32, 64)  # the paper names 8, 16 and 32
+_ATARI_SPEED = 118.0  # agent steps per second of QR-DQN with a batch of 32 on two cores (docs/speed.md)
 
 STUDY = Study(
     id="small_batch/standard_agents",
@@ -21,10 +22,10 @@ STUDY = Study(
         f"{name} {size}": {"algo": agent, "batch_size": size} for name, agent in _AGENTS.items() for size in _BATCHES
     },
     scales={
-        "smoke": Scale(2_000, 1, MINATAR_PAIR[:1], {"learning_starts": 500}),
-        "laptop": Scale(200_000, 3, MINATAR_PAIR),
-        "lab": Scale(2_500_000, 3, ("ALE/Asteroids-v5", "ALE/DemonAttack-v5", "ALE/SpaceInvaders-v5")),
-        "paper": Scale(25_000_000, 3, ATARI_20),
+        "smoke": Scale(2_000, 1, MINATAR_PAIR[:1], 500.0, {"learning_starts": 500}),
+        "laptop": Scale(200_000, 3, MINATAR_PAIR, 500.0),
+        "lab": Scale(2_500_000, 3, ("ALE/Asteroids-v5", "ALE/DemonAttack-v5", "ALE/SpaceInvaders-v5"), _ATARI_SPEED),
+        "paper": Scale(25_000_000, 3, ATARI_20, _ATARI_SPEED),
     },
     rules=tuple(
         Compare(
@@ -37,6 +38,5 @@ STUDY = Study(
         )
         for name in _AGENTS
     ),
-    steps_per_second=300.0,
     megabytes=20.0,
 )

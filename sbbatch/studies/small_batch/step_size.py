@@ -13,13 +13,14 @@ BATCHES = (8, 32)
 PILOT_RATES = ("2.5e-4", "1e-3", "4e-3")
 RATES: dict[int, str] = {}  # what the pilot chose by its rules; committed when it has ended
 
+_SPEED = 400.0  # agent steps per second with a batch of 32
 _WARM_UP = 5_000  # agent steps before the first update: hyperparams/qrdqn.yml, section minatar
 _SETTINGS = {
     "algo": "qrdqn",
     "train_freq": 1,
     "policy_kwargs": "dict(features_extractor_class='MinAtarCNN', n_quantiles=51)",
 }
-_SMOKE = Scale(1_500, 1, MINATAR_PAIR[:1], {"learning_starts": 500})
+_SMOKE = Scale(1_500, 1, MINATAR_PAIR[:1], _SPEED, {"learning_starts": 500})
 _RATE_8, _RATE_32 = (RATES.get(batch, "1e-3") for batch in BATCHES)
 
 PILOT = Study(
@@ -28,10 +29,9 @@ PILOT = Study(
     question="Which learning rate suits a batch of 8, and which one of 32?",
     claim="None: it chooses the learning rates of small_batch/step_size.",
     arms={f"{size} at {rate}": {"batch_size": size, "learning_rate": rate} for rate in PILOT_RATES for size in BATCHES},
-    scales={"smoke": _SMOKE, "laptop": Scale(_WARM_UP + 100_000, 2, MINATAR_PAIR)},
+    scales={"smoke": _SMOKE, "laptop": Scale(_WARM_UP + 100_000, 2, MINATAR_PAIR, _SPEED)},
     rules=tuple(BestInside(f"batch {size}", [f"{size} at {rate}" for rate in PILOT_RATES]) for size in BATCHES),
     settings=_SETTINGS,
-    steps_per_second=200.0,
 )
 
 FINAL = Study(
@@ -46,8 +46,8 @@ FINAL = Study(
     },
     scales={
         "smoke": _SMOKE,
-        "laptop": Scale(_WARM_UP + 250_000, 10, MINATAR_PAIR),
-        "lab": Scale(_WARM_UP + 500_000, 10, MINATAR_PAIR),
+        "laptop": Scale(_WARM_UP + 250_000, 10, MINATAR_PAIR, _SPEED),
+        "lab": Scale(_WARM_UP + 500_000, 10, MINATAR_PAIR, _SPEED),
     },
     rules=(
         Compare(
@@ -66,6 +66,5 @@ FINAL = Study(
         ),
     ),
     settings=_SETTINGS,
-    steps_per_second=200.0,
     blocked="" if RATES else "its learning rates are those that small_batch/step_size_pilot chooses",
 )

@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     elif args.action == "run":
         return _run(study, args.scale, commands, args.jobs)
     elif args.action == "status":
-        _status(study, commands)
+        _status(study, args.scale, commands)
     elif args.action == "adopt":
         adopted = adopt(commands, args.source)
         print("\n".join([*(f"adopted {command.run.id}" for command in adopted), f"{len(adopted)} runs"]))
@@ -91,24 +91,24 @@ def _show(study: Study, root: Path) -> None:
     print("\n".join(f"  {arm:<28} {settings}" for arm, settings in study.arms.items()))
     print("Rules:\n" + "\n".join(f"  {rule}" for rule in study.rules) + "\nScales:")
     for name, scale in study.scales.items():
-        cost = plan(study, [Command(run, root) for run in study.runs(name)])
+        cost = plan(study, name, [Command(run, root) for run in study.runs(name)])
         print(f"  {name:<7} {scale.steps:,} steps, {scale.seeds} seeds, {len(scale.games)} games: {cost}")
 
 
 def _run(study: Study, scale: str, commands: list[Command], n_jobs: int) -> int:
     if study.blocked and scale != "smoke":
         raise InvalidValue(f"{study.id} cannot be run yet: {study.blocked}")
-    print(f"{study.id} at scale {scale}: {plan(study, commands)}", flush=True)
+    print(f"{study.id} at scale {scale}: {plan(study, scale, commands)}", flush=True)
     for command, outcome in run_missing(commands, LocalPool(n_jobs)):
         n_done = sum(one.state == "done" for one in commands)
         print(f"[{n_done}/{len(commands)}] {outcome}: {command.folder}", flush=True)
-    _status(study, commands)
+    _status(study, scale, commands)
     return int(any(command.state != "done" for command in commands))
 
 
-def _status(study: Study, commands: list[Command]) -> None:
+def _status(study: Study, scale: str, commands: list[Command]) -> None:
     counts = Counter(command.state for command in commands)
-    print(f"{', '.join(f'{n} {state}' for state, n in counts.items())}; {plan(study, commands)}")
+    print(f"{', '.join(f'{n} {state}' for state, n in counts.items())}; {plan(study, scale, commands)}")
     for command in commands:
         if command.state == "failed":
             print(f"  {command.folder}: {(command.folder / 'failed.txt').read_text(encoding='utf-8').strip()}")
