@@ -94,7 +94,9 @@ def test_a_run_waits_for_the_one_it_needs(tmp_path, outcomes):
     ended = [(one.run.arm, one.run.seed, state) for one, state in run_missing(commands, LocalPool())]
     assert set(ended[:4]) == {("8", 0, "done"), ("32", 0, "done"), ("8", 1, "failed"), ("32", 1, "done")}
     assert ended[4:] == [("yoked", 1, "done")]
-    assert any(f"yoked('{tmp_path}/tests/small/8_" in word for word in commands[0].words)
+    needed = next(one for one in commands if (one.run.arm, one.run.seed) == ("8", 1))
+    assert commands[0].run.needs == needed.run
+    assert f"batch_size_callback:yoked('{needed.folder}')" in commands[0].words
 
 
 def test_runs_made_by_hand_are_adopted_if_they_came_to_their_end(tmp_path):
@@ -105,9 +107,8 @@ def test_runs_made_by_hand_are_adopted_if_they_came_to_their_end(tmp_path):
     assert adopt(commands_of(SMALL, tmp_path / "runs"), tmp_path) == [first]
     assert first.result().run == first.run
     assert first.done()["seconds"] == 2.9
-    assert plan(SMALL, commands_of(SMALL, tmp_path / "runs")).startswith(
-        "4 runs, 3 to do, about 0.0 core hours (measured"
-    )
+    cost = plan(SMALL, "smoke", commands_of(SMALL, tmp_path / "runs"))
+    assert cost.startswith("4 runs, 3 to do, about 0.0 core hours (measured")
 
 
 def test_half_a_study_is_half_a_report(tmp_path, outcomes):

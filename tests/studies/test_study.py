@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from studies import SMALL, YOKED
+from studies import SMALL
 
 from sbbatch.studies.catalogue import STUDIES, find_study
 from sbbatch.studies.rules import NOT_DECIDED, BestInside, Compare
@@ -41,13 +41,6 @@ def test_the_pilot_has_the_runs_that_were_begun_by_hand():
     runs = find_study("step_size_pilot", "laptop").runs("laptop")
     assert canonical(shlex.split(BY_HAND)[1:]) in [canonical(run.words) for run in runs]
     assert len(runs) == 24
-
-
-def test_a_yoked_run_needs_the_next_seed_of_its_game():
-    runs = {(run.arm, run.seed): run for run in YOKED.runs("smoke")}
-    for seed, other in ((0, 1), (1, 0)):
-        assert runs["yoked", seed].needs == runs["8", other]
-        assert f"batch_size_callback:yoked('{{root}}/tests/small/{runs['8', other].id}')" in runs["yoked", seed].words
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
