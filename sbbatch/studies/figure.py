@@ -38,10 +38,11 @@ def draw(arms: Sequence[str], games: Sequence[str], results: Sequence[Result], r
         for arm, (color, dash) in styles.items():
             curves = [result.curve for result in results if (result.run.game, result.run.arm) == (game, arm)]
             if curves:
-                _curve(one, np.array(curves), results[0].run.steps, color, dash, f"{arm} ({len(curves)})")
+                _curve(one, np.array(curves), results[0].run.steps, color, dash, f"{arm} ({len(curves)} runs)")
         one.set(title=game, xlabel="agent steps", ylabel="training return")
         one.grid(alpha=0.3)
-    axes[0].legend(fontsize="x-small", title="arm (runs)", title_fontsize="x-small")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
     _scores(axes[len(games)], [row for row in rows if row[0] == "final_return" and row[1].startswith("all")], styles)
     for one in axes[len(games) + 1 :]:
         one.set_axis_off()
