@@ -12,9 +12,8 @@ import pytest
 from sbbatch import DQN
 from sbbatch.persistence.normalization import statistics_of
 from sbbatch.settings.reader import read_yaml
-from sbbatch.zoo.commands import quickstart
+from sbbatch.zoo.commands import enjoy, quickstart, record
 from sbbatch.zoo.logs.folders import RunFolder
-from sbbatch.zoo.play import enjoy, record
 from sbbatch.zoo.play.scores import games_side_by_side
 from sbbatch.zoo.run import train
 from sbbatch.zoo.run.build import check_trained_in, make_env

@@ -7,8 +7,8 @@ from sbbatch import ABS, PPO, PQN, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.networks.torsos import MinAtarCNN
 from sbbatch.settings.reader import hyperparams_folder, read_yaml
 from sbbatch.settings.resolution import read_parameters, resolve
-from sbbatch.zoo.play import enjoy, record
-from sbbatch.zoo.play.record import RecordedGame
+from sbbatch.zoo.commands import enjoy, record
+from sbbatch.zoo.play.screen import RenderedEnv
 from sbbatch.zoo.run import train
 
 SHORT = ["--seed", "0", "--num-threads", "1", "--eval-episodes", "1"]
@@ -60,7 +60,7 @@ def test_a_normalized_run_of_continuous_actions(logs, capsys):
 
 
 def test_a_recorded_game_takes_continuous_actions():
-    game = RecordedGame("Pendulum-v1", 0, "sb3")
+    game = RenderedEnv("Pendulum-v1", 0, "sb3")
     game.reset()
     observation, _, _ = game.step(np.zeros(1, np.float32))
     assert observation.shape == (3,)

@@ -18,10 +18,8 @@ from sbbatch.envs.make import canonical_id
 from sbbatch.errors import UserError
 from sbbatch.persistence.normalization import load_normalization, save_normalization
 from sbbatch.settings.reader import read_yaml
-from sbbatch.zoo.commands import cli
-from sbbatch.zoo.console.progress import Speed, progress_text
-from sbbatch.zoo.play import enjoy
-from sbbatch.zoo.play.scores import evaluate_random
+from sbbatch.zoo.commands import cli, enjoy
+from sbbatch.zoo.play.scores import play_at_random
 from sbbatch.zoo.run import assemble, train
 from sbbatch.zoo.run.build import make_env, save_model
 from sbbatch.zoo.run.callbacks import StopRequest
@@ -162,7 +160,7 @@ def test_an_atari_run_plays_whole_games_with_raw_rewards(logs, capsys):
 
 
 def test_a_random_player_is_repeatable():
-    first, second = (evaluate_random("CartPole-v1", n_episodes=3, seed=5) for _ in range(2))
+    first, second = (play_at_random("CartPole-v1", n_episodes=3, seed=5) for _ in range(2))
     assert first == second
     assert len(first) == 3
 
@@ -340,17 +338,6 @@ def test_sigterm_saves_as_well(tmp_path):
     process.terminate()
     assert process.wait(60) == 143
     assert (logs / "dqn/CartPole-v1_1/CartPole-v1.zip").exists()
-
-
-def test_the_time_left_follows_the_last_minute_only():
-    speed = Speed(0, now=0.0)
-    assert speed.update(1000, now=1.0) == 1000
-    assert speed.update(2000, now=70.0) == pytest.approx(1000 / 69)
-
-
-def test_the_progress_line_says_what_it_shows():
-    assert progress_text(142.4, 12.34, "batch 8", 61.9) == "142 steps/s, return 12.3, batch 8, 0:01:01 left"
-    assert "return -" in progress_text(1.0, None, None, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 
 from sbbatch import ALGORITHMS, DQN
 from sbbatch.settings.reader import read_yaml
-from sbbatch.zoo.play import enjoy
+from sbbatch.zoo.commands import enjoy
 from sbbatch.zoo.run import train
 from sbbatch.zoo.run.build import make_env
 from sbbatch.zoo.run.request import make_parser, read_request

@@ -6,12 +6,12 @@ import argparse
 import errno
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 from sbbatch.errors import InvalidValue, NumericalError, UserError, did_you_mean
-from sbbatch.zoo.console.streams import lasting_streams
 
 USER_ERROR = 2
 NUMERICAL_ERROR = 3  # so that a tuner does not count the run as a result
@@ -69,8 +69,10 @@ def guarded(main: Main) -> Main:
     """
 
     @functools.wraps(main)
-    @lasting_streams()
     def run(argv: list[str] | None = None) -> int:
+        # Python has no stream at all where the shell closed it (`>&-`).
+        nowhere = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
         try:
             return main(argv)
         except UserError as error:
