@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import benchmark
+import compare as benchmark
 import numpy as np
 import pytest
 

@@ -49,9 +49,7 @@ def make_parser() -> Parser:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--deterministic", action="store_true", help="the best actions (default)")
     how.add_argument("--stochastic", action="store_true", help="actions as in training")
-    add(
-        "--n-envs", type=whole_number(1), help="episodes side by side, without a window (default: all on Atari, or 1)"
-    )
+    add("--n-envs", type=whole_number(1), help="episodes side by side, without a window (default: all on Atari, or 1)")
     add("--max-steps", type=whole_number(1), help="cut episodes off after this many agent steps")
     add("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environments")
     add("--num-threads", type=whole_number(1, -1, high=MAX_THREADS), default=-1, help="threads for PyTorch")

@@ -45,13 +45,13 @@ def film(out: Path, frames_per_second: int) -> Iterator[Callable[[np.ndarray], A
     """
     out = film_file(out)
     if out.suffix.lower() == ".mp4":
-        import imageio
+        import imageio.v2 as imageio
 
         data = io.BytesIO()
         # H.264, which browsers play, and not OpenCV's MPEG-4 part 2; it has no odd sizes.
         options: dict[str, Any] = {"fps": frames_per_second, "quality": 7, "macro_block_size": 2}
-        with imageio.get_writer(data, format="mp4", **options) as writer:  # type: ignore[arg-type]
-            yield lambda picture: writer.append_data(_enlarged(picture))
+        with imageio.get_writer(data, format="mp4", **options) as writer:
+            yield lambda picture: writer.append_data(_enlarged(picture))  # type: ignore[attr-defined]
         content = data.getvalue()
     else:
         frames = ThinningFrames()
