@@ -136,8 +136,6 @@ def test_stochastic_actions_are_those_of_training(logs, monkeypatch):
     ("words", "told"),
     [
         (["--render"], "there is no display to open a window on; play with --no-render"),
-        (["--norm-reward"], "scores are raw returns"),
-        (["--env-kwargs", "a:1"], "--env-kwargs: a run's environments have the arguments that it was trained with"),
         (["--gym-packages", "nosuch"], "--gym-packages"),
         (["--load-best", "--load-last-checkpoint"], "not allowed with argument"),
         (["--no-rendr"], "did you mean '--no-render'"),

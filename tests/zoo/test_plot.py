@@ -6,10 +6,9 @@ import yaml
 
 from sbbatch.errors import InvalidValue, UserError
 from sbbatch.zoo.commands.plot import main
-from sbbatch.zoo.plot.comparison import read_runs, report
+from sbbatch.zoo.plot.comparison import read_runs, read_training, report
 from sbbatch.zoo.plot.curves import plot_run
-from sbbatch.zoo.plot.runs import read_curve, running_mean
-from sbbatch.zoo.plot.training import read_training
+from sbbatch.zoo.plot.runs import read_run, running_mean
 
 
 def write_run(logs, agent, number, episodes=(), evaluations=None, **settings):
@@ -41,7 +40,7 @@ def seeds(tmp_path):
 def test_a_curve_is_read_against_agent_steps(run):
     with (run / "0.monitor.csv").open("a") as file:
         file.write("6.0,1")  # half-written: the run is going on
-    curve = read_curve(run)
+    curve = read_run(run).curve
     assert curve.episode_steps.tolist() == [10, 20, 30, 40, 50]
     assert curve.episode_returns.tolist() == [1, 2, 3, 4, 5]
     assert curve.evaluation_steps.tolist() == [10, 20]
@@ -51,7 +50,7 @@ def test_a_curve_is_read_against_agent_steps(run):
 def test_monitor_files_of_sb3_are_read_too(run):
     (run / "0.monitor.csv").write_text('#{"t_start": 1}\nr,l,t\n1.0,10,0.1\n2.0,20,0.3\n')
     (run / "1.monitor.csv").write_text('#{"t_start": 1}\nr,l,t\n9.0,5,0.2\n')
-    curve = read_curve(run)
+    curve = read_run(run).curve
     assert curve.episode_returns.tolist() == [1, 9, 2]
     assert curve.episode_steps.tolist() == [10, 15, 35]
 

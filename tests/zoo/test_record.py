@@ -89,7 +89,7 @@ def test_frames_thin_out_evenly_in_a_long_episode():
 def test_a_gif_that_would_be_too_large_is_thinned(monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), dtype=np.uint8)
     monkeypatch.setattr(film, "MAX_GIF_BYTES", 20_000)
-    assert len(film.gif(list(noise), 1, 15)) <= 20_000
+    assert len(film._gif(list(noise), 1, 15)) <= 20_000
 
 
 def test_a_gif_has_the_name_of_one(tmp_path):

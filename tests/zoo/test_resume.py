@@ -140,7 +140,7 @@ def test_normalized_stacks_are_trained_on_and_played(normalized, capsys):
     best = ["--exp-id", "1", "--load-best"]
     assert env.reset().shape == env.get_original_obs().shape == (1, 8)
     assert enjoy.main(["--algo", "dqn", "--env", "CartPole-v1", "-f", str(normalized), "--n-episodes", "2", *best]) == 0
-    assert "2 games" in capsys.readouterr().out
+    assert "2 episodes" in capsys.readouterr().out
 
 
 def test_an_atari_evaluation_plays_each_game_in_a_slot_of_its_own():
@@ -192,7 +192,7 @@ def test_the_quickstart_plays_its_own_run_and_not_the_latest(tmp_path, monkeypat
 
     mine = RunFolder(tmp_path, "ALE-RoadRunner-v5")
     monkeypatch.setattr(train, "run", lambda request: (0, mine))
-    monkeypatch.setattr(quickstart, "of_run", open_run)
+    monkeypatch.setattr(quickstart, "agent_of_run", open_run)
     with pytest.raises(Reached) as caught:
         quickstart.main(["-f", str(tmp_path)])
     assert caught.value.args == (mine,)
@@ -206,7 +206,7 @@ def test_a_half_made_virtual_environment_is_made_anew(tmp_path):
 
     script = tmp_path / "scripts" / "venv.sh"
     script.parent.mkdir()
-    shutil.copy(Path(train.__file__).parents[2] / "scripts" / "venv.sh", script)
+    shutil.copy(Path(train.__file__).parents[3] / "scripts" / "venv.sh", script)
     for name in ("setup.cfg", "pyproject.toml"):
         (tmp_path / name).touch()
     program(tmp_path / ".venv/bin/python", "exit 1")

@@ -10,7 +10,6 @@ from sbbatch.analysis.metrics import describe_returns
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.commands.agent_options import add_agent_options, named_agent
 from sbbatch.zoo.commands.cli import MAX_SEED, MAX_THREADS, Parser, guarded, whole_number
-from sbbatch.zoo.commands.options import Refused
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.logs.folders import probe_folder
 from sbbatch.zoo.play.record import play_in_window
@@ -27,12 +26,6 @@ The options are those of rl-baselines3-zoo's enjoy. A window is opened where the
 (pip install 'sbbatch[record]'); elsewhere, and with --no-render, episodes are played as fast as the machine can and
 their score is printed. Actions are greedy unless --stochastic is given, on Atari too. `sbbatch evaluate` scores an
 agent over 100 episodes, `sbbatch record` writes a film."""
-# The zoo's options that have no place here -> what to do instead.
-_ELSEWHERE = {
-    "--norm-reward": "scores are raw returns, whatever the agent was trained on; remove it",
-    "--custom-objects": "models of sbbatch and SB3 are read without it; remove it",
-    "--env-kwargs": "a run's environments have the arguments that it was trained with; remove it",
-}
 
 
 def make_parser() -> Parser:
@@ -56,18 +49,7 @@ def make_parser() -> Parser:
     add("--reward-log", type=Path, metavar="FOLDER", help="write the returns there, in the format of SB3's Monitor")
     add("-P", "--progress", action="store_true", default=None, help="progress bar (default on a terminal)")
     add("--verbose", type=whole_number(0), default=1, help="0: only the score")
-    for option, remedy in _ELSEWHERE.items():
-        add(option, action=Refused, instead=remedy)
     return parser
-
-
-def _check_reward_log(folder: Path) -> None:
-    """A mistake is told before anything is played."""
-    probe_folder(folder, "--reward-log")
-    if any(folder.glob("*/args.yml")):
-        raise InvalidValue(
-            f"--reward-log: {folder} is the folder of a run, whose training episodes would be lost; give another folder"
-        )
 
 
 @guarded
@@ -89,7 +71,12 @@ def main(argv: list[str] | None = None) -> int:
     if args.num_threads > 0:
         th.set_num_threads(args.num_threads)
     if args.reward_log is not None:
-        _check_reward_log(args.reward_log)
+        probe_folder(args.reward_log, "--reward-log")  # a mistake is told before anything is played
+        if any(args.reward_log.glob("*/args.yml")):
+            raise InvalidValue(
+                f"--reward-log: {args.reward_log} is the folder of a run, whose training episodes would be lost; "
+                "give another folder"
+            )
     agent = named_agent(args)
     if args.verbose > 0:
         say(f"playing {agent.path}")

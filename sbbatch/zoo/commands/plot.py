@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sbbatch.zoo.commands.cli import Parser, guarded
 from sbbatch.zoo.console.progress import say
-from sbbatch.zoo.plot import batch_trace, comparison, curves, training
+from sbbatch.zoo.plot import batch_trace, comparison, curves
 
 EXAMPLES = """examples:
   sbbatch plot logs/qrdqn/ALE-Breakout-v5_1                one run: training episodes and evaluations
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         say(str(batch_trace.plot_batch(args.folders, args.output, args.title)))
     else:
         trains = kind == "train"
-        runs = (training.read_training if trains else comparison.read_runs)(args.folders, args.by)
+        runs = (comparison.read_training if trains else comparison.read_runs)(args.folders, args.by)
         out = args.output or Path("training.png" if trains else "comparison.png")
         label = "return of training episodes" if trains else "return of greedy episodes"
         picture = comparison.draw_comparisons(runs, out, args.title, label)

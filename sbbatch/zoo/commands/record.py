@@ -52,20 +52,14 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     out = film_file(args.output)
     agent = named_agent(args)
-    usual = agent.protocol()
-    if args.protocol is not None and usual is None:
-        raise InvalidValue(f"--protocol: {agent.env_id} is no Atari game; remove it")
+    options = agent.rendered_with()
+    if args.protocol is not None:
+        if agent.protocol() is None:
+            raise InvalidValue(f"--protocol: {agent.env_id} is no Atari game; remove it")
+        options["protocol"] = args.protocol
+    limits = {"seed": args.seed, "max_steps": args.n_timesteps, "deterministic": not args.stochastic}
     with ends_when_asked():
-        total, steps = record(
-            agent.player(args.device, args.seed),
-            agent.env_id,
-            out,
-            seed=args.seed,
-            max_steps=args.n_timesteps,
-            protocol=args.protocol or usual or "dopamine",
-            deterministic=not args.stochastic,
-            **agent.rendered_with(),
-        )
+        total, steps = record(agent.load(args.device), agent.env_id, out, **limits, **options)
     say(f"return {total:.1f} in {steps:,} agent steps: {out}")
     return 0
 

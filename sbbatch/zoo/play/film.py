@@ -56,7 +56,7 @@ def film(out: Path, frames_per_second: int) -> Iterator[Callable[[np.ndarray], A
     else:
         frames = ThinningFrames()
         yield frames.add
-        content = gif(frames.frames, frames.stride, frames_per_second)
+        content = _gif(frames.frames, frames.stride, frames_per_second)
     with atomic_write(out) as file:
         file.write(content)
 
@@ -81,14 +81,10 @@ class ThinningFrames:
         self._seen += 1
 
 
-def gif(frames: list[np.ndarray], stride: int, steps_per_second: int) -> bytes:
+def _gif(frames: list[np.ndarray], stride: int, steps_per_second: int) -> bytes:
     """
-    The frames as a GIF of at most 3 MB; what does not fit is thinned out. A thinned GIF plays faster, at most four
-    times, and then skips.
-
-    :param frames: ``(height, width, 3)`` uint8 each
-    :param stride: agent steps from one frame to the next
-    :param steps_per_second: agent steps in a second of the game
+    Of at most 3 MB; what does not fit is thinned out, so that ``stride`` agent steps are between two frames. A thinned
+    GIF plays faster, at most four times, and then skips.
     """
     from PIL import Image
 
@@ -101,4 +97,4 @@ def gif(frames: list[np.ndarray], stride: int, steps_per_second: int) -> bytes:
     images[0].save(data, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
     if data.tell() <= MAX_GIF_BYTES or len(frames) == 1:
         return data.getvalue()
-    return gif(frames[::2], 2 * stride, steps_per_second)
+    return _gif(frames[::2], 2 * stride, steps_per_second)

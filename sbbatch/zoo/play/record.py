@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import Any
 
 from sbbatch.envs.make import canonical_id
-from sbbatch.settings.imports import Imported
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.play.film import film, film_file
 from sbbatch.zoo.play.saved import SavedAgent
@@ -25,10 +24,8 @@ def record(
     *,
     seed: int | None = 0,
     max_steps: int = MAX_STEPS,
-    protocol: str = "dopamine",
     deterministic: bool = True,
-    env_kwargs: dict[str, Any] | None = None,
-    env_wrapper: Sequence[Imported] = (),
+    **options: Any,
 ) -> tuple[float, int]:
     """
     Play one whole episode and write a film of it: an MP4 or a GIF of at most 3 MB, as the file's name says.
@@ -38,15 +35,13 @@ def record(
     :param out: the ``.mp4`` or ``.gif``
     :param seed: of the environment
     :param max_steps: agent steps after which the recording ends
-    :param protocol: Atari protocol
     :param deterministic: greedy actions
-    :param env_kwargs: keyword arguments of the environment
-    :param env_wrapper: around it, the innermost first
+    :param options: further arguments of :class:`~sbbatch.zoo.play.screen.RenderedEnv`, e.g. ``protocol``
     :return: raw return and agent steps of the episode
     :raises UserError: the environment cannot be drawn, or the file not written
     """
     out = film_file(out)
-    env = RenderedEnv(canonical_id(env_id), seed, protocol, False, env_kwargs, env_wrapper)
+    env = RenderedEnv(canonical_id(env_id), seed, **options)
     try:
         env.check_fits(model, env_id)
         with film(out, env.steps_per_second) as add:
@@ -57,8 +52,8 @@ def record(
 
 def play_in_window(
     agent: SavedAgent,
-    *,
     n_episodes: int | None = None,
+    *,
     n_steps: int | None = None,
     max_steps: int | None = None,
     seed: int = 0,
@@ -67,30 +62,29 @@ def play_in_window(
     verbose: int = 1,
 ) -> list[Episode]:
     """
-    Play in a window, one episode after the other; Ctrl-C ends it.
+    Play in a window, one episode after the other, until Ctrl-C at the latest.
 
     :param agent: what plays
-    :param n_episodes: episodes to play (``None``: until ``n_steps``)
+    :param n_episodes: see :meth:`SavedAgent.play`, as for what follows
     :param n_steps: agent steps after which to stop; an episode that has not ended then does not count
-    :param max_steps: agent steps after which an episode is cut off
-    :param seed: of the environment
+    :param max_steps: likewise
+    :param seed: likewise
     :param deterministic: greedy actions
     :param device: torch device
     :param verbose: above 0: say the return of every episode
     """
-    env = RenderedEnv(agent.env_id, seed, agent.protocol() or "dopamine", window=True, **agent.rendered_with())
+    env = RenderedEnv(agent.env_id, seed, window=True, **agent.rendered_with())
     episodes: list[Episode] = []
-    left = n_steps
+    left = n_steps or sys.maxsize
     try:
-        player = agent.player(device, seed)
+        player = agent.load(device)
         env.check_fits(player, agent.env_id)
-        while len(episodes) < n_episodes if left is None else left > 0:  # type: ignore[operator]
-            longest = max_steps or _MAX_WINDOW_STEPS
-            score, steps = play_episode(player, env, longest if left is None else min(left, longest), deterministic)
-            if left is not None:
-                left -= steps
-                if left <= 0:
-                    break
+        while n_episodes is None or len(episodes) < n_episodes:
+            longest = min(left, max_steps or _MAX_WINDOW_STEPS)
+            score, steps = play_episode(player, env, longest, deterministic)
+            left -= steps
+            if left <= 0:
+                break
             episodes.append(Episode(score, steps))
             if verbose > 0:
                 say(f"episode {len(episodes)}: return {score:.1f} in {steps:,} agent steps")

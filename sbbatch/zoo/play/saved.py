@@ -25,25 +25,6 @@ from sbbatch.zoo.run.build import check_trained_in, env_arguments, model_file, r
 _CHECKPOINT = re.compile(r"rl_model_(\d+)_steps\.zip")
 
 
-class NormalizedPlayer:
-    """
-    A model to which observations are shown as it was trained to see them.
-
-    :param model: what plays
-    :param env: normalized environments, with the model's statistics
-    """
-
-    def __init__(self, model: Any, env: Any) -> None:
-        self._model, self._env = model, env
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def predict(self, observation: Any, **options: Any) -> Any:
-        """As the model's."""
-        return self._model.predict(self._env.normalize_obs(observation), **options)
-
-
 @dataclass(frozen=True)
 class SavedAgent:
     """
@@ -70,17 +51,6 @@ class SavedAgent:
         """
         return self.cls.load(self.path, device=device, trust=self.trust)
 
-    def player(self, device: str, seed: int) -> Any:
-        """
-        The model, which sees observations as in its training, also those of an environment that normalizes nothing.
-
-        :param device: torch device
-        :param seed: of the environments that hold the normalization
-        """
-        model = self.load(device)
-        normalizes = run_value(self.settings, "normalize") is not None
-        return NormalizedPlayer(model, self.make_env(1, seed)) if normalizes else model
-
     def protocol(self) -> str | None:
         """The Atari protocol it was trained with; ``None``: no Atari game."""
         usual = run_protocol(self.env_id, self.cls, self.settings)
@@ -88,18 +58,23 @@ class SavedAgent:
 
     def rendered_with(self) -> dict[str, Any]:
         """
-        The environment's arguments and wrappers of the training, as :class:`~sbbatch.zoo.play.screen.RenderedEnv` takes
-        them.
+        What :class:`~sbbatch.zoo.play.screen.RenderedEnv` needs to show what was seen in the training.
 
-        :raises InvalidValue: nothing can be drawn through one of them
+        :raises InvalidValue: nothing can be drawn through one of its wrappers
         """
         if run_value(self.settings, "vec_env_wrapper"):
             raise InvalidValue(
                 f"{self.path} was trained with a vec_env_wrapper, through which nothing is drawn; play it with "
                 "enjoy --no-render"
             )
-        wrappers = () if atari_game(self.env_id) is not None else run_value(self.settings, "env_wrapper") or ()
-        return {"env_kwargs": env_arguments(self.settings, False), "env_wrapper": wrappers}
+        if atari_game(self.env_id) is not None:
+            return {"protocol": self.protocol()}
+        normalizes = run_value(self.settings, "normalize") is not None
+        return {
+            "env_kwargs": env_arguments(self.settings, False),
+            "env_wrapper": run_value(self.settings, "env_wrapper") or (),
+            **({"normalize": self.make_env(1, 0).normalize_obs} if normalizes else {}),
+        }
 
     def make_env(self, n_envs: int, seed: int, max_steps: int | None = None) -> VecEnv:
         """

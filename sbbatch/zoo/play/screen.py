@@ -34,10 +34,11 @@ class RenderedEnv:
 
     :param env_id: environment
     :param seed: of the first episode
-    :param protocol: Atari protocol; ignored for other environments
+    :param protocol: Atari protocol (``None``: ``dopamine``); ignored for other environments
     :param window: show the colours in a window as well
     :param env_kwargs: keyword arguments of the environment
     :param env_wrapper: around it, the innermost first
+    :param normalize: what the agent's observations go through
     :raises InvalidValue: the environment cannot be drawn here
     """
 
@@ -45,17 +46,19 @@ class RenderedEnv:
         self,
         env_id: str,
         seed: int | None,
-        protocol: str | AtariProtocol,
+        protocol: str | AtariProtocol | None = None,
         window: bool = False,
         env_kwargs: dict[str, Any] | None = None,
         env_wrapper: Sequence[Imported] = (),
+        normalize: Callable[[np.ndarray], np.ndarray] = lambda observation: observation,
     ) -> None:
         game = atari_game(env_id)
-        self._seed = seed
+        self._seed, self._normalize = seed, normalize
         if game is not None:
-            rules = get_protocol(protocol)
+            rules = get_protocol(protocol or "dopamine")
             # The monitor knows the raw rewards, also where a wrapper plays several steps inside one.
-            self.env = self._monitor = Monitor(_atari_env(game, rules))
+            self.env: gym.Env = Monitor(_atari_env(game, rules))
+            self._monitor = self.env
             self.steps_per_second = round(_ATARI_FRAMES_PER_SECOND / rules.frame_skip)
         else:
             kwargs = {**(env_kwargs or {}), "render_mode": "rgb_array"}
@@ -90,7 +93,7 @@ class RenderedEnv:
         observation, _ = self.env.reset(seed=self._seed)
         self._seed = None  # the next episode is another one
         self._n_rewards = 0
-        return observation
+        return self._normalize(observation)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool]:
         """One agent step: observation, raw reward, whether the episode is over."""
@@ -99,7 +102,7 @@ class RenderedEnv:
         observation, _, terminated, truncated, _ = self.env.step(action)
         raw = self._monitor.rewards[self._n_rewards :]
         self._n_rewards += len(raw)
-        return observation, float(sum(raw)), bool(terminated or truncated)
+        return self._normalize(observation), float(sum(raw)), bool(terminated or truncated)
 
     def frame(self) -> np.ndarray:
         """The picture, ``(height, width, 3)`` uint8."""

@@ -71,7 +71,7 @@ def plot_batch(folders: Sequence[Path | str], out: Path | None = None, title: st
     figure = new_figure(8, 3.0 + 2.7 * (1 + len(_measures(runs))))
     # A dollar sign is a dollar sign.
     figure.suptitle(title or common, parse_math=False, fontsize=14, fontweight="bold", color=_INK)
-    draw_batch(figure, runs, names)
+    _draw(figure, runs, names)
     return save_figure(figure, out, dpi=150)
 
 
@@ -114,14 +114,8 @@ def _measures(runs: list[BatchRun]) -> list[str]:
     return [name for name in _MEASURES if any(run.measured(name) for run in runs)]
 
 
-def draw_batch(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
-    """
-    Panels above each other: returns, what the batch sizes follow, if anything, and the sizes.
-
-    :param figure: an empty matplotlib figure
-    :param runs: what
-    :param names: of the runs, for the legend
-    """
+def _draw(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
+    """Panels above each other: returns, what the batch sizes follow, if anything, and the sizes."""
     measures, alone = _measures(runs), len(runs) == 1
     heights = [1.25, *(1 for _ in measures), 1]
     panels = figure.subplots(len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights})

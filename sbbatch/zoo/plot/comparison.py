@@ -17,11 +17,13 @@ from sbbatch.analysis.metrics import Statistic, iqm, stratified_bootstrap_interv
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
 from sbbatch.zoo.plot.figure import COLORS, new_figure, picture_file, save_figure
-from sbbatch.zoo.plot.runs import Run, read_run
+from sbbatch.zoo.plot.runs import Run, read_run, running_mean
 
 _RESAMPLES = 2_000
 _LAST = 3  # evaluations that the final score averages
 _MARKED = 40  # points that have room for a mark each
+_POINTS = 60  # of a curve of training episodes
+_WINDOW = 50  # of these, or a fifth of a short run
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def group_runs(folders: Sequence[Path | str], by: Sequence[str] = ()) -> dict[tu
 
 def read_runs(folders: Sequence[Path | str], by: Sequence[str] = ()) -> list[Comparison]:
     """
+    The evaluations of runs.
+
     :param folders: run folders, of any agents and environments
     :param by: see :func:`group_runs`
     :return: one for each pair of them, sorted
@@ -98,6 +102,32 @@ def read_runs(folders: Sequence[Path | str], by: Sequence[str] = ()) -> list[Com
             )
         returns = np.stack([returns[:n] for _, returns in runs])
         found.append(Comparison(environment, agent, runs[0][0][:n], returns))
+    return found
+
+
+def read_training(folders: Sequence[Path | str], by: Sequence[str] = ()) -> list[Comparison]:
+    """
+    The training episodes of runs.
+
+    :param folders: run folders, of any agents and environments
+    :param by: see :func:`group_runs`
+    :return: one for each pair of them, sorted
+    :raises InvalidValue: no such folder, or a run without episodes
+    """
+    found = []
+    for (environment, agent), group in group_runs(folders, by).items():
+        runs = []
+        for folder, curve in [(run.folder, run.curve) for run in group]:
+            if not len(curve.episode_steps):
+                raise InvalidValue(f"{folder}: no training episode has ended yet, so there is nothing to draw")
+            window = min(_WINDOW, max(len(curve.episode_steps) // 5, 1))
+            runs.append((curve.episode_steps, running_mean(curve.episode_returns, window)))
+        first, last = max(run[0][0] for run in runs), min(run[0][-1] for run in runs)
+        if first >= last:
+            raise InvalidValue(f"{agent} on {environment}: the runs have no two episodes at common agent steps yet")
+        steps = np.linspace(first, last, _POINTS)
+        returns = np.stack([np.interp(steps, *run) for run in runs])
+        found.append(Comparison(environment, agent, steps, returns, np.mean))
     return found
 
 
@@ -128,7 +158,7 @@ def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | 
         figure.suptitle(title, parse_math=False)
     save_figure(figure, out)
     with atomic_write(out.with_suffix(".csv")) as file:
-        file.write(table(comparisons).encode())
+        file.write(_table(comparisons).encode())
     return out
 
 
@@ -140,11 +170,8 @@ def _draw(axes: Any, one: Comparison, color: str) -> None:
     axes.fill_between(one.timesteps, low, high, color=color, alpha=0.15, linewidth=0)
 
 
-def table(comparisons: Sequence[Comparison]) -> str:
-    """
-    :param comparisons: what was read
-    :return: CSV, with the statistic by its name, and its interval
-    """
+def _table(comparisons: Sequence[Comparison]) -> str:
+    """CSV, with the statistic by its name, and its interval."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["environment", "agent", "timesteps", "runs", comparisons[0].statistic.__name__, "low", "high"])

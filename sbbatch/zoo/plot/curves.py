@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from sbbatch.analysis.metrics import student_interval
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.plot.figure import new_figure, picture_file, save_figure
-from sbbatch.zoo.plot.runs import Curve, read_run, running_mean
+from sbbatch.zoo.plot.runs import read_run, running_mean
 
 PICTURE_NAME = "learning_curve.png"
 _RUNNING_MEAN_EPISODES = 20
@@ -31,19 +30,6 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
         raise InvalidValue(f"{folder}: neither an episode nor an evaluation has ended yet, so there is nothing to draw")
     figure = new_figure(7, 4.2)
     axes = figure.subplots()
-    draw_curve(axes, curve)
-    # A dollar sign is a dollar sign.
-    axes.set_title(title or f"{run.agent} on {run.environment} ({run.folder.name})", parse_math=False)
-    return save_figure(figure, out)
-
-
-def draw_curve(axes: Any, curve: Curve) -> None:
-    """
-    Draw onto matplotlib axes.
-
-    :param axes: where
-    :param curve: what
-    """
     if len(curve.episode_steps):
         window = min(_RUNNING_MEAN_EPISODES, max(len(curve.episode_steps) // 5, 1))
         axes.plot(curve.episode_steps, curve.episode_returns, ".", color="0.75", markersize=3, zorder=1)
@@ -58,3 +44,6 @@ def draw_curve(axes: Any, curve: Curve) -> None:
     axes.set_ylabel("raw return of an episode")
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
+    # A dollar sign is a dollar sign.
+    axes.set_title(title or f"{run.agent} on {run.environment} ({run.folder.name})", parse_math=False)
+    return save_figure(figure, out)

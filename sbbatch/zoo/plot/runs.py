@@ -60,8 +60,12 @@ class Run:
 
     @cached_property
     def curve(self) -> Curve:
-        """Its episodes and evaluations; a file that is missing is an empty part of the curve."""
-        return read_curve(self.folder)
+        """
+        Its episodes and evaluations; a file that is missing is an empty part of the curve.
+
+        :raises InvalidValue: a file is damaged
+        """
+        return _read_curve(self.folder)
 
 
 def read_run(folder: Path | str) -> Run:
@@ -78,13 +82,7 @@ def read_run(folder: Path | str) -> Run:
     return Run(path, *({} if file is None else read_yaml(file) for file in written))
 
 
-def read_curve(folder: Path) -> Curve:
-    """
-    Read ``evaluations.npz`` and the monitor files of a run; a missing file is an empty part of the curve.
-
-    :param folder: a run's folder
-    :raises InvalidValue: a file is damaged
-    """
+def _read_curve(folder: Path) -> Curve:
     rows = [row for path in sorted(folder.glob("*monitor.csv")) for row in _read_monitor(path)]
     # Episodes of all files in the order they ended.
     _, returns, lengths, steps = np.array(sorted(rows, key=lambda row: row[0])).reshape(-1, 4).T
