@@ -48,7 +48,7 @@ def test_a_run_is_trained_played_and_gone_on_with(logs, capsys, algo):
     cls = {"pqn": PQN, "ppo": PPO}[algo]
     assert cls.load(logs / algo / "CartPole-v1_2/CartPole-v1.zip").num_timesteps == 320 + 320
     assert enjoy.main(["--algo", algo, "--env", "CartPole-v1", "-f", str(logs), "--n-episodes", "2"]) == 0
-    assert "2 games" in capsys.readouterr().out
+    assert "2 episodes" in capsys.readouterr().out
 
 
 def test_a_normalized_run_of_continuous_actions(logs, capsys):
@@ -56,7 +56,7 @@ def test_a_normalized_run_of_continuous_actions(logs, capsys):
     assert train.main([*words, *SMALL["ppo"], "normalize:True"]) == 0
     assert (logs / "ppo/Pendulum-v1_1/vecnormalize.npz").exists()
     assert enjoy.main(["--algo", "ppo", "--env", "Pendulum-v1", "-f", str(logs), "--n-episodes", "1"]) == 0
-    assert "1 game" in capsys.readouterr().out
+    assert "1 episode" in capsys.readouterr().out
 
 
 def test_a_recorded_game_takes_continuous_actions():

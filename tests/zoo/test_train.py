@@ -119,7 +119,7 @@ def test_a_normalized_run_is_played_with_its_own_statistics(logs, capsys):
     assert (
         enjoy.main(["--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "--n-episodes", "2", "--load-best"]) == 0
     )
-    assert "2 games" in capsys.readouterr().out
+    assert "2 episodes" in capsys.readouterr().out
 
 
 def test_statistics_survive_saving_and_refuse_other_files(tmp_path):
@@ -140,7 +140,7 @@ def test_a_trained_agent_is_found_again_and_played(logs, capsys):
     assert cartpole(logs) == 0
     for more in ([], ["--load-best"], ["--exp-id", "1"]):
         assert enjoy.main(["--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "--n-episodes", "2", *more]) == 0
-    assert "2 games" in capsys.readouterr().out
+    assert "2 episodes" in capsys.readouterr().out
     assert "run 4" in refusal(
         capsys, enjoy.main, "--algo", "dqn", "--env", "CartPole-v1", "-f", str(logs), "--exp-id", "4"
     )
