@@ -16,24 +16,8 @@ from gymnasium import spaces
 
 CELL = 32  # pixels of a picture for each of the 10 x 10 places
 # Okabe and Ito's colours and four more, one for each kind of thing; a game has at most ten.
-_COLORS = np.array(
-    [
-        list(bytes.fromhex(color))
-        for color in [
-            "56B4E9",
-            "E69F00",
-            "009E73",
-            "F0E442",
-            "0072B2",
-            "D55E00",
-            "CC79A7",
-            "FFFFFF",
-            "A6761D",
-            "999999",
-        ]
-    ],
-    np.uint8,
-)
+_HEX = "56B4E9 E69F00 009E73 F0E442 0072B2 D55E00 CC79A7 FFFFFF A6761D 999999"
+_COLORS = np.frombuffer(bytes.fromhex(_HEX), np.uint8).reshape(-1, 3)
 _GROUND, _LINES = 24, 8  # greys of an empty place and of what is between places
 
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
