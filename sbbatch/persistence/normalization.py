@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +36,8 @@ def save_normalization(path: Path, env: VecEnv) -> None:
     :param path: an ``.npz`` file
     :param env: environments; nothing is written if they are not normalized
     """
-    arrays: dict[str, Any] = {}
-    for name, statistics in _statistics(env).items():
-        arrays |= {f"{name}.mean": statistics.mean, f"{name}.var": statistics.var, f"{name}.count": statistics.count}
+    named = _statistics(env).items()
+    arrays: dict[str, Any] = {f"{name}.{what}": getattr(moments, what) for name, moments in named for what in _MOMENTS}
     if arrays:
         with atomic_write(path) as file:
             np.savez(file, **arrays)
@@ -55,25 +52,21 @@ def load_normalization(path: Path, env: VecEnv) -> None:
     :raises InvalidValue: the file is missing or does not belong to these environments
     """
     statistics = _statistics(env)
-    if not statistics:
-        return
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            saved = {name: {what: arrays[f"{name}.{what}"] for what in _MOMENTS} for name in statistics}
-    except FileNotFoundError:
-        raise InvalidValue(f"no such file: {path}, which holds the statistics of this normalized environment") from None
-    except (AttributeError, TypeError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        saved = {}
-    fits = [
-        np.shape(getattr(running, what)) == saved[name][what].shape and np.isfinite(saved[name][what]).all()
-        for name, running in statistics.items()
-        if name in saved
-        for what in _MOMENTS
-    ]
-    if not (fits and all(fits)):
-        raise InvalidValue(f"{path}: damaged, or not the statistics of this normalized environment")
-    for name, running in statistics.items():
-        running.mean, running.var, running.count = saved[name]["mean"], saved[name]["var"], float(saved[name]["count"])
+    if statistics and not path.is_file():
+        raise InvalidValue(f"no such file: {path}, which holds the statistics of this normalized environment")
+    saved: dict[str, dict[str, np.ndarray]] = {}
+    for name, moments in statistics.items():
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                saved[name] = {what: arrays[f"{name}.{what}"] for what in _MOMENTS}
+            fits = all(np.shape(getattr(moments, what)) == saved[name][what].shape for what in _MOMENTS)
+            fits = fits and all(np.isfinite(array).all() for array in saved[name].values())
+        except Exception:  # NumPy has half a dozen words for bytes it did not write
+            fits = False
+        if not fits:
+            raise InvalidValue(f"{path}: damaged, or not the statistics of this normalized environment")
+    for name, moments in statistics.items():
+        moments.mean, moments.var, moments.count = saved[name]["mean"], saved[name]["var"], float(saved[name]["count"])
 
 
 def _statistics(env: VecEnv) -> dict[str, RunningMeanStd]:
