@@ -57,14 +57,13 @@ def open_to_write(path: PathOrFile, suffix: str) -> AbstractContextManager[Any]:
 
 def why_unwritable(path: Path, error: OSError) -> str:
     """
-    What the operating system says; it does not say which part of a path is in the way.
+    What the operating system says; it does not say which part of a path is a file.
 
     :param path: what was to be written
     :param error: what was raised
     """
     if isinstance(error, (FileExistsError, NotADirectoryError)):
-        way = [*reversed(path.absolute().parents), path]
-        return f"{next((part for part in way if part.is_file()), path)} is a file, not a folder"
+        return f"{next(part for part in (path, *path.absolute().parents) if part.exists())} is a file, not a folder"
     return (error.strerror or str(error)).lower()
 
 
@@ -142,20 +141,11 @@ def check_zip(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> None:
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
     except Exception as error:  # a wrong bit leads zipfile and zlib to half a dozen of them
-        raise InvalidValue(f"{name}: {_what_it_is(file, what)}") from error
+        start = file.read_bytes()[:16] if isinstance(file, Path) else b"PK"
+        seems = "damaged or truncated; use an older copy" if start.startswith(b"PK") else f"it starts with {start!r}"
+        raise InvalidValue(f"{name}: not a {what} file, {seems if start else 'but empty (0 bytes)'}") from error
     if damaged is not None:
         raise InvalidValue(f"{name}: damaged, the checksum of '{damaged}' differs; use an older copy")
-
-
-def _what_it_is(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> str:
-    if isinstance(file, Path):
-        with file.open("rb") as stream:
-            start = stream.read(16)
-        if not start:
-            return f"empty (0 bytes), expected a {what} file"
-        if not start.startswith(b"PK"):
-            return f"not a {what} file (it starts with {start!r})"
-    return f"not a {what} file, damaged or truncated; use an older copy"
 
 
 def save_arrays(path: PathOrFile, state: dict[str, Any]) -> None:

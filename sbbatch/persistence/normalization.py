@@ -52,21 +52,22 @@ def load_normalization(path: Path, env: VecEnv) -> None:
     :raises InvalidValue: the file is missing or does not belong to these environments
     """
     statistics = _statistics(env)
-    if statistics and not path.is_file():
+    if not statistics:
+        return
+    if not path.is_file():
         raise InvalidValue(f"no such file: {path}, which holds the statistics of this normalized environment")
-    saved: dict[str, dict[str, np.ndarray]] = {}
-    for name, moments in statistics.items():
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                saved[name] = {what: arrays[f"{name}.{what}"] for what in _MOMENTS}
-            fits = all(np.shape(getattr(moments, what)) == saved[name][what].shape for what in _MOMENTS)
-            fits = fits and all(np.isfinite(array).all() for array in saved[name].values())
-        except Exception:  # NumPy has half a dozen words for bytes it did not write
-            fits = False
-        if not fits:
-            raise InvalidValue(f"{path}: damaged, or not the statistics of this normalized environment")
-    for name, moments in statistics.items():
-        moments.mean, moments.var, moments.count = saved[name]["mean"], saved[name]["var"], float(saved[name]["count"])
+    named = [(name, what) for name in statistics for what in _MOMENTS]
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            saved = {(name, what): arrays[f"{name}.{what}"] for name, what in named}
+        own = [np.shape(getattr(statistics[name], what)) for name, what in named]
+        fits = own == [array.shape for array in saved.values()] and all(np.isfinite(x).all() for x in saved.values())
+    except Exception:  # NumPy has half a dozen words for bytes it did not write
+        fits = False
+    if not fits:
+        raise InvalidValue(f"{path}: damaged, or not the statistics of this normalized environment")
+    for (name, what), array in saved.items():
+        setattr(statistics[name], what, float(array) if what == "count" else array)
 
 
 def _statistics(env: VecEnv) -> dict[str, RunningMeanStd]:

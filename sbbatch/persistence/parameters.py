@@ -41,16 +41,16 @@ def fitting_states(agent: BaseAlgorithm, states: Mapping[str, Any], exact_match:
             part = recursive_getattr(agent, name)
         except AttributeError:
             part = None
-        if not isinstance(part, (nn.Module, th.optim.Optimizer)):
-            raise InvalidValue(f"{where}: '{name}' is no part of a {type(agent).__name__}")
         if not isinstance(state, Mapping):
-            raise InvalidValue(f"{where}: '{name}' holds {describe(state)}, expected a dictionary of tensors")
-        if isinstance(part, nn.Module):
+            misfit: str | None = f"holds {describe(state)}, expected a dictionary of tensors"
+        elif isinstance(part, nn.Module):
             own = {key.replace(_COMPILED, ""): key for key in part.state_dict()}
             state = {own.get(key, key): value for key, value in without_compiler(state).items()}
             misfit = _misfit_of_module(part.state_dict(), state, exact_match)
-        else:
+        elif isinstance(part, th.optim.Optimizer):
             misfit = _misfit_of_optimizer(part, state)
+        else:
+            misfit = f"is no part of a {type(agent).__name__}"
         if misfit:
             raise InvalidValue(f"{where}: '{name}' {misfit}")
         fitting[name] = state

@@ -9,6 +9,7 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.envs.checks import check_same_spaces
 from sbbatch.errors import InvalidType, InvalidValue, describe, did_you_mean
@@ -57,14 +58,15 @@ def load_agent(
     if "seed" in changes:  # the states the generators were saved in belong to the old one
         attributes["_generator_states"] = None
     saved_env = attributes.pop("env", None)  # which `save` was told to include
-    env = saved_env if env is None else env
-    if env is not None:
-        env = cls._wrap_env(cls._make_env(env, attributes.get("trained_protocol")))
-        check_same_spaces("load", attributes, env)
-        attributes["n_envs"] = env.num_envs
+    wrapped: VecEnv | None = None
+    if env is not None or saved_env is not None:
+        env = cls._make_env(saved_env if env is None else env, attributes.get("trained_protocol"))
+        wrapped = cls._wrap_env(env)
+        check_same_spaces("load", attributes, wrapped)
+        attributes["n_envs"] = wrapped.num_envs
         if force_reset:
             attributes["_last_obs"] = None
-    agent = cls(policy=attributes["policy_class"], env=env, device=device, _init_setup_model=False)
+    agent = cls(policy=attributes["policy_class"], env=wrapped, device=device, _init_setup_model=False)
     vars(agent).update(attributes)
     agent._setup_model()
     agent.set_parameters(model, device=agent.device)

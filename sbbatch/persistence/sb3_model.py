@@ -47,8 +47,12 @@ def open_model(path: PathOrFile | ModelFile, trust: bool = False) -> ModelFile:
     if isinstance(path, ModelFile):
         return path
     model = ModelFile(path)
-    is_sb3s = "algorithm" not in model.plain and "policy_class" in model.plain
-    return SB3ModelFile(path, trust) if is_sb3s and "_stable_baselines3_version" in model.members else model
+    is_ours = "algorithm" in model.plain or "policy_class" not in model.plain
+    if is_ours or "_stable_baselines3_version" not in model.members:
+        return model
+    theirs = SB3ModelFile(path)
+    theirs.trust = trust
+    return theirs
 
 
 class SB3ModelFile(ModelFile):
@@ -56,16 +60,10 @@ class SB3ModelFile(ModelFile):
     A model file of SB3 or sb3-contrib.
 
     Its pickles are not run (:mod:`sbbatch.persistence.unpickle`), unless the file is trusted.
-
-    :param path: file, with or without ``.zip``, or open file
-    :param trust: unpickle as SB3 does, which runs whatever the file says
     """
 
     library = " of Stable-Baselines3"
-
-    def __init__(self, path: PathOrFile, trust: bool) -> None:
-        super().__init__(path)
-        self.trust = trust
+    trust = False  # True: unpickle as SB3 does, which runs whatever the file says
 
     @property
     def algorithm(self) -> str | None:

@@ -44,6 +44,9 @@ _CLASSES: dict[str, type] = {
 }
 
 
+_Build = Callable[[Any], Any]
+
+
 class UnreadablePickle(ValueError):
     """Bytes that are no pickle, or one that cannot be built as it stands."""
 
@@ -63,8 +66,15 @@ def unpickle(data: bytes) -> Any:
     :raises UnknownName: it needs something that is not known here
     :raises UnreadablePickle: it is damaged, or not what it says it is
     """
+    done: dict[int, Any] = {}  # a pickle may name one part a thousand times: nested, building each time would not end
+
+    def build(value: Any) -> Any:
+        if id(value) not in done:
+            done[id(value)] = _built(value, build)
+        return done[id(value)]
+
     try:
-        return _Builder().build(_Reader(io.BytesIO(data)).load())
+        return build(_Reader(io.BytesIO(data)).load())
     except UnreadablePickle:
         raise
     except Exception as error:  # damaged bytes may raise anything
@@ -108,29 +118,18 @@ class _Reader(pickle.Unpickler):
         return type("_Placeholder", (_Placeholder,), {"name": f"{module}.{name}"})
 
 
-class _Builder:
-    """Builds each part once, for a pickle may name the same one a thousand times: nested, it would never end."""
-
-    def __init__(self) -> None:
-        self._done: dict[int, Any] = {}
-
-    def build(self, value: Any) -> Any:
-        if id(value) not in self._done:
-            self._done[id(value)] = self._built(value)
-        return self._done[id(value)]
-
-    def _built(self, value: Any) -> Any:
-        if isinstance(value, type) and issubclass(value, _Placeholder):
-            return _class_of(value.name)
-        if isinstance(value, _Placeholder):
-            if value.name not in _MAKERS:
-                raise UnknownName(value.name)
-            return _MAKERS[value.name](self.build, value)
-        if isinstance(value, dict):
-            return {self.build(key): self.build(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple, set, frozenset)):
-            return type(value)([self.build(item) for item in value])
-        return value
+def _built(value: Any, build: _Build) -> Any:
+    if isinstance(value, type) and issubclass(value, _Placeholder):
+        return _class_of(value.name)
+    if isinstance(value, _Placeholder):
+        if value.name not in _MAKERS:
+            raise UnknownName(value.name)
+        return _MAKERS[value.name](build, value)
+    if isinstance(value, dict):
+        return {build(key): build(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return type(value)([build(item) for item in value])
+    return value
 
 
 def _class_of(name: str) -> type:
@@ -141,7 +140,6 @@ def _class_of(name: str) -> type:
     return found
 
 
-_Build = Callable[[Any], Any]
 _Maker = Callable[[_Build, _Placeholder], Any]
 
 
@@ -203,17 +201,18 @@ _ARRAYS = {
     "multiarray.scalar": _called_with(lambda dtype, data: _numbers(data, dtype, -1, "C")[0]),
     "numeric._frombuffer": _called_with(_numbers),
 }
+_SCHEDULES = {
+    "ConstantSchedule": _made_of(lambda val: ConstantSchedule(float(val)), "val"),
+    "LinearSchedule": _made_of(lambda *ends: LinearSchedule(*map(float, ends)), "start", "end", "end_fraction"),
+    "FloatSchedule": _made_of(FloatSchedule, "value_schedule"),
+}
 # Objects that may be made, by the class or function that the pickle names.
 _MAKERS: dict[str, _Maker] = {
     "numpy.dtype": _dtype,
     **{f"numpy.{core}.{name}": maker for core in ("core", "_core") for name, maker in _ARRAYS.items()},  # NumPy 1 and 2
     "collections.OrderedDict": lambda build, made: OrderedDict((build(k), build(v)) for k, v in made.items.items()),
     **{f"{library}.spaces.{name}": maker for library in ("gymnasium", "gym") for name, maker in _SPACES.items()},
-    "stable_baselines3.common.utils.ConstantSchedule": _made_of(lambda val: ConstantSchedule(float(val)), "val"),
-    "stable_baselines3.common.utils.LinearSchedule": _made_of(
-        lambda *values: LinearSchedule(*map(float, values)), "start", "end", "end_fraction"
-    ),
-    "stable_baselines3.common.utils.FloatSchedule": _made_of(FloatSchedule, "value_schedule"),
+    **{f"stable_baselines3.common.utils.{name}": maker for name, maker in _SCHEDULES.items()},
     # rl-baselines3-zoo's `lin_...`, which falls to 0
     "rl_zoo3.utils.SimpleLinearSchedule": _made_of(lambda v: LinearSchedule(float(v), 0.0, 1.0), "initial_value"),
     "stable_baselines3.common.type_aliases.TrainFreq": _called_with(lambda n, unit: TrainFreq(int(n), unit)),

@@ -270,11 +270,7 @@ class Agent(BaseAlgorithm):
 
     @classmethod
     def _check_changes(cls, saved: dict[str, Any], given: dict[str, Any]) -> None:
-        """
-        :param saved: attributes of a saved agent
-        :param given: the keyword arguments of :meth:`load`
-        :raises InvalidValue: one that cannot be changed
-        """
+        """Refuse keyword arguments of :meth:`load` that contradict the saved attributes."""
         knob, callback = cls.scaling_defaults.knob, given.get("batch_size_callback", saved.get("batch_size_callback"))
         if knob in given and callback is not None:
             raise InvalidValue(
