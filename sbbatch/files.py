@@ -64,7 +64,7 @@ def why_unwritable(path: Path, error: OSError) -> str:
     """
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return f"{next(part for part in (path, *path.absolute().parents) if part.exists())} is a file, not a folder"
-    return (error.strerror or str(error)).lower()
+    return (os.strerror(error.errno) if error.errno else str(error)).lower()
 
 
 def unwritable_file(path: Path, error: OSError) -> UnwritableFile:

@@ -21,10 +21,8 @@ def statistics_of(model: Path) -> Path:
 
     :param model: ``<env>.zip``, ``best_model.zip`` or ``rl_model_<n>_steps.zip``
     """
-    name = "vecnormalize"
-    if model.stem == "best_model":
-        name = "best_vecnormalize"
-    elif model.stem.startswith("rl_model_"):
+    name = "best_vecnormalize" if model.stem == "best_model" else "vecnormalize"
+    if model.stem.startswith("rl_model_"):
         name = model.stem.replace("rl_model_", "rl_model_vecnormalize_", 1)
     return model.with_name(f"{name}.npz")
 

@@ -62,8 +62,8 @@ def _misfit_of_module(own: Mapping[str, Any], state: Mapping[str, Any], exact_ma
         if isinstance(own.get(key), th.Tensor) and getattr(value, "shape", None) != own[key].shape:
             got = f"of shape {tuple(value.shape)}" if isinstance(value, th.Tensor) else f"as {describe(value)}"
             return f"holds {key} {got}, the agent's has shape {tuple(own[key].shape)}"
-    lacking, strange = [key for key in own if key not in state], [key for key in state if key not in own]
-    if exact_match and (lacking or strange):
+    if exact_match and own.keys() != state.keys():
+        lacking, strange = [key for key in own if key not in state], [key for key in state if key not in own]
         return f"lacks {lacking[0]}" if lacking else f"holds {strange[0]}, which the agent does not have"
     return None
 

@@ -20,17 +20,16 @@ _FIXED = {"policy", "policy_class", "_init_setup_model", "n_envs", "observation_
 _FIXED |= {"batch_scaling_state"}
 
 
-def check_holds(model: ModelFile, cls: type, algorithm: str) -> None:
+def check_holds(model: ModelFile, cls: Any) -> None:
     """
     :param model: an open file
-    :param cls: the class that is to load it
-    :param algorithm: the name under which that saves its models
+    :param cls: class of the agent that is to load it
     :raises InvalidValue: it holds another agent, or none that is known here
     """
     held = f"{model.algorithm}{model.library}"
     if model.algorithm is None:
         held = "model that was not written by sbbatch, nor by SB3's DQN, QRDQN or PPO"
-    if model.algorithm != algorithm:
+    if model.algorithm != cls.own_name():
         raise InvalidValue(f"{model.name}: holds a {held}, but {cls.__name__} was asked to load it")
 
 
@@ -46,9 +45,9 @@ def load_agent(
     """
     What ``Agent.load`` does with an open file: SB3's ``load``, except that each step can say what is wrong.
 
-    :param cls: class of the agent
+    :param cls: class of the agent; what is not explained here is an argument of ``Agent.load``
     :param model: an open file that holds one
-    :param changes: attributes to change, by name; the others are arguments of ``Agent.load``
+    :param changes: attributes to change, by name
     """
     if not (custom_objects is None or isinstance(custom_objects, dict)):
         raise InvalidType(f"custom_objects: got {describe(custom_objects)}, expected a dictionary of objects")

@@ -42,9 +42,7 @@ _CLASSES: dict[str, type] = {
     "stable_baselines3.dqn.policies": BasePolicy,
     "sb3_contrib.qrdqn.policies": BasePolicy,
 }
-
-
-_Build = Callable[[Any], Any]
+_Build = Callable[[Any], Any]  # builds a part of what was read
 
 
 class UnreadablePickle(ValueError):

@@ -27,7 +27,6 @@ from sbbatch.envs.make import id_of, make_env, protocol_of
 from sbbatch.errors import InvalidValue, NumericalError
 from sbbatch.files import PathOrFile, open_to_write
 from sbbatch.networks.value_policy import ValuePolicy
-from sbbatch.persistence.model_file import ModelFile
 from sbbatch.persistence.parameters import fitting_states, without_compiler
 from sbbatch.persistence.saved_agent import check_holds, load_agent
 from sbbatch.persistence.sb3_model import open_model
@@ -172,7 +171,7 @@ class Agent(BaseAlgorithm):
         :param exclude: names of further attributes to leave out
         :param include: names of attributes to save although they are normally left out
         """
-        self.algorithm = self._own_name()
+        self.algorithm = self.own_name()
         if self.env is not None:
             self.trained_protocol = protocol_of(self.env)
         self._note_state()
@@ -209,7 +208,7 @@ class Agent(BaseAlgorithm):
         :raises InvalidType: an attribute that does not exist
         """
         model = open_model(path, trust)
-        cls.check_holds_own(model)
+        check_holds(model, cls)
         if print_system_info:
             print("== CURRENT SYSTEM INFO ==")
             get_system_info()
@@ -238,21 +237,13 @@ class Agent(BaseAlgorithm):
         states, where = load_path_or_dict, "set_parameters"
         if not isinstance(states, dict):
             model = open_model(states)  # `load` hands over the one it has opened
-            self.check_holds_own(model)
+            check_holds(model, type(self))
             states, where = model.states(self, get_device(device)), model.name
         super().set_parameters(fitting_states(self, states, exact_match, where), exact_match, device)
 
     @classmethod
-    def check_holds_own(cls, model: ModelFile) -> None:
-        """
-        :param model: an open file
-        :raises InvalidValue: it holds another agent, or none that is known here
-        """
-        check_holds(model, cls, cls._own_name())
-
-    @classmethod
-    def _own_name(cls) -> str:
-        """Name of the agent of ours that this class is or extends."""
+    def own_name(cls) -> str:
+        """Name of the agent of ours that this class is or extends; its models are saved under it."""
         return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("sbbatch."))
 
     @classmethod
