@@ -22,7 +22,7 @@ from sbbatch.zoo.commands.options import (
 )
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.run.callbacks import StopRequest
-from sbbatch.zoo.tune.request import PRUNERS, SAMPLERS, check_options, read_request
+from sbbatch.zoo.tune.request import PRUNERS, SAMPLERS, StudyRequest, check_options, read_request
 
 EXAMPLES = """examples:
   sbbatch tune --algo qrdqn --env CartPole-v1 --space batch-lr-nstep --n-trials 30 --n-jobs 2
@@ -73,6 +73,32 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def read_options(words: list[str]) -> argparse.Namespace:
+    """
+    :param words: as typed
+    :return: the options, with the environment's id as ``env`` and ``deadline``, seconds since the epoch, for ``timeout``
+    :raises UserError: anything that is wrong with them
+    """
+    options = make_parser().parse_args(words)
+    require_algorithm(options.algo)
+    import_environments(options)
+    options.env = canonical_id(options.env)
+    options.deadline = None if options.timeout is None else time.time() + options.timeout
+    check_options(options)
+    return options
+
+
+def make_request(options: argparse.Namespace) -> StudyRequest:
+    """
+    :param options: from :func:`read_options`
+    :raises UserError: anything that is wrong with the settings or the space
+    """
+    n_timesteps = None if options.n_timesteps == -1 else options.n_timesteps
+    return read_request(
+        options, read_overrides(options.hyperparams, {"n_timesteps": n_timesteps, **env_overrides(options)})
+    )
+
+
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """
@@ -82,49 +108,41 @@ def main(argv: list[str] | None = None) -> int:
     :return: exit code
     """
     words = sys.argv[1:] if argv is None else argv
-    options = make_parser().parse_args(words)
-    require_algorithm(options.algo)
-    import_environments(options)
-    options.env = canonical_id(options.env)
-    options.deadline = None if options.timeout is None else time.time() + options.timeout
-    check_options(options)
+    options = read_options(words)
     if find_spec("optuna") is None:
         raise InvalidValue("tune needs optuna; run pip install 'sbbatch[tune]'")
+    if not options.report_only:
+        return search(make_request(options), words)
     from sbbatch.zoo.tune.report import write_report
     from sbbatch.zoo.tune.study import find_study
 
-    if not options.report_only:
-        return search(options, words)
-    for line in write_report(*find_study(options), pictures=not options.no_optim_plots):
+    for line in write_report(*find_study(options)):
         say(line)
     return 0
 
 
-def search(options: argparse.Namespace, words: list[str]) -> int:
+def search(request: StudyRequest, words: list[str]) -> int:
     """
     Bring a study to its number of trials, and report.
 
-    :param options: parsed
-    :param words: the same as typed
+    :param request: the study
+    :param words: the command as typed
     :return: exit code
     """
-    n_timesteps = None if options.n_timesteps == -1 else options.n_timesteps
-    overrides = read_overrides(options.hyperparams, {"n_timesteps": n_timesteps, **env_overrides(options)})
-    request = read_request(options, overrides)
     from sbbatch.zoo.tune.report import write_report
     from sbbatch.zoo.tune.storage import shown, storage_errors
     from sbbatch.zoo.tune.study import n_counted, start_study
     from sbbatch.zoo.tune.workers import problem_of, run_workers
 
     request, study = start_study(request, words)
+    options = request.options
     if options.verbose:
-        jobs = f"{options.n_jobs} worker{'s' if options.n_jobs > 1 else ''}"
-        what = f"study {request.study_name} of {options.algo} on {options.env}"
-        say(f"{what}: {request.n_trials} trials, {jobs}, seed {request.seed}, in {shown(request.url)}")
+        what = f"study {request.study_name} of {options.algo} on {options.env}: {request.n_trials} trials"
+        say(f"{what}, {options.n_jobs} workers, seed {request.seed}, in {shown(request.url)}")
     with storage_errors(request.url), StopRequest() as stop:
         run_workers(request, study, stop)
         trouble = problem_of(request, study)
-        for line in write_report(request, study, pictures=not options.no_optim_plots):
+        for line in write_report(request, study):
             say(line)
         if n_counted(study) < request.n_trials:
             say(f"to go on: the same command with --study-name {request.study_name} --seed {request.seed}")

@@ -105,13 +105,12 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
         return None
 
 
-def write_report(request: StudyRequest, study: optuna.Study, pictures: bool) -> list[str]:
+def write_report(request: StudyRequest, study: optuna.Study) -> list[str]:
     """
     Write all files of the report into the study's folder.
 
     :param request: of the study
     :param study: the same
-    :param pictures: whether to draw any
     :return: lines to print
     """
     table, best = trials_table(study, request.space), best_trial(study)
@@ -126,7 +125,7 @@ def write_report(request: StudyRequest, study: optuna.Study, pictures: bool) -> 
         lines.append(f"best: trial {best.number}, score {best.value:.1f}: {_searched(request, best)}")
         files[BEST_NAME] = best_yaml(request, best, done).encode()
     drawn: dict[str, bytes] = {}
-    if pictures:
+    if not request.options.no_optim_plots:
         try:
             drawn = draw_study(study, request.space)
         except UserError as error:  # the tables are worth more than the pictures
