@@ -2,6 +2,7 @@
 
 import optuna
 import pytest
+from tune_tools import request_of
 
 import sbbatch
 from sbbatch.errors import InvalidType, InvalidValue, UserError
@@ -9,7 +10,6 @@ from sbbatch.settings.resolution import resolve
 from sbbatch.settings.schema import keyword_arguments
 from sbbatch.zoo.run.build import make_model, run_env
 from sbbatch.zoo.tune.space import extremes, make_space, read_space, with_abs
-from tune_tools import request_of
 
 SPACES = ("batch-lr-nstep", "full")
 
@@ -25,7 +25,7 @@ def test_every_key_of_the_packaged_spaces_is_an_argument_of_its_agent(algo):
 @pytest.mark.parametrize("name", SPACES)
 def test_agents_can_be_built_at_both_ends_of_each_packaged_space(algo, name):
     space, cls = read_space(name, algo), sbbatch.ALGORITHMS[algo]
-    base = {"policy_kwargs": dict(net_arch=[8])}
+    base = {"policy_kwargs": {"net_arch": [8]}}
     for end in (0, -1):
         values = {key: extremes(entry)[end] for key, entry in space.entries.items()}
         changed = base if algo == "ppo" else {**base, "buffer_size": 5000}
@@ -114,7 +114,7 @@ def test_a_space_of_ones_own_is_read_from_yaml(tmp_path):
     ],
 )
 def test_a_space_that_is_written_wrongly_is_refused(entry):
-    with pytest.raises(UserError, match="^here"):
+    with pytest.raises(UserError, match=r"^here"):
         make_space("mine", {"gamma": entry}, "here")
 
 

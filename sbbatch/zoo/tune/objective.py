@@ -183,7 +183,6 @@ class Objective:
         """
         request = self.request
         values = request.space.suggest(trial)
-        trial.set_user_attr("values", values)
         changed = request.space.settings(values, request.settings)
         settings = resolve(request.options.algo, request.options.env, changed, run_file=request.run.config)
         settings = allow_imports(settings, request.options.allow_import)

@@ -36,8 +36,6 @@ def check_url(text: str) -> None:
         url.get_dialect().import_dbapi()
     except (sa.exc.ArgumentError, ValueError):  # what it says would show a password
         raise InvalidValue(f"--storage: this is not the URL of a database; give {_EXPECTED}") from None
-    except sa.exc.NoSuchModuleError:
-        raise InvalidValue(f"--storage: unknown kind of database '{url.drivername}'; give {_EXPECTED}") from None
     except ImportError as error:
         raise InvalidValue(
             f"--storage: {shown(text)} needs {error.name}; pip install 'sbbatch[postgres]' has psycopg"
