@@ -22,7 +22,7 @@ from sbbatch.zoo.tune.report import best_trial, repeat_command, write_report
 from sbbatch.zoo.tune.request import Budget
 from sbbatch.zoo.tune.storage import open_storage
 from sbbatch.zoo.tune.study import find_study, outcome_of
-from sbbatch.zoo.tune.workers import MAX_RETRIES, problem_of, work
+from sbbatch.zoo.tune.workers import MAX_RETRIES, problem_of, retry, work
 
 COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 
@@ -156,7 +156,7 @@ def test_the_running_score_is_the_iqm_over_seeds_of_the_mean_of_the_last_three_e
     for seed, returns in enumerate([[0, 10, 20, 30], [100, 100, 100, 400], [1, 1, 1, 1], [5, 5, 5, 5]]):
         if seed:
             score.begin(seed)
-        assert all([score.add(value) for value in returns])
+        assert all(score.add(value) for value in returns)
     reported = dict(score.trial.reported)
     assert (reported[1], reported[2], reported[4]) == (0, 5, 20)  # means of 0; 0, 10; 10, 20, 30
     assert reported[5] == (20 + 100) / 2  # two seeds: nothing is cut off
@@ -291,12 +291,9 @@ def test_parameters_whose_worker_always_dies_are_given_up(tmp_path, monkeypatch)
     for _ in range(MAX_RETRIES + 1):
         lose_a_trial(request, study)
         storage = open_storage(request.url, 15, new=False)
-        assert len(storage._get_stale_trial_ids(study._study_id)) == 1
-        from sbbatch.zoo.tune.workers import _retry
-
-        for trial_id in storage._get_stale_trial_ids(study._study_id):
-            storage.set_trial_state_values(trial_id, state=FAIL)
-            _retry(request, study, storage.get_trial(trial_id))
+        (trial_id,) = storage._get_stale_trial_ids(study._study_id)
+        storage.set_trial_state_values(trial_id, state=FAIL)
+        retry(request, study, storage.get_trial(trial_id))
     trials = run(request)
     assert Counter(outcomes(trials)) == {"killed": MAX_RETRIES + 1, "complete": 1}
     assert len({str(trial.params) for trial in trials}) == 2

@@ -60,7 +60,7 @@ def work(request: StudyRequest) -> None:
     try:
         import_packages(request.options.gym_packages)
         with storage_errors(request.url), WorkerStop() as stop:
-            on_stale = partial(_retry, request)
+            on_stale = partial(retry, request)
             storage = open_storage(request.url, request.options.heartbeat, new=False, on_stale=on_stale)
             study = load_study(storage, request.study_name, sampler=make_sampler(request), pruner=make_pruner(request))
             run_trials(request, study, stop)
@@ -119,7 +119,12 @@ def _after_trial(request: StudyRequest, study: optuna.Study, trial: FrozenTrial)
         _enqueue_again(study, trial)
 
 
-def _retry(request: StudyRequest, study: optuna.Study, trial: FrozenTrial) -> None:
+def retry(request: StudyRequest, study: optuna.Study, trial: FrozenTrial) -> None:
+    """
+    :param request: of the study
+    :param study: the same
+    :param trial: whose worker has died; it is run again with the same parameters and seeds
+    """
     if request.options.verbose:
         say(trial_line(request, study, trial))
     _enqueue_again(study, trial)
