@@ -52,7 +52,7 @@ def test_a_study_leaves_its_files(trained):
     names = {str(path.relative_to(request.folder)) for path in request.folder.rglob("*") if path.is_file()}
     inner = {f"CartPole-v1/{name}" for name in ("args.yml", "command.txt", "config.yml")}
     pairs = ("batch_size_learning_rate", "batch_size_n_steps", "learning_rate_n_steps")
-    files = {"best.yml", "trials.csv", "report.html", "history.png", *(f"heatmap_{pair}.png" for pair in pairs)}
+    files = {"best.yml", "trials.csv", "report.html", "history.png", *(f"map_{pair}.png" for pair in pairs)}
     assert names == inner | files | {"study.db"}
     assert lines[0] == "2 of 2 trials are done (2 complete)"
     assert all(name in lines[-1] for name in files)

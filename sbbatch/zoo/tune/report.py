@@ -38,8 +38,7 @@ _CAPTIONS = {
     "history": "Score of each complete trial, and the best so far.",
     "importances": "How much each argument decides whether a trial is among the best (PED-ANOVA). Trials that were "
     "stopped early count with the score they had.",
-    "heatmap": "Mean score of the trials in each cell. A dot is a complete trial, a cross one that was stopped early; "
-    "where a cell is one value they are spread at random.",
+    "map": "Every trial where its settings are, in the colour of its score; a cross was stopped early.",
 }
 
 
@@ -117,7 +116,8 @@ def write_report(request: StudyRequest, study: optuna.Study) -> list[str]:
     done = n_counted(study)
     outcomes = Counter(table["outcome"]) if len(table) else Counter()
     parts = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.most_common()) or "none has ended"
-    summary = f"{done} of {max(done, request.n_trials)} trials are done ({parts})"
+    wanted = done if request.options.report_only else max(done, request.n_trials)
+    summary = f"{done} of {wanted} trials are done ({parts})"
     lines, files = [summary], {TABLE_NAME: table.to_csv(index=False, lineterminator="\n").encode()}
     if best is None:
         lines.append("no trial is complete, so there is no best one")
