@@ -54,7 +54,7 @@ def test_a_killed_workers_trial_is_retried_and_exactly_the_number_of_trials_coun
     code, request, told = tuned(tmp_path, capsys, 2, kill_one)
     assert code == 0, told.err
     ((pid, lost),) = killed.items()
-    assert f"worker {pid} was killed by SIGKILL; a new one starts" in told.err
+    assert f"worker {pid} was killed by SIGKILL; its trial is retried" in told.err
     assert f"{N_TRIALS} of {N_TRIALS} trials are done" in told.out
     trials = trials_of(request)
     assert sum(trial.state in COUNTED for trial in trials) == N_TRIALS
