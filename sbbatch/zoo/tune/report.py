@@ -7,6 +7,7 @@ import json
 import shlex
 import textwrap
 from collections import Counter
+from datetime import datetime
 from html import escape
 from typing import Any
 
@@ -54,7 +55,8 @@ def trial_line(request: StudyRequest, study: optuna.Study, trial: FrozenTrial) -
     outcome = "" if row["outcome"] == "complete" else f" {row['outcome']}"
     reason = f" ({row['reason']})" if row["reason"] else ""
     counted = study.get_trials(deepcopy=False, states=COUNTED)
-    n_done = sum(other.datetime_complete <= trial.datetime_complete for other in counted)
+    end = trial.datetime_complete or datetime.max
+    n_done = sum((other.datetime_complete or end) <= end for other in counted)
     done = f"[{n_done}/{request.n_trials}]"
     return f"{done} trial {trial.number}: {score}{outcome}, {_searched(request, trial)}{reason}"
 
