@@ -81,7 +81,7 @@ def _row(space: Space, trial: FrozenTrial) -> dict[str, Any]:
         value = values.get(key)
         found[key] = json.dumps(value) if isinstance(value, (list, dict)) else value
     for key in ("seeds", "scores"):
-        found[key] = " ".join(map(str, attributes.get(key, [])))
+        found[key] = " ".join(str(round(number, 4)) for number in attributes.get(key, []))
     return {**found, "seconds": attributes.get("seconds"), "reason": lines[-1] if lines else ""}
 
 
@@ -217,7 +217,8 @@ def _page(
     if len(table):
         ranked = table.assign(whole=table["outcome"] == "complete")
         ranked = ranked.sort_values(["whole", "score"], ascending=False).drop(columns="whole")
-        html = ranked.apply(lambda column: column.map(_short)).to_html(index=False, border=0)
+        with pd.option_context("display.max_colwidth", None):
+            html = ranked.apply(lambda column: column.map(_short)).to_html(index=False, border=0)
         parts += ["<h2>Trials, best first</h2>", f"<div class='scroll'>{html}</div>"]
     return "\n".join([*parts, "</body></html>\n"])
 
