@@ -16,12 +16,10 @@ import pytest
 
 from sbbatch import ALGORITHMS, DQN
 from sbbatch.settings.reader import read_yaml
-from sbbatch.zoo.commands import enjoy
+from sbbatch.zoo.commands import enjoy, tune
 from sbbatch.zoo.run import train
 from sbbatch.zoo.run.build import make_env
 from sbbatch.zoo.run.request import make_parser, read_request
-from sbbatch.zoo.tune.search import request as tune_request
-from sbbatch.zoo.tune.search import search as tune
 
 REPOSITORY = Path(train.__file__).parents[2]
 SHORT = ["--algo", "dqn", "--seed", "0", "--num-threads", "1", "--eval-freq", "150", "--eval-episodes", "1"]
@@ -145,9 +143,9 @@ def test_a_command_of_the_zoo_is_a_command_of_ours(command, tmp_path, monkeypatc
 
 def test_optimizing_hands_all_other_words_to_the_tuner(monkeypatch):
     told = []
-    tuner = types.ModuleType("sbbatch.zoo.tune.search")
+    tuner = types.ModuleType("sbbatch.zoo.commands.tune")
     tuner.main = lambda argv: told.append(argv) or 7
-    monkeypatch.setitem(sys.modules, "sbbatch.zoo.tune.search", tuner)
+    monkeypatch.setitem(sys.modules, "sbbatch.zoo.commands.tune", tuner)
     words = shlex.split("--algo ppo --env MountainCar-v0 -n 50000 -optimize --n-trials 1000 --n-jobs 2 --sampler tpe")
     assert train.main(words) == 7
     assert train.main(["--optimize-hyperparameters", "--storage", "x.db"]) == 7
@@ -159,7 +157,7 @@ def test_a_tuning_command_of_the_zoo_is_a_study_of_ours(command, tmp_path, monke
     pytest.importorskip("optuna")
     monkeypatch.chdir(tmp_path)
     studies = []
-    monkeypatch.setattr(tune, "run", lambda request: studies.append(request) or 0)
+    monkeypatch.setattr(tune, "search", lambda request, words: studies.append(request) or 0)
     assert train.main(shlex.split(command)[2:]) == 0
     assert studies[0].budget.n_timesteps >= 5000
     assert list(tmp_path.iterdir()) == []
@@ -184,14 +182,14 @@ def test_an_option_of_training_is_refused_by_a_study_with_the_way_to_go(capsys, 
     assert message in refusal(capsys, "-optimize", "--algo", "dqn", *words)
 
 
-@pytest.mark.parametrize("parser", [make_parser(), tune_request.make_parser()], ids=["train", "tune"])
+@pytest.mark.parametrize("parser", [make_parser(), tune.make_parser()], ids=["train", "tune"])
 def test_the_help_names_every_algorithm(parser):
     words = " ".join(parser.format_help().split())
     assert f"algorithm: {', '.join(ALGORITHMS)} (default: qrdqn)" in words
 
 
 def test_every_option_of_the_zoo_is_known_to_a_study():
-    ours = {name for action in tune_request.make_parser()._actions for name in action.option_strings}
+    ours = {name for action in tune.make_parser()._actions for name in action.option_strings}
     assert set(ZOO_OPTIONS) - ours - set(train.TUNE_WORDS) == set()
 
 

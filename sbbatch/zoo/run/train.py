@@ -302,7 +302,7 @@ def tune(words: list[str]) -> int:
     :param words: the other options
     """
     # Optuna is only imported when somebody tunes.
-    return int(importlib.import_module("sbbatch.zoo.tune.search").main(words))
+    return int(importlib.import_module("sbbatch.zoo.commands.tune").main(words))
 
 
 def resume(request: Request) -> int:
