@@ -60,6 +60,17 @@ def rollout_class(algorithm):
     return next(base for base in (PQN, PPO) if issubclass(algorithm, base))
 
 
+def size_name(algorithm):
+    """What the batch size of an agent, or of its class, is called."""
+    is_class = isinstance(algorithm, type)
+    return "batch_size" if issubclass(algorithm if is_class else type(algorithm), ReplayAgent) else "n_steps"
+
+
+def size_of(agent):
+    """Its present batch size."""
+    return getattr(agent, size_name(agent))
+
+
 class DictEnv(gym.Env):
     """A vector and a number to look at; episodes of seven steps."""
 
@@ -128,9 +139,9 @@ class RecordSizes:
         agent.update_hooks.append(self)
 
     def before_update(self):
-        agent, by_rollout = self.agent, not isinstance(self.agent, ReplayAgent)
-        self.sizes.append(agent.n_steps if by_rollout else agent.batch_size)
-        self.samples.append(agent.rollout_buffer.rewards.size if by_rollout else agent.batch_size)
+        agent, on_replay = self.agent, isinstance(self.agent, ReplayAgent)
+        self.sizes.append(size_of(agent))
+        self.samples.append(agent.batch_size if on_replay else agent.rollout_buffer.rewards.size)
 
     def after_update(self):
         pass

@@ -17,6 +17,8 @@ from contract_tools import (
     make_agent,
     one_of_each_kind,
     refusal,
+    size_name,
+    size_of,
     weights,
 )
 from stable_baselines3.common.callbacks import BaseCallback
@@ -328,10 +330,6 @@ def growing(algorithm):
     return agent
 
 
-def size_of(agent):
-    return getattr(agent, agent.batch_scaling.knob)
-
-
 def n_measured(agent):
     return len(agent.batch_scaling_state["state"]["history"])
 
@@ -419,7 +417,7 @@ def test_two_schedules_are_told_apart_where_they_differ(tmp_path):
 def test_a_size_that_the_callback_decides_is_not_for_load(algorithm, tmp_path):
     agent = scaled(algorithm, batch_size_callback=ABS(16, 64))
     agent.save(tmp_path / "model")
-    given = {agent.batch_scaling.knob: 32}
+    given = {size_name(agent): 32}
     assert "ABS decides it" in refusal(InvalidValue, algorithm.load, tmp_path / "model", **given)
     assert size_of(algorithm.load(tmp_path / "model", batch_size_callback=None, **given)) == 32
 

@@ -70,7 +70,7 @@ def test_learning_again_counts_from_zero_or_goes_on(algorithm):
     before = weights(agent)
     assert agent.learn(60).num_timesteps == 60
     assert agent.learn(60, reset_num_timesteps=False).num_timesteps == 120
-    assert (agent.replay_buffer.size() if isinstance(agent, ReplayAgent) else 4 * agent.batch_clock) == 180
+    assert (agent.replay_buffer.size() if isinstance(agent, ReplayAgent) else 2 * agent._n_updates) == 180
     assert differ(before, weights(agent))
 
 
