@@ -44,7 +44,7 @@ def test_own_and_target_quantiles_are_not_interchangeable():
 
 
 @pytest.mark.parametrize("kappa", [0.3, 1.0, 2.5])
-@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 7), (8, 8), (64, 32), (200, 200)])
+@pytest.mark.parametrize(("n", "m"), [(1, 7), (64, 32), (200, 200)])
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 def test_value_and_gradient_equal_the_pairwise_formula(n, m, kappa, offset):
     generator = th.Generator().manual_seed(n * m)

@@ -39,14 +39,6 @@ def test_the_return_ends_where_the_episode_does(terminated, truncated, reward, k
     assert returns.rewards + returns.discounts * BOOTSTRAP_VALUE == pytest.approx(target, abs=1e-6)
 
 
-def test_a_truncated_window_is_never_discounted_with_the_constant_of_a_full_one():
-    returns = returns_of(truncated=(False, True, False))
-    wrong = 0.505 + 0.99**3 * BOOTSTRAP_VALUE
-    assert wrong == pytest.approx(4.386196)
-    assert returns.discounts != pytest.approx(0.99**3, abs=1e-3)
-    assert returns.rewards + returns.discounts * BOOTSTRAP_VALUE != pytest.approx(wrong, abs=1e-3)
-
-
 def test_the_discount_of_btr_gives_its_own_numbers():
     # 1 - 0.997 * 0.5 + 0.994009 * 2 = 1 - 0.4985 + 1.988018;  0.997^3 = 0.991026973
     returns = returns_of(gamma=0.997)

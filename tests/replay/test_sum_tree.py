@@ -1,5 +1,7 @@
 """The sum tree against plain cumulative sums."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -38,13 +40,12 @@ def test_every_size_around_the_fan_out_agrees_with_cumulative_sums(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("excess", [0.0, 1e-9, 0.5, 1e6])
-def test_a_mass_at_or_beyond_the_total_finds_the_last_leaf_that_counts(size, excess):
+def test_a_mass_at_or_beyond_the_total_finds_the_last_leaf_that_counts(size):
     priorities = np.full(size, 0.1)  # 0.1 is not exact in binary: sums are rounded
     priorities[size // 2 + 1 :] = 0.0
     tree = tree_of(priorities)
-    found = tree.find(np.array([tree.total + excess, np.nextafter(tree.total, 0)]))
-    np.testing.assert_array_equal(found, [size // 2, size // 2])
+    found = tree.find(np.array([np.nextafter(tree.total, 0), *(tree.total + excess for excess in (0.0, 1e-9, 1e6))]))
+    np.testing.assert_array_equal(found, [size // 2] * 4)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -55,12 +56,12 @@ def test_a_single_leaf_takes_every_mass(size):
         assert set(tree.find(np.linspace(0, 0.3, 11))) == {leaf}
 
 
-def test_sums_are_exact_after_a_hundred_thousand_random_updates():
+def test_sums_are_exact_after_twenty_thousand_random_updates():
     size = 1000
     rng = np.random.default_rng(0)
     tree, expected = SumTree(size), np.zeros(size)
-    for _ in range(2000):
-        indices = rng.integers(size, size=50)  # 2000 * 50 = 100,000
+    for _ in range(400):
+        indices = rng.integers(size, size=50)  # 400 * 50 = 20,000
         priorities = 10.0 ** rng.uniform(-8, 8, size=50)
         priorities[rng.random(50) < 0.2] = 0.0
         tree.set(indices, priorities)
@@ -91,8 +92,6 @@ def test_restored_leaves_give_the_same_tree(size):
 
 
 def test_restoring_a_large_tree_needs_little_memory():
-    import tracemalloc
-
     size = 200_000
     tree, leaves = SumTree(size), np.ones(size)
     tracemalloc.start()
