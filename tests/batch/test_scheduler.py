@@ -148,24 +148,6 @@ def test_a_restored_scheduler_goes_on_as_if_nothing_had_happened(rounding):
     assert [first.update(divergence) for divergence in rest] == [second.update(divergence) for divergence in rest]
 
 
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [
-        ("min_size", 0),
-        ("max_size", 8),
-        ("low", 0.0),
-        ("high", 0.05),
-        ("kind", "logg"),
-        ("rounding", "exakt"),
-        ("warmup", 21),
-        ("ema", 0.0),
-    ],
-)
-def test_wrong_numbers_are_named(argument, value):
-    with pytest.raises(InvalidValue, match=argument):
-        AdaptiveBatchScheduler(**{"min_size": 16, "max_size": 64, argument: value})
-
-
 @pytest.mark.parametrize("divergence", [-0.1, math.nan, math.inf])
 def test_a_divergence_that_is_none_is_refused(divergence):
     with pytest.raises(InvalidValue, match="divergence"):

@@ -64,6 +64,7 @@ def test_the_batch_follows_the_divergence(algorithm):
     assert record.samples == expected  # one environment
     if isinstance(agent, ReplayAgent):
         assert agent._n_samples == sum(expected)
+        assert agent._n_updates == 40  # as many as with one size
     else:
         assert agent.num_timesteps == sum(expected) == 16 + 32 + 32 + 16 + 32 + 32 + 16 + 32
 
@@ -312,15 +313,6 @@ def test_a_size_that_grows_between_two_updates_is_paid_for_by_later_ones():
     assert agent._n_samples == sum(size for _, size in sizes) == 1_408 - 16
 
 
-def test_without_samples_per_step_the_rate_of_updates_is_the_same_whatever_the_sizes():
-    agent = scaled(DQN, batch_size_callback=eager(DQN, **ABRUPT))
-    drive(agent, [0.0, 0.0, 1.0])
-    record = RecordSizes(agent)
-    agent.learn(200)
-    assert len(record.sizes) == agent._n_updates == 40
-    assert len(set(record.sizes)) == 2
-
-
 # --------------------------------------------------------------------------------------------------- ends of a run
 
 
@@ -433,14 +425,6 @@ def test_a_length_given_to_load_replaces_the_one_that_was_asked_for(rollout_algo
     # A reference left open becomes the length that was asked for.
     loaded = rollout_algorithm.load(tmp_path / "model", epoch_reference=None)
     assert (loaded.n_steps, loaded.n_epochs, loaded.epochs_for(128)) == (64, 2, 4)
-
-
-def test_minibatches_are_checked_against_the_length_that_was_asked_for(tmp_path):
-    agent = make_agent(PQN, n_steps=16, n_minibatches=2).learn(16)
-    agent.set_n_steps(64)
-    agent.save(tmp_path / "model")
-    assert "n_steps: got 64" in refusal(InvalidValue, PQN.load, tmp_path / "model", n_minibatches=3)
-    assert PQN.load(tmp_path / "model", n_minibatches=3, n_steps=9).batch_size == 3
 
 
 # ------------------------------------------------------------------------------------------------------- gradients

@@ -13,6 +13,7 @@ from contract_tools import (
     PLAIN_NETWORK,
     CopyOnce,
     DictEnv,
+    RecordedLogger,
     StopAt,
     assert_same_weights,
     cart_poles,
@@ -83,6 +84,27 @@ def test_a_run_may_be_as_long_as_a_whole_float_and_callbacks_come_in_several_for
     agent = make_agent(algorithm)
     for callback in (None, lambda *_: True, Silent(), [Silent(), Silent()], []):
         assert agent.learn(4e0, callback=callback, log_interval=None).num_timesteps == 4
+
+
+def test_the_logger_sees_the_keys_that_plots_need(algorithm):
+    on_replay = issubclass(algorithm, ReplayAgent)
+    agent, logger = make_agent(algorithm, **{"prioritized": True} if on_replay else {}), RecordedLogger()
+    agent.set_logger(logger)
+    agent.learn(80)
+    expected = {
+        *("train/loss", "train/batch_size", "train/samples", "train/gradient_steps", "train/n_updates"),
+        *("train/learning_rate", "rollout/ep_rew_mean", "rollout/ep_len_mean", "time/fps", "time/total_timesteps"),
+    }
+    if on_replay:
+        own, counts = {"rollout/exploration_rate"}, {"train/batch_size": 8, "train/gradient_steps": 10}
+        assert 0 < logger.seen["train/mean_importance_weight"] <= 1
+    else:
+        own, counts = {"batch/n_epochs"}, {"train/batch_size": 2, "train/n_steps": 4, "train/n_updates": 40}
+        own.add("train/approx_kl" if algorithm is PPO else "rollout/exploration_rate")
+    assert expected | own <= set(logger.seen)
+    assert {key: logger.seen[key] for key in counts} == counts
+    assert logger.seen["train/samples"] == (80 if on_replay else 80 * agent.n_epochs)
+    assert math.isfinite(logger.seen["train/loss"])
 
 
 def test_asking_for_less_memory_as_with_sb3_works_over_two_runs():

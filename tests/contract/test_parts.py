@@ -302,17 +302,6 @@ def test_a_saved_network_is_built_again_whatever_the_recipe_prefers_later(tmp_pa
     assert th.equal(flat_weights(loaded), flat_weights(agent))
 
 
-def test_a_loaded_agent_with_a_new_seed_draws_new_numbers(tmp_path):
-    DQN("MlpPolicy", "CartPole-v1", **SMALL).save(tmp_path / "model")
-    draws = []
-    for seed in (None, 0, 1, 1):
-        kwargs = {} if seed is None else {"seed": seed}
-        agent = DQN.load(tmp_path / "model", device="cpu", **kwargs)
-        draws.append((agent.exploration.random_actions(50).tolist(), agent.noise_rng.random()))
-    assert draws[0] == draws[1], "nothing had been drawn before"
-    assert draws[2] == draws[3] != draws[1]
-
-
 @pytest.mark.parametrize("head", [ExpectedHead, CategoricalHead, QuantileHead, ImplicitQuantileHead])
 @pytest.mark.parametrize("bootstrap", [Greedy(), Munchausen()])
 def test_a_network_that_became_nan_stops_the_run_by_name(head, bootstrap):

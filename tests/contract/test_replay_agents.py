@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,6 @@ import stable_baselines3
 import torch as th
 from contract_tools import (
     PLAIN_REPLAY,
-    RecordedLogger,
     assert_same_weights,
     cart_poles,
     differ,
@@ -66,13 +64,6 @@ def test_targets_are_constants_and_the_target_network_is_never_trained(replay_al
     assert differ(before, after)
     for key in after:
         assert key.startswith("q_net.") or th.equal(before[key], after[key]), key
-
-
-def test_without_target_noise_nothing_is_drawn_and_nothing_is_added(replay_algorithm):
-    agent, batch = fresh(replay_algorithm)
-    state = agent.noise_rng.bit_generator.state
-    assert th.equal(agent._noisy(batch.rewards), batch.rewards)
-    assert agent.noise_rng.bit_generator.state == state
 
 
 @pytest.mark.parametrize("stochastic_agent", [Rainbow, IQN, BTR])
@@ -192,28 +183,3 @@ def test_the_defaults_of_the_peer_reach_the_agent(name):
             assert getattr(ours, attribute) == getattr(theirs, attribute), attribute
     for key in ("lr", "eps", "betas", "weight_decay"):
         assert ours.policy.optimizer.param_groups[0][key] == theirs.policy.optimizer.param_groups[0][key]
-
-
-def test_the_logger_sees_the_keys_that_plots_need(replay_algorithm):
-    agent, logger = make_agent(replay_algorithm, prioritized=True), RecordedLogger()
-    agent.set_logger(logger)
-    agent.learn(80)
-    expected = {
-        "train/loss",
-        "train/batch_size",
-        "train/samples",
-        "train/gradient_steps",
-        "train/n_updates",
-        "train/learning_rate",
-        "train/mean_importance_weight",
-        "rollout/exploration_rate",
-        "rollout/ep_rew_mean",
-        "rollout/ep_len_mean",
-        "time/fps",
-        "time/total_timesteps",
-    }
-    assert expected <= set(logger.seen)
-    assert (logger.seen["train/batch_size"], logger.seen["train/gradient_steps"]) == (8, 10)
-    assert logger.seen["train/samples"] == 80
-    assert math.isfinite(logger.seen["train/loss"])
-    assert 0 < logger.seen["train/mean_importance_weight"] <= 1

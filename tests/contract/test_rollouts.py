@@ -49,24 +49,6 @@ def test_a_stopped_agent_goes_on_from_where_its_environments_are(rollout_algorit
     assert agent.learn(50, reset_num_timesteps=False).num_timesteps == 46 + 56
 
 
-def test_the_logger_sees_the_keys_that_plots_need(rollout_algorithm):
-    agent, logger = make_agent(rollout_algorithm), RecordedLogger()
-    agent.set_logger(logger)
-    agent.learn(40)
-    expected = {
-        *("train/loss", "train/batch_size", "train/n_steps", "train/n_updates", "train/learning_rate"),
-        *("rollout/ep_rew_mean", "rollout/ep_len_mean", "time/fps", "time/total_timesteps", "batch/n_epochs"),
-        *("train/gradient_steps", "train/samples"),
-    }
-    own = {"PQN": {"rollout/exploration_rate"}, "PPO": {"train/approx_kl"}}
-    assert expected | own[rollout_algorithm.__name__] <= set(logger.seen)
-    assert (logger.seen["train/batch_size"], logger.seen["train/n_steps"], logger.seen["train/n_updates"]) == (
-        2,
-        4,
-        20,
-    )
-
-
 # --------------------------------------------------------------------------------------------------- saved and loaded
 
 
@@ -79,14 +61,6 @@ def test_what_a_run_is_made_of_can_be_changed_when_loading(rollout_algorithm, tm
     loaded = rollout_algorithm.load(tmp_path / "m", cart_poles(4), device="cpu", n_steps=4).learn(32)
     assert loaded.rollout_buffer.rewards.size == 16
     assert loaded.batch_size * loaded.n_minibatches == 16
-
-
-def test_arguments_of_the_rollout_buffer_are_checked_when_loading(rollout_algorithm, tmp_path):
-    make_agent(rollout_algorithm).save(tmp_path / "m")
-    assert rollout_algorithm.load(tmp_path / "m", device="cpu", rollout_buffer_kwargs=None).rollout_buffer is not None
-    for name, value in (("rollout_buffer_class", int), ("rollout_buffer_kwargs", 5)):
-        told = refusal(InvalidType, rollout_algorithm.load, tmp_path / "m", device="cpu", **{name: value})
-        assert told.startswith(f"{name}: got ")
 
 
 def test_a_batch_size_is_changed_where_it_is_an_argument(tmp_path):
@@ -115,20 +89,21 @@ def test_a_new_seed_starts_every_generator_anew(rollout_algorithm, tmp_path):
 PPO_SETTINGS = {"n_steps": 32, "batch_size": 16, "n_epochs": 3, "seed": 3, "device": "cpu"}
 
 
-@pytest.mark.parametrize("env", ["Pendulum-v1", "CartPole-v1"])
-@pytest.mark.parametrize("kwargs", [{}, {"clip_range_vf": 0.2, "target_kl": 0.01, "ent_coef": 0.01}])
+@pytest.mark.parametrize(
+    ("env", "kwargs"),
+    [
+        ("CartPole-v1", {}),
+        ("CartPole-v1", {"clip_range_vf": 0.2, "target_kl": 0.01, "ent_coef": 0.01}),
+        ("Pendulum-v1", {"clip_range_vf": 0.2}),
+        ("Pendulum-v1", {"use_sde": True, "sde_sample_freq": 4}),
+    ],
+)
 def test_ppo_has_the_weights_of_sb3s(env, kwargs):
     ours, theirs = (
         agent("MlpPolicy", env, **PPO_SETTINGS, **kwargs).learn(96) for agent in (PPO, stable_baselines3.PPO)
     )
     assert_same_weights(weights(ours), weights(theirs))
     assert (ours.num_timesteps, ours._n_updates) == (96, theirs._n_updates)
-
-
-def test_ppo_with_state_dependent_noise_has_the_weights_of_sb3s():
-    settings = PPO_SETTINGS | {"use_sde": True, "sde_sample_freq": 4}
-    ours, theirs = (agent("MlpPolicy", "Pendulum-v1", **settings).learn(96) for agent in (PPO, stable_baselines3.PPO))
-    assert_same_weights(weights(ours), weights(theirs))
 
 
 def test_the_arguments_of_ppo_are_sb3s_and_what_is_new_is_keyword_only():

@@ -9,7 +9,6 @@ from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from torch import nn
 from torch.nn.utils import parametrize
 
-from sbbatch.errors import InvalidValue
 from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead, QuantileHead
 from sbbatch.networks.impala import ImpalaCNN, ResidualBlock
 from sbbatch.networks.layers import SameConv2d
@@ -171,15 +170,6 @@ def test_odd_padding_goes_right_and_below():
     column = th.zeros(1, 1, 21, 21)
     column[..., 20, 20] = 1.0  # windows start at -1, 1, ..., 17, 19: rows 17..20 and 19..22 see it
     assert conv(column).nonzero()[:, 2:].tolist() == [[9, 9], [9, 10], [10, 9], [10, 10]]
-
-
-def test_vectors_and_misspelt_paddings_are_refused():
-    with pytest.raises(InvalidValue, match="use MlpPolicy"):
-        NatureCNN(spaces.Box(-1, 1, (4,), np.float32))
-    with pytest.raises(InvalidValue, match="did you mean 'same'"):
-        NatureCNN(ATARI, padding="sane")
-    with pytest.raises(InvalidValue, match="too small for its convolutions"):
-        NatureCNN(spaces.Box(0, 255, (4, 10, 10), np.uint8))
 
 
 @pytest.mark.parametrize("torso", [MinAtarCNN, NatureCNN, ImpalaCNN])

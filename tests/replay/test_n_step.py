@@ -39,13 +39,6 @@ def test_the_return_ends_where_the_episode_does(terminated, truncated, reward, k
     assert returns.rewards + returns.discounts * BOOTSTRAP_VALUE == pytest.approx(target, abs=1e-6)
 
 
-def test_the_discount_of_btr_gives_its_own_numbers():
-    # 1 - 0.997 * 0.5 + 0.994009 * 2 = 1 - 0.4985 + 1.988018;  0.997^3 = 0.991026973
-    returns = returns_of(gamma=0.997)
-    assert returns.rewards == pytest.approx(2.489518, abs=1e-6)
-    assert returns.discounts == pytest.approx(0.991026973, abs=1e-6)
-
-
 def test_one_step_returns_are_the_rewards_themselves():
     rewards = np.array([[3.0], [-1.0], [0.5]])
     terminated, truncated = np.array([[False], [True], [False]]), np.array([[False], [False], [True]])

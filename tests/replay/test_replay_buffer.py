@@ -11,7 +11,6 @@ from reference_replay import DictEnv, ImageEnv, Stream, VectorEnv, frame, identi
 
 from sbbatch.errors import InvalidType, InvalidValue
 from sbbatch.replay import FrameReplayBuffer, PrioritizedSampler, UniformSampler
-from sbbatch.replay.observations import ObservationMemory
 
 ACTIONS = spaces.Discrete(4)
 VECTOR = VectorEnv(0, None).space
@@ -94,27 +93,6 @@ def test_without_timeout_handling_a_truncation_counts_as_a_termination():
     assert by_number(buffer) == {1: (6.0, 3, 0.0), 2: (10.0, 3, 0.0)}
 
 
-def test_the_newest_transitions_bootstrap_from_the_newest_observation_with_fewer_rewards():
-    buffer = make_buffer(VECTOR, n_steps=3)
-    for number in range(1, 5):
-        add(buffer, vector(number), vector(number + 1), 10.0**number)
-    # rewards 10, 100, 1000, 10000: 10 + 50 + 250 = 310; 100 + 500 + 2500; 1000 + 5000 (two); 10000 (one)
-    assert by_number(buffer) == {
-        1: (310.0, 4, 0.125),
-        2: (3100.0, 5, 0.125),
-        3: (6000.0, 5, 0.25),
-        4: (10000.0, 5, 0.5),
-    }
-
-
-def test_a_window_never_runs_from_the_newest_transition_into_the_oldest():
-    buffer = make_buffer(VECTOR, buffer_size=4, n_steps=3)
-    for number in range(1, 11):
-        add(buffer, vector(number), vector(number + 1), float(number))
-    # stored: 7, 8, 9, 10.  7 + 8/2 + 9/4 = 13.25; 8 + 9/2 + 10/4 = 15; 9 + 10/2 = 14; 10
-    assert by_number(buffer) == {7: (13.25, 10, 0.125), 8: (15.0, 11, 0.125), 9: (14.0, 11, 0.25), 10: (10.0, 11, 0.5)}
-
-
 def test_an_unannounced_reset_closes_the_episode_as_truncated():
     buffer = make_buffer(VECTOR, n_steps=3)
     add(buffer, vector(1), vector(2), 1.0)
@@ -175,13 +153,6 @@ def test_an_opening_that_is_not_empty_comes_back_exactly(opening):
     for obs, next_obs in pairwise(stacks):
         add(buffer, stack(*obs), stack(*next_obs))
     assert stacks_by_newest(buffer) == {obs[-1]: (obs, next_obs) for obs, next_obs in pairwise(stacks)}
-
-
-def test_the_final_observation_of_an_unannounced_reset_is_kept():
-    buffer = make_buffer(IMAGES, frame_stack=4)
-    add(buffer, stack(0, 0, 0, 1), stack(0, 0, 1, 2))
-    add(buffer, stack(0, 0, 0, 5), stack(0, 0, 5, 6))
-    assert stacks_by_newest(buffer) == {1: ((0, 0, 0, 1), (0, 0, 1, 2)), 5: ((0, 0, 0, 5), (0, 0, 5, 6))}
 
 
 def test_an_old_opening_is_dropped_when_its_row_is_written_anew():
@@ -264,14 +235,6 @@ def test_discrete_observations_are_kept_too():
     batch = buffer.sample(100)
     assert set(batch.observations.flatten().tolist()) == {0, 1, 2, 3, 4}
     assert th.equal(batch.next_observations, batch.observations + 1)
-
-
-def test_compression_changes_nothing():
-    streams = [Stream([ImageEnv(e, r, 4) for e in range(2)], r) for r in (np.random.default_rng(5) for _ in range(2))]
-    raw = fill(make_buffer(IMAGES, 40, 2, n_steps=3, frame_stack=4, frame_compression=None), streams[0], 70)
-    compressed = fill(make_buffer(IMAGES, 40, 2, n_steps=3, frame_stack=4, frame_compression="lz4"), streams[1], 70)
-    for _ in range(5):
-        assert_same_batch(raw.sample(32), compressed.sample(32))
 
 
 def test_the_same_seed_draws_the_same_and_another_seed_others():
@@ -381,9 +344,6 @@ SAVED = {"space": IMAGES, "buffer_size": 20, "n_envs": 2, "frame_stack": 4}
         ({"buffer_size": 30}, "buffer_size"),
         ({"n_envs": 1}, "n_envs"),
         ({"frame_stack": 1}, "frame_stack"),
-        ({"frame_compression": None}, "frame_compression"),
-        ({"space": ImageEnv(0, None, 8).space}, "observations"),
-        ({"space": VECTOR, "frame_stack": 1}, "frame_stack"),
         ({"space": DictEnv(0, None, 4).space}, "observations"),
         ({"sampler_class": PrioritizedSampler}, "sampler"),
     ],
@@ -427,33 +387,3 @@ def test_an_empty_buffer_is_not_sampled_from():
     assert len(buffer.sample(8)) == 8
     with pytest.raises((InvalidValue, InvalidType), match="batch_size"):
         buffer.sample(0)
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [
-        ("buffer_size", 0),
-        ("buffer_size", 1e4),
-        ("n_steps", 0),
-        ("n_steps", 51),
-        ("gamma", 1.5),
-        ("frame_stack", 0),
-        ("frame_compression", "lz5"),
-    ],
-)
-def test_wrong_arguments_are_named(argument, value):
-    with pytest.raises((InvalidValue, InvalidType), match=argument):
-        make_buffer(IMAGES, **{argument: value})
-
-
-def test_a_stack_is_taken_apart_and_rebuilt_by_the_observation_memory_alone():
-    memory = ObservationMemory(10, 1, IMAGES, IMAGES.shape, 4, "lz4")
-    memory.open(8, 0, stack(6, 7, 8, 9)[0])
-    memory.follow(9, 0, stack(7, 8, 9, 10)[0])
-    memory.follow(0, 0, stack(8, 9, 10, 11)[0])  # round the ring
-    memory.close(0, 0, stack(9, 10, 11, 12)[0])
-    rows, envs, ages = np.array([8, 9, 0]), np.zeros(3, dtype=np.int64), np.array([0, 1, 2])
-    expected = [stack(6, 7, 8, 9)[0], stack(7, 8, 9, 10)[0], stack(8, 9, 10, 11)[0], stack(9, 10, 11, 12)[0]]
-    np.testing.assert_array_equal(memory.read(rows, envs, ages), expected[:3])
-    ended = np.array([False, False, True])
-    np.testing.assert_array_equal(memory.read_next(rows, envs, ages, ended), expected[1:])

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from sbbatch.errors import InvalidType, InvalidValue
 from sbbatch.replay.samplers import PrioritizedSampler, UniformSampler
 
 ALL = np.arange(4)
@@ -78,11 +77,6 @@ def test_transitions_are_drawn_in_proportion_to_their_priorities(alpha):
     assert_drawn_in_proportion(prioritized(KL, priority_exponent=alpha, epsilon=1e-12), expected)
 
 
-def test_single_draws_are_in_proportion_too():
-    # One draw a batch has no strata that could hide a biased generator.
-    assert_drawn_in_proportion(prioritized(KL, priority_exponent=1.0), KL / KL.sum(), n_draws=4_000, batch_size=1)
-
-
 def test_draws_are_stratified_one_from_each_equal_part_of_the_mass():
     # Priorities 1, 2, 1: of four draws the first is always leaf 0, the last always leaf 2, the others leaf 1.
     sampler = prioritized([1.0, 2.0, 1.0], n=3, priority_exponent=1.0, epsilon=1e-12)
@@ -125,14 +119,6 @@ def test_a_schedule_of_the_importance_exponent_follows_the_progress():
     for progress, expected in [(1.0, 0.65975396), (0.0, 0.35355339), (0.5, (1 / 8) ** (0.5 * 0.7))]:
         sampler.progress_remaining = progress
         assert sampler.weights(p)[-1] == pytest.approx(expected, abs=1e-6)
-
-
-def test_weights_do_not_depend_on_how_many_transitions_are_stored():
-    # (M P)^-beta over its maximum: M cancels.
-    small, large = prioritized(KL, importance_exponent=1.0), PrioritizedSampler(1000, importance_exponent=1.0)
-    large.add(np.arange(1000))
-    p = probabilities(small)
-    np.testing.assert_allclose(small.weights(p), large.weights(p), rtol=1e-6)
 
 
 # ------------------------------------------------------------------------------------- a ring that is written anew
@@ -189,21 +175,6 @@ def test_a_loss_that_is_no_priority_is_refused(loss):
     with pytest.raises(FloatingPointError, match="a priority must be finite and >= 0"):
         sampler.update_priorities(ALL, np.array([1.0, loss, 1.0, 1.0]))
     np.testing.assert_array_equal(sampler.tree.leaves, before)
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [
-        ("priority_exponent", -0.5),
-        ("priority_exponent", "half"),
-        ("importance_exponent", 1.5),
-        ("importance_exponent", True),
-        ("epsilon", 0.0),  # a loss of 0 would never be drawn, nor updated, again
-    ],
-)
-def test_wrong_arguments_are_named(argument, value):
-    with pytest.raises((InvalidValue, InvalidType), match=f"^{argument}: got "):
-        PrioritizedSampler(4, **{argument: value})
 
 
 @pytest.mark.parametrize("sampler_class", [UniformSampler, PrioritizedSampler])
