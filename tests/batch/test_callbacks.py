@@ -170,18 +170,6 @@ def test_other_arguments_start_anew():
     assert agent.n_steps == 16
 
 
-def test_steps_counted_from_zero_again_do_not_silence_it():
-    agent = Agent([0.05] * 20)
-    agent.start(ABS(check_every=5, warmup=1))
-    agent.update(17)
-    state = agent.update_hooks[0].saved_state()
-    again = Agent([0.05] * 20)
-    again.batch_scaling_state = state
-    again.start(ABS(check_every=5, warmup=1))
-    again.update(6)
-    assert [clock for clock, _ in again.looked_at] == [6, 6]  # five after the first it saw
-
-
 # -------------------------------------------------------------------------------------------------- the noise scale
 
 
@@ -318,22 +306,9 @@ def test_a_size_that_the_agent_cannot_have_is_refused_at_the_start(callback):
         Agent().start(callback)
 
 
-def test_a_threshold_that_does_not_fit_the_agents_is_refused_at_the_start():
-    with pytest.raises(InvalidValue, match=r"ABS: low 0\.05 is not below high 0\.04; give both"):
-        Agent().start(ABS(high=0.04))
-
-
 def test_more_parts_than_samples_are_refused_at_the_start():
     with pytest.raises(InvalidValue, match="n_parts: too many"):
         Agent().start(GradientNoiseScale(16, 64, n_parts=161))
-
-
-def test_a_new_callback_waits_for_its_first_interval_also_in_an_agent_that_has_learned():
-    agent = Agent([0.05] * 5)
-    agent.batch_clock = 7
-    agent.start(ABS(check_every=5))
-    agent.update(4)
-    assert [clock for clock, _ in agent.looked_at] == [10, 10]
 
 
 def test_an_agent_that_cannot_scale_is_named():

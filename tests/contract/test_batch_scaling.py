@@ -150,15 +150,6 @@ def test_larger_networks_go_twice_as_far(policy, largest):
     assert PQN(policy, KINDS["image"][1](), policy_kwargs=small).batch_scaling.max_size == largest
 
 
-def test_a_policy_that_stands_still_does_not_diverge(rollout_algorithm):
-    callback = eager(rollout_algorithm, 16, 32, updates=2, kind="linear")
-    agent = make_agent(rollout_algorithm, n_steps=16, learning_rate=1e-12, batch_size_callback=callback)
-    agent.learn(200)
-    measured = [row["divergence"] for row in callback.history if "divergence" in row]
-    assert len(measured) > 2
-    assert max(measured) < 1e-6
-
-
 def test_pqn_is_compared_with_itself_before_the_update_in_the_states_of_that_rollout():
     agent = make_agent(PQN, n_steps=16, learning_rate=0.05, batch_size_callback=ABS(16, 16, check_every=1, n_states=16))
     expected = []

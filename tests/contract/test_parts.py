@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from sbbatch import BTR, DQN, IQN, QRDQN, CompactRainbow, Rainbow
 from sbbatch.components.bootstrap import BootstrapTarget, Double, Greedy, Munchausen
-from sbbatch.errors import InvalidType, InvalidValue, NumericalError
+from sbbatch.errors import InvalidValue, NumericalError
 from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead, QuantileHead
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.layers import NoisyLinear, SameConv2d
@@ -90,38 +90,17 @@ def test_a_part_can_be_taken_from_rainbow(part):
 
 
 @pytest.mark.parametrize(
-    ("words", "check"),
+    ("word", "check"),
     [
-        (["bootstrap:munchausen(alpha=0.5)"], lambda agent: agent.bootstrap == Munchausen(alpha=0.5)),
-        (["head:categorical"], lambda agent: isinstance(agent.q_net.head, CategoricalHead)),
-        (["policy_kwargs:dict(dueling='output')"], lambda agent: agent.q_net.head.layers.dueling == "output"),
-        (
-            ["policy_kwargs:dict(noisy_sigma0=0.5)"],
-            lambda agent: isinstance(agent.q_net.head.layers.output, NoisyLinear),
-        ),
+        ("bootstrap:munchausen(alpha=0.5)", lambda agent: agent.bootstrap == Munchausen(alpha=0.5)),
+        ("head:categorical", lambda agent: isinstance(agent.q_net.head, CategoricalHead)),
+        ("policy_kwargs:dict(dueling='output')", lambda agent: agent.q_net.head.layers.dueling == "output"),
     ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_part_can_be_added_on_the_command_line(words, check):
-    request = read_request(["--algo", "dqn", "--env", "CartPole-v1", "-params", *words])
+def test_a_part_can_be_added_on_the_command_line(word, check):
+    request = read_request(["--algo", "dqn", "--env", "CartPole-v1", "-params", word])
     agent = make_model(require_algorithm("dqn"), make_env("CartPole-v1"), request.settings, 0, "cpu", 0)
     assert check(agent)
-
-
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("bootstrap:doubel", "unknown bootstrap 'doubel'; did you mean 'double'?"),
-        ("bootstrap:munchausen(alfa=1)", "unknown key 'alfa'; did you mean 'alpha'?"),
-        ("head:categoric", "unknown head 'categoric'; did you mean 'categorical'?"),
-        ("policy_kwargs:dict(features_extractor_class='ImpalaCnn')", "did you mean 'ImpalaCNN'?"),
-        ("policy_kwargs:dict(initializer='glorot')", "unknown initializer 'glorot'"),
-    ],
-)
-def test_a_misspelt_part_is_named(word, message):
-    with pytest.raises((InvalidValue, InvalidType)) as error:
-        read_request(["--algo", "dqn", "--env", "CartPole-v1", "-params", word])
-    assert message in str(error.value)
 
 
 # ------------------------------------------------------------------------------------------- degenerate cases

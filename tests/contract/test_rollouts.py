@@ -9,7 +9,6 @@ import pytest
 import stable_baselines3
 import torch as th
 from contract_tools import (
-    KINDS,
     RecordedLogger,
     SpaceEnv,
     StopAt,
@@ -21,22 +20,12 @@ from contract_tools import (
     weights,
 )
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 from torch import nn
 
 from sbbatch import ABS, PPO, PQN
 from sbbatch.agents.base.rollout import in_minibatches
 from sbbatch.errors import InvalidType
 from sbbatch.functional.schedules import linear_epsilon
-
-
-def test_stacked_images_are_learnt_from(rollout_algorithm):
-    env = VecFrameStack(DummyVecEnv([KINDS["image"][1]] * 2), 4)
-    assert make_agent(rollout_algorithm, "image", env=env).learn(16).rollout_buffer.observations.shape[-3:] == (
-        4,
-        36,
-        36,
-    )
 
 
 def test_a_stopped_agent_goes_on_from_where_its_environments_are(rollout_algorithm):

@@ -108,11 +108,6 @@ def test_projection_onto_51_atoms_has_the_published_numbers():
     assert (projected @ support).item() == pytest.approx(0.980041953, abs=1e-8)
 
 
-def test_atoms_that_fall_on_the_support_stay_there():
-    projected = categorical_projection(SUPPORT.unsqueeze(0), PROBABILITIES, SUPPORT)
-    assert projected[0].tolist() == pytest.approx(PROBABILITIES[0].tolist(), abs=1e-6)
-
-
 def test_projection_keeps_mass_always_and_the_mean_inside_the_support():
     th.manual_seed(0)
     support = th.linspace(-3, 7, 21)

@@ -83,13 +83,6 @@ def test_nature_network_normalises_like_layers_of_pytorch():
     th.testing.assert_close(torso(images), features, rtol=1e-4, atol=1e-5)
 
 
-def test_minatar_network_takes_norms_too():
-    torso = MinAtarCNN(MINATAR, layer_norm="chw")
-    assert kinds(torso.cnn) == ["Conv2d", "ImageLayerNorm", "ReLU", "Flatten"]
-    assert kinds(torso.linear) == ["Linear", "LayerNorm", "ReLU"]
-    assert torso(th.rand(2, 4, 10, 10)).shape == (2, 128)
-
-
 @pytest.mark.parametrize(
     ("mode", "message"),
     [("chanel", "layer_norm: got 'chanel'; did you mean 'channel'?"), (True, "layer_norm: got True; known: ch")],

@@ -59,21 +59,6 @@ def test_every_sample_of_a_batch_has_its_own_discount():
     np.testing.assert_array_equal(returns.n_rewards, [3, 2, 2, 1])
 
 
-def test_what_lies_behind_the_end_of_an_episode_does_not_count():
-    ends_at_once = (True, False, False)
-    for rest in ([7.0, 7.0], [-1e6, 1e6]):
-        assert returns_of(terminated=ends_at_once, rewards=np.array([[1.0, *rest]])).rewards == pytest.approx(1.0)
-    # the first end decides, whatever a later episode in the same window does
-    both = returns_of(terminated=(False, False, True), truncated=(False, True, False))
-    assert (both.n_rewards, both.discounts) == (2, pytest.approx(0.9801, abs=1e-6))
-
-
-@pytest.mark.parametrize(("gamma", "reward", "discount"), [(0.0, 1.0, 0.0), (1.0, 2.5, 1.0)])
-def test_a_discount_of_zero_or_one_is_allowed(gamma, reward, discount):
-    returns = returns_of(gamma=gamma)
-    assert (returns.rewards, returns.discounts) == (pytest.approx(reward), pytest.approx(discount))
-
-
 def test_results_have_the_types_a_batch_needs():
     returns = returns_of()
     assert [array.dtype for array in returns] == [np.float32, np.float32, np.int64]

@@ -67,16 +67,6 @@ def assert_same_batch(first, second):
 # ----------------------------------------------------------------------------------------------------- n-step windows
 
 
-def test_a_termination_inside_the_window_ends_the_return():
-    # 1 -> 2 -> 3 | 4 -> 5, rewards 1, 10 | 100; gamma 0.5
-    buffer = make_buffer(VECTOR, n_steps=3)
-    add(buffer, vector(1), vector(2), 1.0)
-    add(buffer, vector(2), vector(3), 10.0, done=True)
-    add(buffer, vector(4), vector(5), 100.0)
-    # 1 + 0.5 * 10 = 6 and no bootstrap; 10 alone; 100 is the newest and bootstraps from 5
-    assert by_number(buffer) == {1: (6.0, 3, 0.0), 2: (10.0, 3, 0.0), 4: (100.0, 5, 0.5)}
-
-
 def test_a_truncation_inside_the_window_bootstraps_from_the_final_observation():
     buffer = make_buffer(VECTOR, n_steps=3)
     add(buffer, vector(1), vector(2), 1.0)
@@ -104,15 +94,6 @@ def test_an_unannounced_reset_closes_the_episode_as_truncated():
     np.testing.assert_array_equal(buffer.timeouts[:, 0], [False, True, False, False])
 
 
-def test_an_unannounced_reset_of_one_environment_leaves_the_others_alone():
-    buffer = make_buffer(VECTOR, n_envs=2)
-    one, two, other = vector(1), vector(2), vector(9)
-    for obs, next_obs in [((one, one), (two, two)), ((other, two), (other, one))]:
-        arrays = np.concatenate(obs), np.concatenate(next_obs)
-        buffer.add(*arrays, np.zeros(2), np.zeros(2), np.zeros(2, dtype=bool), [{}, {}])
-    np.testing.assert_array_equal(buffer.dones, [[True, False], [False, False]])
-
-
 # ------------------------------------------------------------------------------------------------------------- stacks
 
 
@@ -125,23 +106,6 @@ def stacks_by_newest(buffer):
 
     pairs = [(numbers(batch.observations, i), numbers(batch.next_observations, i)) for i in range(len(batch))]
     return {pair[0][-1]: pair for pair in pairs}
-
-
-@pytest.mark.parametrize("compression", [None, "lz4"])
-def test_a_stack_never_contains_frames_of_the_episode_before(compression):
-    buffer = make_buffer(IMAGES, frame_stack=4, frame_compression=compression)
-    add(buffer, stack(0, 0, 0, 1), stack(0, 0, 1, 2))
-    add(buffer, stack(0, 0, 1, 2), stack(0, 1, 2, 3), done=True)
-    add(buffer, stack(0, 0, 0, 4), stack(0, 0, 4, 5))
-    add(buffer, stack(0, 0, 4, 5), stack(0, 4, 5, 6), done=True, info=TRUNCATED)
-    add(buffer, stack(0, 0, 0, 7), stack(0, 0, 7, 8))
-    assert stacks_by_newest(buffer) == {
-        1: ((0, 0, 0, 1), (0, 0, 1, 2)),
-        2: ((0, 0, 1, 2), (0, 1, 2, 3)),
-        4: ((0, 0, 0, 4), (0, 0, 4, 5)),
-        5: ((0, 0, 4, 5), (0, 4, 5, 6)),
-        7: ((0, 0, 0, 7), (0, 0, 7, 8)),
-    }
 
 
 @pytest.mark.parametrize("opening", [(1, 1, 1, 1), (90, 91, 92, 1), (0, 0, 92, 1), (90, 0, 0, 1)])
@@ -235,18 +199,6 @@ def test_discrete_observations_are_kept_too():
     batch = buffer.sample(100)
     assert set(batch.observations.flatten().tolist()) == {0, 1, 2, 3, 4}
     assert th.equal(batch.next_observations, batch.observations + 1)
-
-
-def test_the_same_seed_draws_the_same_and_another_seed_others():
-    rng = np.random.default_rng(0)
-    steps = [Stream([VectorEnv(0, rng)], rng).step() for _ in range(30)]
-    buffers = [make_buffer(VECTOR, seed=seed) for seed in (3, 3, 4)]
-    for step in steps:
-        for buffer in buffers:
-            buffer.add(*step)
-    batches = [buffer.sample(50) for buffer in buffers]
-    assert_same_batch(batches[0], batches[1])
-    assert (batches[0].indices != batches[2].indices).any()
 
 
 def test_drawing_does_not_touch_the_global_generators():
