@@ -43,13 +43,6 @@ def test_a_dictionary_space_is_described_by_its_parts():
 
 
 @pytest.mark.parametrize(
-    "schedule", [0.5, lambda p: 0.5 * p, lambda p: np.float32(p), lambda p: np.array(p), lambda p: th.tensor(p), float]
-)
-def test_a_number_or_a_function_that_gives_numbers_is_a_schedule(schedule):
-    assert all(0.0 <= value <= 1.0 for value in check_schedule("beta", schedule, 0.0, 1.0))
-
-
-@pytest.mark.parametrize(
     ("schedule", "error", "message"),
     [
         (lambda p: None, InvalidType, "beta: at the progress remaining 1: got NoneType None"),

@@ -149,12 +149,6 @@ def test_each_environment_throws_its_own_coin():
     assert 250 < explorers.sum() < 350
 
 
-def test_epsilon_of_zero_and_one_leave_nothing_to_chance():
-    exploration = EpsilonGreedy(4, seed=0)
-    assert not exploration.explorers(1_000, 0.0).any()
-    assert exploration.explorers(1_000, 1.0).all()
-
-
 def test_random_actions_are_uniform_over_all_actions():
     counts = np.bincount(EpsilonGreedy(5, seed=0).random_actions(5_000), minlength=5)
     assert counts.min() > 900

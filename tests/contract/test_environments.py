@@ -41,13 +41,10 @@ def test_observations_that_no_policy_is_for_are_refused(algorithm, policy, space
     assert "observation space" in refusal(InvalidValue, algorithm, policy, SpaceEnv(space))
 
 
-def test_blackjack_is_told_how_to_be_wrapped(algorithm):
-    assert "FlattenObservation" in refusal(InvalidValue, algorithm, "MlpPolicy", "Blackjack-v1")
-
-
 @pytest.mark.parametrize(
     ("policy", "env", "right"),
     [
+        ("MlpPolicy", lambda: "Blackjack-v1", "FlattenObservation"),
         ("MlpPolicy", DictEnv, "use MultiInputPolicy"),
         ("CnnPolicy", DictEnv, "MultiInputPolicy"),
         ("CnnPolicy", lambda: gym.make("CartPole-v1"), "use MlpPolicy"),
