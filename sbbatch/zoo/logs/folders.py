@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 import shlex
 import shutil
@@ -15,18 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write, remove_abandoned, why_unwritable
-
-try:
-    import fcntl
-except ImportError:  # Windows, which does not open folders either
-    fcntl = None  # type: ignore[assignment]
+from sbbatch.files import atomic_write, why_unwritable
 
 BATCH_LOG_NAME = "batch_size.csv"
 LOCK_NAME = ".lock"
-_MAX_RUNS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -122,7 +115,6 @@ def create_run_folder(log_folder: Path, algo: str, env_id: str, uuid: str = "") 
         parent.mkdir(parents=True, exist_ok=True)
         run = RunFolder(claim_numbered(parent, env_name, uuid), env_name)
         run.parameters.mkdir()
-        _write_and_sync(run.command, "")
     except OSError as error:
         raise InvalidValue(unwritable(log_folder, error)) from None
     return run
@@ -130,7 +122,7 @@ def create_run_folder(log_folder: Path, algo: str, env_id: str, uuid: str = "") 
 
 def describe_run(run: RunFolder, config: dict[str, Any], arguments: dict[str, Any], command: list[str]) -> None:
     """
-    Write down how a run was started or goes on, as plain YAML that loads without executing anything; a kill in the
+    Write down how a run was started or resumed, as plain YAML that loads without executing anything; a kill in the
     middle leaves what was there.
 
     :param run: its folder
@@ -168,8 +160,6 @@ def open_run(path: Path) -> RunFolder:
         raise InvalidValue(
             f"{path} is no run folder: it has no folder with config.yml and args.yml{_nearest_run(path)}"
         )
-    remove_abandoned(path)
-    remove_abandoned(runs[0].parameters)
     return runs[0]
 
 
@@ -183,31 +173,20 @@ def _nearest_run(path: Path) -> str:
 @contextmanager
 def alone_in(run: RunFolder) -> Iterator[None]:
     """
-    No other process trains in this folder meanwhile; what a killed one held has fallen with it.
+    No other process trains in this folder meanwhile; the lock of a killed one falls with it.
 
     :param run: the run
     :raises InvalidValue: one does
     """
-    # A file of its own: those that are written anew become other files, and folders are locked while that happens.
-    handle = None if fcntl is None else os.open(run.parameters / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    lock = FileLock(run.parameters / LOCK_NAME)
     try:
-        if handle is not None and not _locked(handle):
-            raise InvalidValue(f"the run in {run.path} is still going on; wait for its end, or stop it")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InvalidValue(f"the run in {run.path} is still in progress; wait for its end, or stop it") from None
+    try:
         yield
     finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    """Whether nobody else has the lock; a file system without locks cannot tell."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
+        lock.release()
 
 
 def discard_run(run: RunFolder) -> None:
@@ -243,10 +222,7 @@ def run_of(model: Path, env_id: str) -> RunFolder | None:
     :param env_id: environment
     """
     run = RunFolder(model.parent, folder_name(env_id))
-    if not run.config.is_file():
-        return None
-    remove_abandoned(run.path)
-    return run
+    return run if run.config.is_file() else None
 
 
 def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFolder:
@@ -265,12 +241,10 @@ def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFo
     runs = sorted(_runs(log_folder / algo, env_name))
     for found, path in reversed(runs):
         if number in (0, found):
-            remove_abandoned(path)
             return RunFolder(path, env_name)
     known = f"; runs there: {', '.join(str(n) for n, _ in runs)}" if runs else ""
     wanted = f"run {number}" if number else "no run"
-    text = f"{wanted} of {algo} on {env_id} {'does not exist' if number else ''}".strip()
-    raise InvalidValue(f"{text} in {log_folder / algo}{known}; train one with `sbbatch train` or give -f")
+    raise InvalidValue(f"{wanted} of {algo} on {env_id} found in {log_folder / algo}{known}; train one, or give -f")
 
 
 def unwritable(path: Path, error: OSError, option: str = "-f") -> str:
@@ -295,7 +269,7 @@ def claim_numbered(parent: Path, name: str, uuid: str = "") -> Path:
     :param uuid: appended, if any
     """
     number = max((found for found, _ in _runs(parent, name)), default=0)
-    while number < _MAX_RUNS:
+    while True:
         number += 1
         path = parent / (f"{name}_{number}" + (f"_{uuid}" if uuid else ""))
         try:
@@ -303,7 +277,6 @@ def claim_numbered(parent: Path, name: str, uuid: str = "") -> Path:
         except FileExistsError:
             continue
         return path
-    raise OSError(errno.EEXIST, f"more than {_MAX_RUNS} runs")
 
 
 def _runs(parent: Path, name: str) -> list[tuple[int, Path]]:
@@ -315,14 +288,6 @@ def _runs(parent: Path, name: str) -> list[tuple[int, Path]]:
         if match and path.is_dir():
             found.append((int(match.group(1)), path))
     return found
-
-
-def _write_and_sync(path: Path, text: str) -> None:
-    """A full disk often shows only when the data are really written."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def plain(value: Any) -> Any:

@@ -13,20 +13,20 @@ from types import FrameType
 from typing import IO, Any
 
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import KVWriter
 
 from sbbatch.batch import BatchSizeCallback
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write, unwritable_file
+from sbbatch.files import atomic_write
 from sbbatch.zoo.console.progress import say, warn
 from sbbatch.zoo.logs.batch_log import COLUMNS, Row, find_batch_callback, lines_of, read_batch_log
-from sbbatch.zoo.logs.kept_logs import EPISODE_COLUMNS, kept_episodes
+from sbbatch.zoo.logs.kept_logs import EPISODE_COLUMNS, kept_rows
+from sbbatch.zoo.logs.logger import WriteErrors
 from sbbatch.zoo.run.build import save_model
 
 
 class StopRequest:
     """
-    Ctrl-C and SIGTERM as a wish that is fulfilled between two steps, so that nothing is saved half-way through one.
+    Ctrl-C and SIGTERM as a request that is met between two steps, so that nothing is saved half-way through one.
 
     Use as a context manager; the previous handlers come back at its end.
     """
@@ -74,51 +74,6 @@ class StopRequest:
         self.signum = signum
 
 
-class Lenient:
-    """
-    For files that training can do without: one that cannot be written is told once, and training goes on, because the
-    model in memory is worth more.
-    """
-
-    def __init__(self) -> None:
-        self._told = False
-
-    @contextmanager
-    def writing(self, path: Path) -> Iterator[None]:
-        """
-        :param path: what is written in here
-        """
-        try:
-            yield
-            self._told = False
-        except OSError as error:
-            if not self._told:
-                warn(f"{unwritable_file(path, error)}; training goes on")
-            self._told = True
-
-
-class LenientWriter(KVWriter):
-    """
-    A format of SB3's logger whose file may fail.
-
-    :param writer: the format
-    :param path: its file or folder
-    """
-
-    def __init__(self, writer: KVWriter, path: Path) -> None:
-        self._writer, self._path, self._lenient = writer, path, Lenient()
-
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        """As the format's."""
-        with self._lenient.writing(self._path):
-            self._writer.write(key_values, key_excluded, step)
-
-    def close(self) -> None:
-        """As the format's."""
-        with self._lenient.writing(self._path):
-            self._writer.close()
-
-
 class StopWhenAsked(BaseCallback):
     """
     End ``learn`` at the first step after a request.
@@ -141,8 +96,8 @@ class EpisodeLog(BaseCallback):
 
     :param path: a file whose name ends in ``monitor.csv``
     :param env_id: written into its header
-    :param go_on: keep what is in the file, up to the model's step counter; its seconds go on as well, without the time
-        in which nothing was trained
+    :param go_on: keep what is in the file, up to the model's step counter; its seconds continue as well, without the
+        time in which nothing was trained
     """
 
     def __init__(self, path: Path, env_id: str, go_on: bool = False) -> None:
@@ -150,12 +105,12 @@ class EpisodeLog(BaseCallback):
         self.path = path
         self.env_id = env_id
         self.go_on = go_on
-        self._lenient = Lenient()
+        self._errors = WriteErrors()
         self._file: IO[str] | None = None
 
     def _on_training_start(self) -> None:
-        kept, seconds = kept_episodes(self.path, self.num_timesteps) if self.go_on else ("", 0.0)
-        self._start = time.time() - seconds
+        kept, _, rows = kept_rows(self.path, "steps", self.num_timesteps) if self.go_on else ("", [], [])
+        self._start = time.time() - (float(rows[-1][EPISODE_COLUMNS.index("t")]) if rows else 0.0)
         header = json.dumps({"t_start": self._start, "env_id": self.env_id})
         with atomic_write(self.path) as file:
             file.write((kept or f"#{header}\n{','.join(EPISODE_COLUMNS)}\n").encode())
@@ -167,14 +122,14 @@ class EpisodeLog(BaseCallback):
             episode = info.get("episode")
             if episode is not None and self._file is not None:
                 seconds = round(time.time() - self._start, 3)
-                with self._lenient.writing(self.path):
+                with self._errors.told(self.path):
                     self._writer.writerow([float(episode["r"]), int(episode["l"]), seconds, self.num_timesteps])
                     self._file.flush()
         return True
 
     def _on_training_end(self) -> None:
         if self._file is not None:
-            with self._lenient.writing(self.path):
+            with self._errors.told(self.path):
                 self._file.close()
             self._file = None
 
@@ -185,7 +140,7 @@ class BatchSizeLog(BaseCallback):
     whose batch size is fixed leaves no file. Sizes are rollout steps per environment for agents that learn from
     rollouts, and samples per gradient step for the others.
 
-    A file that is already there is gone on with: its lines up to the model's step counter stay, later ones belong to a
+    A file that is already there is continued: its lines up to the model's step counter stay, later ones belong to a
     run that was killed after the model had been saved.
 
     :param path: the CSV file
@@ -194,7 +149,7 @@ class BatchSizeLog(BaseCallback):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self._lenient = Lenient()
+        self._errors = WriteErrors()
         self._file: IO[str] | None = None
         self._followed: BatchSizeCallback | None = None
 
@@ -212,7 +167,7 @@ class BatchSizeLog(BaseCallback):
         new = self._followed.history[self._n_seen :]
         self._n_seen = len(self._followed.history)
         if new and self._file is not None:
-            with self._lenient.writing(self.path):
+            with self._errors.told(self.path):
                 self._file.write(lines_of(new))
                 self._file.flush()
         return True
@@ -221,7 +176,7 @@ class BatchSizeLog(BaseCallback):
         if self._followed is not None:
             self._on_step()  # what the last update measured
         if self._file is not None:
-            with self._lenient.writing(self.path):
+            with self._errors.told(self.path):
                 self._file.close()
             self._file = None
 
@@ -230,7 +185,7 @@ class BatchSizeLog(BaseCallback):
         kept = self._kept()
         assert followed.size is not None
         rows = kept or [{"timesteps": self._start, "size": followed.size}]
-        with self._lenient.writing(self.path):
+        with self._errors.told(self.path):
             with atomic_write(self.path) as file:
                 file.write(f"{','.join(COLUMNS)}\n{lines_of(rows)}".encode())
             self._file = self.path.open("a", newline="\n", encoding="utf-8")
@@ -242,7 +197,7 @@ class BatchSizeLog(BaseCallback):
         except FileNotFoundError:
             return []
         except InvalidValue as error:
-            warn(f"{error}; it is begun anew")
+            warn(f"{error}; starting over")
             return []
 
 
@@ -257,11 +212,11 @@ class SaveModel(BaseCallback):
         super().__init__()
         self.path = path
         self.succeeded = True
-        self._lenient = Lenient()
+        self._errors = WriteErrors()
 
     def _on_step(self) -> bool:
         self.succeeded = False
-        with self._lenient.writing(self.path):
+        with self._errors.told(self.path):
             save_model(self.model, self.path)
             self.succeeded = True
         return True
@@ -288,7 +243,7 @@ class Checkpoint(BaseCallback):
         self.save_freq = save_freq
         self.replay_buffer = replay_buffer
         self.saved_at = saved_at
-        self._lenient = Lenient()
+        self._errors = WriteErrors()
 
     def _on_training_start(self) -> None:
         self._saved_at = self.num_timesteps if self.saved_at is None else self.saved_at
@@ -301,7 +256,7 @@ class Checkpoint(BaseCallback):
             return
         self._saved_at = self.num_timesteps
         model = self.folder / f"rl_model_{self.num_timesteps}_steps.zip"
-        with self._lenient.writing(model):
+        with self._errors.told(model):
             if self.replay_buffer:
                 path = self.folder / f"rl_model_replay_buffer_{self.num_timesteps}_steps"
                 self.model.save_replay_buffer(path)  # type: ignore[attr-defined]

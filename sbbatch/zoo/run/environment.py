@@ -24,8 +24,8 @@ class EnvRecipe:
     What single environments are made from.
 
     :param env_id: environment
-    :param training: ``False``: games end after :data:`UNLIMITED_STEPS` if the environment has no limit of its own
-    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+    :param training: ``False``: episodes end after :data:`UNLIMITED_STEPS` if the environment has no limit of its own
+    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
     :param kwargs: keyword arguments of the environment
     :param wrappers: the innermost first
     :param packages: modules to import beforehand, for they register environments
@@ -77,7 +77,7 @@ class EnvRecipe:
 
 class LastLimit(TimeLimit):
     """
-    Cuts off the games of an environment without a time limit, which a greedy agent may never end, and tells it once.
+    Cuts off the episodes of an environment without a time limit, which a greedy agent may never end, and tells it once.
 
     :param env: one environment
     """
@@ -93,7 +93,7 @@ class LastLimit(TimeLimit):
             self._told = True
             name = self.spec.id if self.spec is not None else "the environment"
             warn(
-                f"a game was cut off after {UNLIMITED_STEPS:,} agent steps, for {name} has no time limit; "
-                "set one with --eval-max-steps, or --max-steps of enjoy"
+                f"an episode was cut off after {UNLIMITED_STEPS:,} agent steps, as {name} has no time limit; set one "
+                "with --eval-max-steps, or --max-steps of enjoy"
             )
         return observation, reward, terminated, truncated, info
