@@ -2,7 +2,7 @@
 
 import pytest
 
-from sbbatch.zoo.run import train
+from sbbatch.zoo.commands import train
 
 CANARY = "canary"
 TOUCH = f"touch {CANARY}"

@@ -12,8 +12,8 @@ from sbbatch.errors import UserError
 from sbbatch.settings.imports import KINDS, allow_imports, import_packages, read_part
 from sbbatch.settings.reader import read_yaml
 from sbbatch.settings.resolution import explicit_values, resolve
+from sbbatch.zoo.commands import train
 from sbbatch.zoo.play import enjoy
-from sbbatch.zoo.run import train
 from sbbatch.zoo.run.build import make_env, run_protocol
 
 SHORT = ["--algo", "dqn", "--seed", "0", "--num-threads", "1", "--eval-freq", "150", "--eval-episodes", "1"]

@@ -6,7 +6,7 @@ from sbbatch import ALGORITHMS
 from sbbatch.settings.resolution import RUN_KEYS, require_algorithm, resolve
 from sbbatch.settings.schema import keyword_arguments
 from sbbatch.settings.show import show_settings
-from sbbatch.zoo.run import train
+from sbbatch.zoo.commands import train
 
 FLAGS = {"policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
 

@@ -8,7 +8,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from sbbatch.errors import InvalidValue, NumericalError, UserError, did_you_mean
 from sbbatch.zoo.console.exit_codes import INTERRUPTED, NUMERICAL_ERROR, USER_ERROR
@@ -51,10 +51,7 @@ examples:
   sbbatch plot logs/qrdqn/CartPole-v1_1                                its learning curve"""
 
 
-class Main(Protocol):
-    """A command: takes its arguments (``None``: those of the process) and returns an exit code."""
-
-    def __call__(self, argv: list[str] | None = None) -> int: ...
+Main = Callable[..., int]  # a command: takes its arguments (``None``: those of the process) and returns an exit code
 
 
 def guarded(main: Main) -> Main:

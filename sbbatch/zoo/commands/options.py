@@ -85,13 +85,6 @@ class Option:
             raise InvalidValue(f"{where}: {error}") from None
 
 
-def _option(*flags: str, resume: OnResume, tune: str | None = None, default: Any = None, **arguments: Any) -> Option:
-    return Option(flags, resume, tune, arguments, default)
-
-
-# ------------------------------------------------------------------------------------- how the values are read
-
-
 def seed_list(text: str) -> list[int]:
     """
     An argparse type: ``0:5`` as Python's ``range(0, 5)``, ``0,3,7``, or both.
@@ -152,175 +145,100 @@ def int_or_text(text: str) -> Any:
     return text
 
 
-# ------------------------------------------------------------------------------------------------- the options
-
 FIXED, FREE, TYPED, SETTING, REFUSED = OnResume
 _PAIRS: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "KEY:VALUE"}
-_TRIAL_LINES = "a study prints one line per trial"
+_FLAG: dict[str, Any] = {"action": "store_true", "default": False}
+_LINES = "a study prints one line per trial"
 _NO_MODELS = "a study keeps scores and no models; train with its best.yml for that"
+_SEARCHED = "give -params {}:VALUE, unless the space searches it"
 
 
-def _searched(key: str) -> str:
-    return f"give -params {key}:VALUE, unless the space searches it"
+def _option(flags: str, on_resume: OnResume, help: str, tune: str | None = None, **arguments: Any) -> Option:
+    default = arguments.pop("default", None)
+    return Option(tuple(flags.split()), on_resume, tune, {"help": help, **arguments}, default)
 
 
 # fmt: off
 OPTIONS = (
-    _option("--algo", resume=FIXED, default="qrdqn", help=f"algorithm: {', '.join(ALGORITHMS)} (default: qrdqn)"),
-    _option(
-        "--env", resume=FIXED, default="CartPole-v1", help="environment, e.g. CartPole-v1, ALE/Breakout-v5"
-    ),
-    _option(
-        "-n", "--n-timesteps", resume=TYPED, type=whole_number(1, -1), default=-1,
-        help="agent steps (-1: as in the YAML file)",
-    ),
-    _option(
-        "--batch-size", resume=SETTING, tune=_searched("batch_size"), type=int_or_text,
-        help="samples per gradient step (PPO: of a minibatch)",
-    ),
-    _option(
-        "--n-steps", resume=SETTING, tune=_searched("n_steps"), type=int_or_text,
-        help="n of the n-step return (PQN, PPO: steps per environment and rollout)",
-    ),
-    _option("--n-envs", resume=SETTING, tune=_searched("n_envs"), type=int_or_text, help="environments side by side"),
-    _option(
-        "--abs", resume=SETTING, type=abs_bounds, nargs="?", const="abs", metavar="LOW:HIGH",
-        help="adapt the batch size (ABS), between bounds or the algorithm's own: rollout steps for PQN and PPO, "
-        "samples per gradient step for the others",
-    ),
-    _option(
-        "--protocol", resume=SETTING, tune=_searched("atari_protocol"),
-        help=f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)",
-    ),
-    _option("-params", "--hyperparams", resume=SETTING, default=[], **_PAIRS, help="override hyperparameters"),
-    _option(
-        "-conf", "--conf-file", "-yaml", "--yaml-file", resume=REFUSED, type=Path,
-        help="a YAML file instead of the packaged hyperparameters, those of single games included",
-    ),
-    _option(
-        "--suite", resume=FIXED,
-        help=f"suite of the settings: {', '.join(SUITES)} (default: the one the environment belongs to)",
-    ),
-    _option(
-        "--show-config", resume=REFUSED, tune="settings are searched; `sbbatch train` shows those of the files",
-        action="store_true", default=False, help="print every setting with where it came from, and do nothing else",
-    ),
-    _option(
-        "--seed", resume=FIXED, type=whole_number(0, -1, high=MAX_SEED), default=-1,
-        help="seed of everything (-1: a random one)",
-    ),
-    _option("--device", resume=FREE, type=torch_device, default="auto", help="torch device"),
-    _option(
-        "--num-threads", resume=FREE, tune="each worker has one thread; give --n-jobs",
-        type=whole_number(1, -1, high=MAX_THREADS), default=-1, help="threads for PyTorch (-1: its default)",
-    ),
-    _option(
-        "--seeds", resume=REFUSED, tune="the seeds of all trials come from --seed; give --n-seeds for several each",
-        type=seed_list, metavar="SEEDS", help="several runs: 0:5 (0, 1, 2, 3, 4) or 0,3,7, or both: 0:3,7",
-    ),
-    _option(
-        "--jobs", resume=REFUSED, tune="give --n-jobs", type=whole_number(1, high=MAX_JOBS), default=1,
-        help="runs side by side (default: 1)",
-    ),
-    _option(
-        "-i", "--trained-agent", resume=REFUSED, tune=_NO_MODELS, type=Path,
-        help="a model to train further, and its replay buffer if it lies beside it",
-    ),
-    _option(
-        "--resume", resume=TYPED, tune="the same command with the same --study-name resumes a study",
-        type=Path, metavar="RUN_FOLDER", help="resume a run in its own folder, up to its n_timesteps",
-    ),
-    _option(
-        "--eval-freq", resume=FIXED, tune="a study evaluates all trials equally often; give --n-evaluations",
-        type=whole_number(1, -1), default=25_000, help="agent steps between evaluations (-1: none)",
-    ),
-    _option(
-        "--eval-episodes", resume=FIXED, type=whole_number(1), default=5, help="whole episodes per evaluation"
-    ),
-    _option(
-        "--eval-max-steps", resume=FIXED, type=whole_number(1),
-        help="cut evaluation episodes off after this many agent steps",
-    ),
-    _option(
-        "--n-eval-envs", resume=FIXED, type=whole_number(1),
-        help="evaluation episodes side by side (default: all of them on Atari, else 1)",
-    ),
-    _option(
-        "--save-freq", resume=FREE, tune=_NO_MODELS, type=whole_number(1, -1), default=-1,
-        help="agent steps between checkpoints (-1: none)",
-    ),
-    _option(
-        "--save-replay-buffer", resume=FREE, tune=_NO_MODELS, action="store_true", default=False,
-        help="also save the replay buffer, if the agent has one",
-    ),
-    _option("-f", "--log-folder", resume=FIXED, type=Path, default=Path("logs"), help="where runs are kept"),
-    _option("-tb", "--tensorboard-log", resume=FREE, tune=_NO_MODELS, type=Path, help="TensorBoard folder"),
-    _option(
-        "--log-interval", resume=FREE, tune=_TRIAL_LINES, type=whole_number(1, -1, -2), default=-1,
-        help="episodes (PQN, PPO: rollouts) between log lines (-1: SB3's, -2: none)",
-    ),
-    _option(
-        "-P", "--progress", resume=FREE, tune=_TRIAL_LINES, action="store_true",
-        help="progress bar (default on a terminal)",
-    ),
-    _option(
-        "--no-progress", resume=FREE, tune=_TRIAL_LINES, action="store_false", dest="progress",
-        help="SB3's tables instead of a progress bar",
-    ),
-    _option(
-        "--verbose", resume=FREE, type=whole_number(0), default=1,
-        help="0: only the summary, 1: as usual, 2: all of SB3",
-    ),
-    _option(
-        "-uuid", "--uuid", resume=REFUSED, tune=_NO_MODELS, action="store_true", default=False,
-        help="append a unique id to the run's folder",
-    ),
-    _option(
-        "--gym-packages", resume=TYPED, default=[], nargs="+", action="extend", metavar="MODULE",
-        help="modules to import because they register environments",
-    ),
-    _option(
-        "--allow-import", resume=TYPED, default=[], action="append", metavar="MODULE",
-        help="a module whose callbacks and wrappers a YAML file may name; may be given several times",
-    ),
-    _option("--env-kwargs", resume=SETTING, **_PAIRS, help="keyword arguments of the environment"),
-    _option(
-        "--eval-env-kwargs", resume=SETTING, **_PAIRS, help="those of the evaluation environments (default: the same)"
-    ),
-    _option(
-        "--vec-env", resume=FIXED, tune="each worker has its environments in its own process; give --n-jobs",
-        choices=sorted(VEC_ENVS), default="dummy", help="environments in this process or in own ones",
-    ),
-    _option(
-        "--truncate-last-trajectory", resume=FREE, tune=_NO_MODELS, type=true_or_false, default=True, metavar="BOOL",
-        help="with -i and a hindsight replay buffer: end its unfinished episode",
-    ),
-    _option(
-        "--track", resume=FREE, tune=_NO_MODELS, action="store_true", default=False,
-        help="track the run with Weights & Biases (extra 'track')",
-    ),
-    _option("--wandb-project-name", resume=FREE, tune=_NO_MODELS, default="sb3", help="its project (default: sb3)"),
-    _option("--wandb-entity", resume=FREE, tune=_NO_MODELS, help="its entity, a user or a team"),
-    _option("--wandb-group", resume=FREE, tune=_NO_MODELS, help="its group of runs"),
-    _option(
-        "-tags", "--wandb-tags", resume=FREE, tune=_NO_MODELS, default=[], nargs="+", action="extend", metavar="TAG",
-        help="tags of the run",
-    ),
+    _option("--algo", FIXED, f"algorithm: {', '.join(ALGORITHMS)} (default: qrdqn)", default="qrdqn"),
+    _option("--env", FIXED, "environment, e.g. CartPole-v1, ALE/Breakout-v5", default="CartPole-v1"),
+    _option("-n --n-timesteps", TYPED, "agent steps (-1: as in the YAML file)", type=whole_number(1, -1), default=-1),
+    _option("--batch-size", SETTING, "samples per gradient step (PPO: of a minibatch)",
+            _SEARCHED.format("batch_size"), type=int_or_text),
+    _option("--n-steps", SETTING, "n of the n-step return (PQN, PPO: steps per environment and rollout)",
+            _SEARCHED.format("n_steps"), type=int_or_text),
+    _option("--n-envs", SETTING, "environments side by side", _SEARCHED.format("n_envs"), type=int_or_text),
+    _option("--abs", SETTING, "adapt the batch size (ABS), between bounds or the algorithm's own: rollout steps for "
+            "PQN and PPO, samples per gradient step for the others",
+            type=abs_bounds, nargs="?", const=abs_bounds(""), metavar="LOW:HIGH"),
+    _option("--protocol", SETTING, f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)",
+            _SEARCHED.format("atari_protocol")),
+    _option("-params --hyperparams", SETTING, "override hyperparameters", default=[], **_PAIRS),
+    _option("-conf --conf-file -yaml --yaml-file", REFUSED,
+            "a YAML file instead of the packaged hyperparameters, those of single games included", type=Path),
+    _option("--suite", FIXED,
+            f"suite of the settings: {', '.join(SUITES)} (default: the one the environment belongs to)"),
+    _option("--show-config", REFUSED, "print every setting with where it came from, and do nothing else",
+            "settings are searched; `sbbatch train` shows those of the files", **_FLAG),
+    _option("--seed", FIXED, "seed of everything (-1: a random one)",
+            type=whole_number(0, -1, high=MAX_SEED), default=-1),
+    _option("--device", FREE, "torch device", type=torch_device, default="auto"),
+    _option("--num-threads", FREE, "threads for PyTorch (-1: its default)",
+            "each worker has one thread; give --n-jobs", type=whole_number(1, -1, high=MAX_THREADS), default=-1),
+    _option("--seeds", REFUSED, "several runs: 0:5 (0, 1, 2, 3, 4) or 0,3,7, or both: 0:3,7",
+            "the seeds of all trials come from --seed; give --n-seeds for several trainings of each",
+            type=seed_list, metavar="SEEDS"),
+    _option("--jobs", REFUSED, "runs side by side (default: 1)", "give --n-jobs",
+            type=whole_number(1, high=MAX_JOBS), default=1),
+    _option("-i --trained-agent", REFUSED, "a model to train further, with its replay buffer if it lies beside it",
+            _NO_MODELS, type=Path),
+    _option("--resume", TYPED, "resume a run in its own folder, up to its n_timesteps",
+            "the same command with the same --study-name resumes a study", type=Path, metavar="RUN_FOLDER"),
+    _option("--eval-freq", FIXED, "agent steps between evaluations (-1: none)",
+            "a study evaluates all trainings equally often; give --n-evaluations",
+            type=whole_number(1, -1), default=25_000),
+    _option("--eval-episodes", FIXED, "whole episodes per evaluation", type=whole_number(1), default=5),
+    _option("--eval-max-steps", FIXED, "cut evaluation episodes off after this many agent steps",
+            type=whole_number(1)),
+    _option("--n-eval-envs", FIXED, "evaluation episodes side by side (default: all of them on Atari, else 1)",
+            type=whole_number(1)),
+    _option("--save-freq", FREE, "agent steps between checkpoints (-1: none)", _NO_MODELS,
+            type=whole_number(1, -1), default=-1),
+    _option("--save-replay-buffer", FREE, "also save the replay buffer, if the agent has one", _NO_MODELS, **_FLAG),
+    _option("-f --log-folder", FIXED, "where runs are kept", type=Path, default=Path("logs")),
+    _option("-tb --tensorboard-log", FREE, "TensorBoard folder", _NO_MODELS, type=Path),
+    _option("--log-interval", FREE, "episodes (PQN, PPO: rollouts) between log lines (-1: SB3's, -2: none)", _LINES,
+            type=whole_number(1, -1, -2), default=-1),
+    _option("-P --progress", FREE, "progress bar (default on a terminal)", _LINES, action="store_true"),
+    _option("--no-progress", FREE, "SB3's tables instead of a progress bar", _LINES,
+            action="store_false", dest="progress"),
+    _option("--verbose", FREE, "0: only the summary, 1: as usual, 2: all of SB3", type=whole_number(0), default=1),
+    _option("-uuid --uuid", REFUSED, "append a unique id to the run's folder", _NO_MODELS, **_FLAG),
+    _option("--gym-packages", TYPED, "modules to import because they register environments",
+            nargs="+", action="extend", metavar="MODULE", default=[]),
+    _option("--allow-import", TYPED,
+            "a module whose callbacks and wrappers a YAML file may name; may be given several times",
+            action="append", metavar="MODULE", default=[]),
+    _option("--env-kwargs", SETTING, "keyword arguments of the environment", **_PAIRS),
+    _option("--eval-env-kwargs", SETTING, "those of the evaluation environments (default: the same)", **_PAIRS),
+    _option("--vec-env", FIXED, "environments in this process or in own ones",
+            "each worker has its environments in its own process; give --n-jobs",
+            choices=sorted(VEC_ENVS), default="dummy"),
+    _option("--truncate-last-trajectory", FREE, "with -i and a hindsight replay buffer: end its unfinished episode",
+            _NO_MODELS, type=true_or_false, default=True, metavar="BOOL"),
+    _option("--track", FREE, "track the run with Weights & Biases (extra 'track')", _NO_MODELS, **_FLAG),
+    _option("--wandb-project-name", FREE, "its project (default: sb3)", _NO_MODELS, default="sb3"),
+    _option("--wandb-entity", FREE, "its entity, a user or a team", _NO_MODELS),
+    _option("--wandb-group", FREE, "its group of runs", _NO_MODELS),
+    _option("-tags --wandb-tags", FREE, "tags of the run", _NO_MODELS,
+            nargs="+", action="extend", metavar="TAG", default=[]),
 )
+# Options of rl-baselines3-zoo's train.py that belong to a study.
+_OF_TUNING = ("--n-trials", "--max-total-trials", "--n-jobs", "--sampler", "--pruner", "--n-startup-trials",
+              "--n-evaluations", "--no-optim-plots", "--optimization-log-path")
+_OF_A_STUDY = ("--storage", "--study-name", "--trial-id")
 # fmt: on
 BY_NAME = {option.name: option for option in reversed(OPTIONS)}  # of those with one name the first
-
-# Options of rl-baselines3-zoo's train.py that a study has, or nobody.
-_OF_TUNING = dict.fromkeys(
-    (
-        *("--n-trials", "--max-total-trials", "--n-jobs", "--sampler", "--pruner", "--n-startup-trials"),
-        *("--n-evaluations", "--no-optim-plots", "--optimization-log-path"),
-    ),
-    "it belongs to tuning; add -optimize, or give it to `sbbatch tune`",
-) | dict.fromkeys(
-    ("--storage", "--study-name", "--trial-id"),
-    "no study is read; `sbbatch tune` leaves the best trial's settings in a best.yml, which -conf takes",
-)
 
 
 class Refused(argparse.Action):
@@ -394,9 +312,6 @@ def env_overrides(args: argparse.Namespace) -> dict[str, Any]:
     return {key: None if pairs is None else read_parameters(pairs, options[key]) for key, pairs in given.items()}
 
 
-# --------------------------------------------------------------------------------------------- the command line
-
-
 def train_parser(**texts: Any) -> argparse.ArgumentParser:
     """
     The parser of ``sbbatch train``; what is not typed does not appear in its result.
@@ -406,7 +321,11 @@ def train_parser(**texts: Any) -> argparse.ArgumentParser:
     parser = Parser(prog="sbbatch train", description="Train an agent.", **texts)
     for option in OPTIONS:
         parser.add_argument(*option.flags, **option.arguments, default=argparse.SUPPRESS)
-    for flag, instead in _OF_TUNING.items():
+    for flag in _OF_TUNING:
+        instead = "it belongs to tuning; add -optimize, or give it to `sbbatch tune`"
+        parser.add_argument(flag, action=Refused, instead=instead)
+    for flag in _OF_A_STUDY:
+        instead = "no study is read; `sbbatch tune` leaves the best trial's settings in a best.yml, which -conf takes"
         parser.add_argument(flag, action=Refused, instead=instead)
     return parser
 

@@ -127,8 +127,8 @@ def _resumed(typed: dict[str, Any], words: list[str]) -> Request:
             raise InvalidValue(f"{contradiction('--n-timesteps', args.n_timesteps, length)}; it can become longer")
         settings = resolve(args.algo, args.env, {"n_timesteps": args.n_timesteps}, run_file=folder.config)
         length = args.n_timesteps
-    saved = newest_model(folder, require_algorithm(args.algo), args.env, run_value(settings, "normalize") is not None)
-    resumption = Resumption(folder, saved.path, saved.steps, saved.replay_buffer, began_at, began_at + length)
+    newest = newest_model(folder, require_algorithm(args.algo), args.env, run_value(settings, "normalize") is not None)
+    resumption = Resumption(folder, *newest, began_at, began_at + length)
     return _request(args, settings, words, resumption=resumption, written=written)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ BATCH_LOG_NAME = "batch_size.csv"
 LOCK_NAME = ".lock"
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """
     One run's files.
@@ -31,63 +29,20 @@ class RunFolder:
     :param env_name: the environment's id without slashes
     """
 
-    path: Path
-    env_name: str
-
-    @property
-    def parameters(self) -> Path:
-        """Folder of ``config.yml``, ``args.yml`` and ``command.txt``."""
-        return self.path / self.env_name
-
-    @property
-    def config(self) -> Path:
-        """Every setting that was made."""
-        return self.parameters / "config.yml"
-
-    @property
-    def arguments(self) -> Path:
-        """Every option of the command."""
-        return self.parameters / "args.yml"
-
-    @property
-    def command(self) -> Path:
-        """The command as it was typed, and those by which the run went on."""
-        return self.parameters / "command.txt"
-
-    @property
-    def last_model(self) -> Path:
-        """The model as it was when training ended."""
-        return self.path / f"{self.env_name}.zip"
-
-    @property
-    def best_model(self) -> Path:
-        """The model with the best evaluation."""
-        return self.path / "best_model.zip"
-
-    @property
-    def evaluations(self) -> Path:
-        """SB3's ``evaluations.npz``."""
-        return self.path / "evaluations.npz"
-
-    @property
-    def episodes(self) -> Path:
-        """Returns of the training episodes, one line each."""
-        return self.path / "0.monitor.csv"
-
-    @property
-    def batch_sizes(self) -> Path:
-        """How the batch size changed, if it did; one line per measurement."""
-        return self.path / BATCH_LOG_NAME
-
-    @property
-    def curve(self) -> Path:
-        """The learning curve."""
-        return self.path / "learning_curve.png"
-
-    @property
-    def replay_buffer(self) -> Path:
-        """Where the replay buffer goes when it is kept; its class adds the suffix."""
-        return self.path / "replay_buffer"
+    def __init__(self, path: Path, env_name: str) -> None:
+        self.path = path
+        self.env_name = env_name
+        self.parameters = path / env_name
+        self.config = self.parameters / "config.yml"  # every setting that was made
+        self.arguments = self.parameters / "args.yml"  # every option of the command
+        self.command = self.parameters / "command.txt"  # as it was typed, and those that resumed the run
+        self.last_model = path / f"{env_name}.zip"
+        self.best_model = path / "best_model.zip"
+        self.evaluations = path / "evaluations.npz"  # SB3's
+        self.episodes = path / "0.monitor.csv"  # returns of the training episodes, one line each
+        self.batch_sizes = path / BATCH_LOG_NAME  # how the batch size changed, if it did
+        self.curve = path / "learning_curve.png"
+        self.replay_buffer = path / "replay_buffer"  # to which its class adds the suffix
 
 
 def folder_name(env_id: str) -> str:
@@ -153,13 +108,8 @@ def open_run(path: Path) -> RunFolder:
         raise InvalidValue(f"no such run folder: {path}{_nearest_run(path)}")
     runs = [RunFolder(path, inner.name) for inner in sorted(path.iterdir()) if inner.is_dir()]
     runs = [run for run in runs if run.config.is_file() and run.arguments.is_file()]
-    if len(runs) > 1:
-        names = " and ".join(run.env_name for run in runs)
-        raise InvalidValue(f"{path}: config.yml and args.yml lie in {names}; remove all but those of the run")
     if not runs:
-        raise InvalidValue(
-            f"{path} is no run folder: it has no folder with config.yml and args.yml{_nearest_run(path)}"
-        )
+        raise InvalidValue(f"{path} is no run folder: it has no config.yml and args.yml{_nearest_run(path)}")
     return runs[0]
 
 
@@ -187,15 +137,6 @@ def alone_in(run: RunFolder) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def discard_run(run: RunFolder) -> None:
-    """
-    Remove the folder of a run that was refused before its first step.
-
-    :param run: its folder
-    """
-    shutil.rmtree(run.path, ignore_errors=True)
 
 
 def probe_folder(folder: Path, option: str = "-f") -> None:
@@ -243,8 +184,8 @@ def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFo
         if number in (0, found):
             return RunFolder(path, env_name)
     known = f"; runs there: {', '.join(str(n) for n, _ in runs)}" if runs else ""
-    wanted = f"run {number}" if number else "no run"
-    raise InvalidValue(f"{wanted} of {algo} on {env_id} found in {log_folder / algo}{known}; train one, or give -f")
+    text = f"run {number} of {algo} on {env_id} does not exist" if number else f"no run of {algo} on {env_id}"
+    raise InvalidValue(f"{text} in {log_folder / algo}{known}; train one with `sbbatch train` or give -f")
 
 
 def unwritable(path: Path, error: OSError, option: str = "-f") -> str:
@@ -268,26 +209,19 @@ def claim_numbered(parent: Path, name: str, uuid: str = "") -> Path:
     :param name: the common beginning
     :param uuid: appended, if any
     """
-    number = max((found for found, _ in _runs(parent, name)), default=0)
-    while True:
-        number += 1
+    for number in itertools.count(max((found for found, _ in _runs(parent, name)), default=0) + 1):
         path = parent / (f"{name}_{number}" + (f"_{uuid}" if uuid else ""))
-        try:
+        with suppress(FileExistsError):
             path.mkdir()
-        except FileExistsError:
-            continue
-        return path
+            return path
+    raise AssertionError("unreachable")
 
 
 def _runs(parent: Path, name: str) -> list[tuple[int, Path]]:
     """Number and folder of each ``<name>_<n>`` and ``<name>_<n>_<uuid>``."""
     pattern = re.compile(rf"{re.escape(name)}_(\d+)(_[0-9a-f-]{{36}})?")
-    found = []
-    for path in parent.iterdir() if parent.is_dir() else ():
-        match = pattern.fullmatch(path.name)
-        if match and path.is_dir():
-            found.append((int(match.group(1)), path))
-    return found
+    folders = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    return [(int(match.group(1)), path) for path in folders if (match := pattern.fullmatch(path.name))]
 
 
 def plain(value: Any) -> Any:

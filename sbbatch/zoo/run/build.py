@@ -72,7 +72,13 @@ def make_env(
     env: VecEnv
     if game is not None:
         _check_ale(env_wrapper, env_kwargs, normalize)
-        env = _make_ale(game, n_envs, protocol, seed, training, frame_stack, max_steps)
+        rules = get_protocol(protocol or "dopamine")
+        if max_steps is not None:
+            rules = replace(rules, max_frames=min(rules.max_frames, max_steps * rules.frame_skip))
+        env = make_ale_vec_env(game, n_envs, protocol=rules, seed=seed, training=training)
+        stack = env.observation_space.shape[0] if env.observation_space.shape else None
+        if frame_stack not in (None, stack):
+            raise InvalidValue(f"frame_stack: got {frame_stack}, but Atari games come as stacks of {stack}; remove it")
         for wrapper in vec_env_wrapper:
             env = wrapper.make(env)
         return env
@@ -101,8 +107,7 @@ def run_env(
     training: bool,
     n_envs: int,
     max_steps: int | None = None,
-    vec_env: str = "dummy",
-    packages: Sequence[str] = (),
+    **more: Any,
 ) -> VecEnv:
     """
     The environments that a run's settings ask for.
@@ -114,8 +119,7 @@ def run_env(
     :param training: ``False``: the evaluation environments
     :param n_envs: how many
     :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
-    :param vec_env: see :func:`make_env`
-    :param packages: likewise
+    :param more: ``vec_env`` and ``packages``, see :func:`make_env`
     """
     normalize = run_value(settings, "normalize")
     if normalize is not None and "gamma" in settings:
@@ -133,8 +137,7 @@ def run_env(
         env_kwargs=env_arguments(settings, training),
         env_wrapper=run_value(settings, "env_wrapper") or (),
         vec_env_wrapper=run_value(settings, "vec_env_wrapper") or (),
-        vec_env=vec_env,
-        packages=packages,
+        **more,
     )
 
 
@@ -291,22 +294,3 @@ def _check_ale(
         raise InvalidValue(f"env_kwargs: got {env_kwargs}, but ALE's C++ environments take none; see atari_protocol")
     if normalize is not None:
         raise InvalidValue("normalize: Atari frames are divided by 255 inside the network; remove normalize")
-
-
-def _make_ale(
-    game: str,
-    n_envs: int,
-    protocol: str | None,
-    seed: int | None,
-    training: bool,
-    frame_stack: int | None,
-    max_steps: int | None,
-) -> VecEnv:
-    rules = get_protocol(protocol or "dopamine")
-    if max_steps is not None:
-        rules = replace(rules, max_frames=min(rules.max_frames, max_steps * rules.frame_skip))
-    env = make_ale_vec_env(game, n_envs, protocol=rules, seed=seed, training=training)
-    stack = env.observation_space.shape[0] if env.observation_space.shape else None
-    if frame_stack not in (None, stack):
-        raise InvalidValue(f"frame_stack: got {frame_stack}, but Atari games come as stacks of {stack}; remove it")
-    return env

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import signal
 import time
@@ -89,43 +88,26 @@ class StopWhenAsked(BaseCallback):
         return not self.stop.requested
 
 
-class EpisodeLog(BaseCallback):
-    """
-    One line per finished training episode, in the format of SB3's ``Monitor`` with one column more: ``steps``, the
-    agent steps taken by all environments when the episode ended.
+class _LogFile(BaseCallback):
+    """A text file that grows line by line during training, and whose loss does not end it."""
 
-    :param path: a file whose name ends in ``monitor.csv``
-    :param env_id: written into its header
-    :param go_on: keep what is in the file, up to the model's step counter; its seconds continue as well, without the
-        time in which nothing was trained
-    """
-
-    def __init__(self, path: Path, env_id: str, go_on: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self.env_id = env_id
-        self.go_on = go_on
         self._errors = WriteErrors()
         self._file: IO[str] | None = None
 
-    def _on_training_start(self) -> None:
-        kept, _, rows = kept_rows(self.path, "steps", self.num_timesteps) if self.go_on else ("", [], [])
-        self._start = time.time() - (float(rows[-1][EPISODE_COLUMNS.index("t")]) if rows else 0.0)
-        header = json.dumps({"t_start": self._start, "env_id": self.env_id})
+    def _open(self, text: str) -> None:
+        """Begin the file with a text, whole at any instant."""
         with atomic_write(self.path) as file:
-            file.write((kept or f"#{header}\n{','.join(EPISODE_COLUMNS)}\n").encode())
+            file.write(text.encode())
         self._file = self.path.open("a", newline="\n", encoding="utf-8")
-        self._writer = csv.writer(self._file, lineterminator="\n")
 
-    def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            episode = info.get("episode")
-            if episode is not None and self._file is not None:
-                seconds = round(time.time() - self._start, 3)
-                with self._errors.told(self.path):
-                    self._writer.writerow([float(episode["r"]), int(episode["l"]), seconds, self.num_timesteps])
-                    self._file.flush()
-        return True
+    def _append(self, text: str) -> None:
+        if self._file is not None:
+            with self._errors.told(self.path):
+                self._file.write(text)
+                self._file.flush()
 
     def _on_training_end(self) -> None:
         if self._file is not None:
@@ -134,7 +116,36 @@ class EpisodeLog(BaseCallback):
             self._file = None
 
 
-class BatchSizeLog(BaseCallback):
+class EpisodeLog(_LogFile):
+    """
+    One line per finished training episode, in the format of SB3's ``Monitor`` with one column more: ``steps``, the
+    agent steps taken by all environments when the episode ended.
+
+    :param path: a file whose name ends in ``monitor.csv``
+    :param env_id: written into its header
+    :param resumes: keep what is in the file, up to the model's step counter; its seconds continue as well, without the
+        time in which nothing was trained
+    """
+
+    def __init__(self, path: Path, env_id: str, resumes: bool = False) -> None:
+        super().__init__(path)
+        self.env_id = env_id
+        self.resumes = resumes
+
+    def _on_training_start(self) -> None:
+        kept, _, rows = kept_rows(self.path, "steps", self.num_timesteps) if self.resumes else ("", [], [])
+        self._start = time.time() - (float(rows[-1][EPISODE_COLUMNS.index("t")]) if rows else 0.0)
+        header = json.dumps({"t_start": self._start, "env_id": self.env_id})
+        self._open(kept or f"#{header}\n{','.join(EPISODE_COLUMNS)}\n")
+
+    def _on_step(self) -> bool:
+        for episode in (info["episode"] for info in self.locals["infos"] if "episode" in info):
+            seconds = round(time.time() - self._start, 3)
+            self._append(f"{float(episode['r'])},{int(episode['l'])},{seconds},{self.num_timesteps}\n")
+        return True
+
+
+class BatchSizeLog(_LogFile):
     """
     One line per measurement of an agent that adapts its batch size, after one of the size it starts with; an agent
     whose batch size is fixed leaves no file. Sizes are rollout steps per environment for agents that learn from
@@ -146,16 +157,9 @@ class BatchSizeLog(BaseCallback):
     :param path: the CSV file
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self._errors = WriteErrors()
-        self._file: IO[str] | None = None
-        self._followed: BatchSizeCallback | None = None
-
     def _on_training_start(self) -> None:
         self._start = self.num_timesteps
-        self._followed = None
+        self._followed: BatchSizeCallback | None = None
 
     def _on_step(self) -> bool:
         if self._followed is None:  # not before the first step: by then every other callback has begun too
@@ -166,39 +170,29 @@ class BatchSizeLog(BaseCallback):
         # Not by the step counter: several measurements may share a step.
         new = self._followed.history[self._n_seen :]
         self._n_seen = len(self._followed.history)
-        if new and self._file is not None:
-            with self._errors.told(self.path):
-                self._file.write(lines_of(new))
-                self._file.flush()
+        if new:
+            self._append(lines_of(new))
         return True
 
     def _on_training_end(self) -> None:
         if self._followed is not None:
             self._on_step()  # what the last update measured
-        if self._file is not None:
-            with self._errors.told(self.path):
-                self._file.close()
-            self._file = None
+        super()._on_training_end()
 
     def _begin(self, followed: BatchSizeCallback) -> int:
         """Open the file, with its old lines or the starting size in it; how many measurements it already has."""
-        kept = self._kept()
-        assert followed.size is not None
-        rows = kept or [{"timesteps": self._start, "size": followed.size}]
-        with self._errors.told(self.path):
-            with atomic_write(self.path) as file:
-                file.write(f"{','.join(COLUMNS)}\n{lines_of(rows)}".encode())
-            self._file = self.path.open("a", newline="\n", encoding="utf-8")
-        return sum(entry["timesteps"] <= rows[-1]["timesteps"] for entry in followed.history)
-
-    def _kept(self) -> list[Row]:
+        rows: list[Row] = []
         try:
-            return [row for row in read_batch_log(self.path) if row["timesteps"] <= self._start]
+            rows = [row for row in read_batch_log(self.path) if row["timesteps"] <= self._start]
         except FileNotFoundError:
-            return []
+            pass
         except InvalidValue as error:
             warn(f"{error}; starting over")
-            return []
+        assert followed.size is not None
+        rows = rows or [{"timesteps": self._start, "size": followed.size}]
+        with self._errors.told(self.path):
+            self._open(f"{','.join(COLUMNS)}\n{lines_of(rows)}")
+        return sum(entry["timesteps"] <= rows[-1]["timesteps"] for entry in followed.history)
 
 
 class SaveModel(BaseCallback):

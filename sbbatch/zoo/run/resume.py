@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -17,22 +16,7 @@ from sbbatch.zoo.run.build import check_trained_in
 from sbbatch.zoo.run.request import Resumption
 
 
-@dataclass(frozen=True)
-class SavedModel:
-    """
-    A whole model file of a run.
-
-    :param path: the file
-    :param steps: its agent steps
-    :param replay_buffer: file of the replay buffer that was saved with it
-    """
-
-    path: Path
-    steps: int
-    replay_buffer: Path | None
-
-
-def newest_model(run: RunFolder, cls: type, env_id: str, normalized: bool) -> SavedModel:
+def newest_model(run: RunFolder, cls: type, env_id: str, normalized: bool) -> tuple[Path, int, Path | None]:
     """
     The model to resume from: of those with a replay buffer the newest, else the newest of all. An agent that learns
     from replay loses more with its memory than with the steps since an older checkpoint.
@@ -43,6 +27,7 @@ def newest_model(run: RunFolder, cls: type, env_id: str, normalized: bool) -> Sa
     :param cls: the algorithm
     :param env_id: environment
     :param normalized: whether its environments are
+    :return: the file, its agent steps, and the file of the replay buffer that was saved with it
     :raises InvalidValue: there is none
     """
     paths = [run.last_model, run.best_model, *sorted(run.path.glob("rl_model_*_steps.zip"))]
@@ -55,9 +40,9 @@ def newest_model(run: RunFolder, cls: type, env_id: str, normalized: bool) -> Sa
         for steps, _, path in models:
             buffer = find_replay_buffer(path)
             if buffer is not None and _is_whole(buffer):
-                return SavedModel(path, steps, buffer)
+                return path, steps, buffer
     steps, _, path = models[0]
-    return SavedModel(path, steps, None)
+    return path, steps, None
 
 
 def _steps_of(path: Path, env_id: str, normalized: bool) -> int | None:

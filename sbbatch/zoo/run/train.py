@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -19,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sbbatch.errors import NumericalError, UnwritableFile, UserError
 from sbbatch.settings.resolution import explicit_values, run_value
 from sbbatch.zoo.console.progress import Progress, say, warn
-from sbbatch.zoo.logs.folders import RunFolder, alone_in, create_run_folder, describe_run, discard_run
+from sbbatch.zoo.logs.folders import RunFolder, alone_in, create_run_folder, describe_run
 from sbbatch.zoo.logs.logger import make_logger
 from sbbatch.zoo.logs.track import new_id, tracking
 from sbbatch.zoo.play.scores import describe_returns, games_side_by_side
@@ -201,7 +202,7 @@ def _callbacks(
     goes_on = request.resumption
     callbacks: list[BaseCallback] = [
         StopWhenAsked(stop),
-        EpisodeLog(folder.episodes, request.env, go_on=goes_on is not None),
+        EpisodeLog(folder.episodes, request.env, resumes=goes_on is not None),
         BatchSizeLog(folder.batch_sizes),
     ]
     if evaluation is not None:
@@ -233,7 +234,7 @@ def _no_folder_left_if_refused(request: Request, model: BaseAlgorithm, folder: R
         yield
     except UserError:
         if request.resumption is None and model.num_timesteps == first_step:
-            discard_run(folder)
+            shutil.rmtree(folder.path, ignore_errors=True)
         raise
 
 
