@@ -170,7 +170,7 @@ OPTIONS = (
     _option("--n-envs", SETTING, "environments side by side", _SEARCHED.format("n_envs"), type=int_or_text),
     _option("--abs", SETTING, "adapt the batch size (ABS), between bounds or the algorithm's own: rollout steps for "
             "PQN and PPO, samples per gradient step for the others",
-            type=abs_bounds, nargs="?", const=abs_bounds(""), metavar="LOW:HIGH"),
+            type=abs_bounds, nargs="?", const="", metavar="LOW:HIGH"),
     _option("--protocol", SETTING, f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)",
             _SEARCHED.format("atari_protocol")),
     _option("-params --hyperparams", SETTING, "override hyperparameters", default=[], **_PAIRS),
