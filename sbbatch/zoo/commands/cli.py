@@ -140,11 +140,7 @@ def _hint(text: str) -> str:
 
 
 def torch_device(text: str) -> str:
-    """
-    An argparse type for a device that is there: SB3 would take the processor for a GPU that is not.
-
-    :param text: e.g. ``"cuda:1"``
-    """
+    """An argparse type for a device that is there: SB3 would take the processor for a GPU that is not."""
     if text != "auto" and not _computes(text):
         usable = ", ".join(["auto", *filter(_computes, ("cpu", "cuda", "mps"))])
         raise argparse.ArgumentTypeError(f"got '{text}', on which PyTorch cannot compute here; expected {usable}")
@@ -162,12 +158,7 @@ def _computes(device: str) -> bool:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """
-    ``sbbatch <command> ...``.
-
-    :param argv: the words after ``sbbatch`` (``None``: those of the process)
-    :return: exit code
-    """
+    """``sbbatch <command> ...``: the words after ``sbbatch`` (``None``: those of the process) to an exit code."""
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
         print(HELP.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))

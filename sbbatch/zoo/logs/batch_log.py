@@ -86,11 +86,7 @@ def read_batch_log(path: Path) -> list[Row]:
 
 
 def lines_of(rows: Iterable[Mapping[str, float | None]]) -> str:
-    """
-    Rows as they stand in the file: counts without a point, and nothing for what is not known.
-
-    :param rows: e.g. the history of a :class:`~sbbatch.batch.BatchSizeCallback`
-    """
+    """Rows as they stand in the file: counts without a point, and nothing for what is not known."""
     return "".join(",".join(_field(row.get(name)) for name in COLUMNS) + "\n" for row in rows)
 
 

@@ -70,22 +70,14 @@ def run(request: Request, begun: Callable[[RunFolder], object] | None = None) ->
 
 
 def build_env(request: Request) -> VecEnv:
-    """
-    The environments to learn in.
-
-    :param request: the run
-    """
+    """The environments to learn in."""
     n_envs = run_value(request.settings, "n_envs", 1)
     more: dict[str, Any] = {"vec_env": request.vec_env, "packages": request.gym_packages}
     return run_env(request.env, request.cls, request.settings, request.env_seed, True, n_envs, **more)
 
 
 def build_eval_env(request: Request) -> VecEnv | None:
-    """
-    Environments for whole episodes with raw rewards, with other seeds than those to learn in; ``None``: no evaluations.
-
-    :param request: the run
-    """
+    """Environments for whole episodes with raw rewards and other seeds than those to learn in, if there are any."""
     if request.eval_freq <= 0:
         return None
     n_envs = games_side_by_side(request.env, request.eval_episodes, request.n_eval_envs)
@@ -95,12 +87,7 @@ def build_eval_env(request: Request) -> VecEnv | None:
 
 
 def build_model(request: Request, env: VecEnv) -> BaseAlgorithm:
-    """
-    A new model, or the one to train further.
-
-    :param request: the run
-    :param env: its environments
-    """
+    """A new model, or the one to train further."""
     goes_on = request.resumption
     path = request.trained_agent if goes_on is None else goes_on.model
     if path is None:
@@ -120,14 +107,10 @@ def build_model(request: Request, env: VecEnv) -> BaseAlgorithm:
 
 
 def arguments_of(request: Request, model: BaseAlgorithm) -> dict[str, Any]:
-    """
-    What ``args.yml`` holds: every option, with what was chosen for the user.
-
-    :param request: the run
-    :param model: what learns
-    """
+    """What ``args.yml`` holds: every option, with what was chosen for the user."""
     own = {field.name: getattr(request, field.name) for field in fields(request) if field.name in request.arguments}
-    return {"wandb_id": new_id(), "steps_before": model.num_timesteps, **request.arguments, **own}
+    arguments = {"wandb_id": new_id(), "steps_before": model.num_timesteps, **request.arguments, **own}
+    return {name: value for name, value in arguments.items() if name != "resume"}
 
 
 def _train(
