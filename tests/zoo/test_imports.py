@@ -240,7 +240,7 @@ def test_a_run_keeps_its_wrappers_and_needs_the_permission_again(own_module, tmp
 
 
 def test_the_example_of_the_docs_runs(tmp_path):
-    text = (Path(train.__file__).parents[2] / "docs/training.md").read_text().partition("```yaml\n")[2]
+    text = (Path(train.__file__).parents[3] / "docs/training.md").read_text().partition("```yaml\n")[2]
     (tmp_path / "my.yml").write_text(text.partition("```")[0])
     words = [*SHORT, "-n", "2000", "--eval-freq", "-1", "--log-interval", "-2", "-f", str(tmp_path)]
     assert train.main([*words, "-conf", str(tmp_path / "my.yml"), "-params", "policy_kwargs:dict(net_arch=[8])"]) == 0

@@ -324,12 +324,12 @@ def resumed_options(typed: dict[str, Any], written: dict[str, Any], file: Path) 
     for name, option in BY_NAME.items():
         if option.on_resume is REFUSED and name in typed:
             raise InvalidValue(f"{option.flags[-1]}: it is for new runs, and --resume continues one; remove it")
-        if option.on_resume in (FIXED, FREE):
-            values[name] = option.read(written.get(name), f"{file}: {option.flags[-1]}")
-            if option.on_resume is FIXED and typed.get(name, values[name]) != values[name]:
-                raise InvalidValue(contradiction(option.flags[-1], typed[name], values[name]))
         if option.on_resume in (FREE, TYPED) and name in typed:
             values[name] = typed[name]
+        elif option.on_resume in (FIXED, FREE):
+            values[name] = option.read(written.get(name), f"{file}: {option.flags[-1]}")
+            if typed.get(name, values[name]) != values[name]:
+                raise InvalidValue(contradiction(option.flags[-1], typed[name], values[name]))
     return with_defaults(values)
 
 

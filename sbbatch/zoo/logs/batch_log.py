@@ -25,7 +25,7 @@ Row = dict[str, float]
 
 def find_batch_callback(model: BaseAlgorithm) -> BatchSizeCallback | None:
     """
-    What changes the batch size or rollout length of a model that learns: its own callback, or one that was given to ``learn``.
+    What changes the batch size or rollout length of a model: its own callback, or one that was given to ``learn``.
 
     :param model: any agent, also one of SB3, whose batch size is fixed
     """

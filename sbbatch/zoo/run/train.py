@@ -52,9 +52,7 @@ def run(request: Request, begun: Callable[[RunFolder], object] | None = None) ->
         env = stack.enter_context(_closing(build_env(request)))
         model = build_model(request, env)
         callbacks = [part.make() for part in run_value(request.settings, "callback") or ()]
-        eval_env = build_eval_env(request)
-        if eval_env is not None:
-            stack.enter_context(_closing(eval_env))
+        eval_env = stack.enter_context(_closing(build_env(request, False))) if request.eval_freq > 0 else None
         if goes_on is not None:
             folder = goes_on.folder
         else:
@@ -69,21 +67,14 @@ def run(request: Request, begun: Callable[[RunFolder], object] | None = None) ->
         return _train(request, model, eval_env, folder, arguments, callbacks), folder
 
 
-def build_env(request: Request) -> VecEnv:
-    """The environments to learn in."""
-    n_envs = run_value(request.settings, "n_envs", 1)
-    more: dict[str, Any] = {"vec_env": request.vec_env, "packages": request.gym_packages}
-    return run_env(request.env, request.cls, request.settings, request.env_seed, True, n_envs, **more)
-
-
-def build_eval_env(request: Request) -> VecEnv | None:
-    """Environments for whole episodes with raw rewards and other seeds than those to learn in, if there are any."""
-    if request.eval_freq <= 0:
-        return None
-    n_envs = games_side_by_side(request.env, request.eval_episodes, request.n_eval_envs)
-    more: dict[str, Any] = {"vec_env": request.vec_env, "packages": request.gym_packages}
-    more["max_steps"] = request.eval_max_steps
-    return run_env(request.env, request.cls, request.settings, request.env_seed + 10_000, False, n_envs, **more)
+def build_env(request: Request, training: bool = True) -> VecEnv:
+    """The environments to learn in, or those for whole episodes with raw rewards, which have other seeds."""
+    n_envs, seed, max_steps = run_value(request.settings, "n_envs", 1), request.env_seed, None
+    if not training:
+        n_envs = games_side_by_side(request.env, request.eval_episodes, request.n_eval_envs)
+        seed, max_steps = seed + 10_000, request.eval_max_steps
+    more = {"vec_env": request.vec_env, "packages": request.gym_packages}
+    return run_env(request.env, request.cls, request.settings, seed, training, n_envs, max_steps, **more)
 
 
 def build_model(request: Request, env: VecEnv) -> BaseAlgorithm:
