@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch as th
 import torch.nn.functional as F
@@ -26,6 +26,7 @@ class BootstrapTarget(NamedTuple):
     rewards: th.Tensor  # (batch,)
 
 
+@runtime_checkable
 class Bootstrap(Protocol):
     """Anything that turns two networks and a batch into the ingredients of a backup."""
 
