@@ -22,31 +22,18 @@ GAME_SETS = ("atari20", "atari26", "atari57", "atari60")
 
 @dataclass(frozen=True)
 class Game:
-    """
-    The facts about one game.
+    """The facts about one game."""
 
-    :param name: as Gymnasium writes it, e.g. ``MsPacman``
-    :param ale_id: its id in Gymnasium
-    :param noframeskip_id: its id without sticky actions and frame skip (``None``: there is none)
-    :param rom: as ale-py writes it, e.g. ``ms_pacman``
-    :param sets: those of :data:`GAME_SETS` it belongs to
-    :param random: raw return of a uniformly random policy
-    :param random_source: who says so
-    :param human: raw return of a human player (``None``: nobody published one)
-    :param human_source: who says so
-    :param overrides: agent -> settings that it should have in this game alone
-    """
-
-    name: str
-    ale_id: str
-    noframeskip_id: str | None
-    rom: str
-    sets: list[str]
-    random: float
-    random_source: str
-    human: float | None
+    name: str  # as Gymnasium writes it, e.g. MsPacman
+    ale_id: str  # in Gymnasium
+    noframeskip_id: str | None  # likewise, without sticky actions and frame skip, if there is such an id
+    rom: str  # as ale-py writes it, e.g. ms_pacman
+    sets: list[str]  # those of GAME_SETS it belongs to
+    random: float  # raw return of a uniformly random policy
+    random_source: str  # who says so
+    human: float | None  # raw return of a human player, if anybody published one
     human_source: str | None
-    overrides: dict[str, dict[str, Any]]
+    overrides: dict[str, dict[str, Any]]  # agent -> settings that it should have in this game alone
 
 
 def find_game(name: str) -> Game:
@@ -80,30 +67,16 @@ def game_set(name: str) -> tuple[str, ...]:
     return tuple(game.name for game in games().values() if name in game.sets)
 
 
-def overrides_of(algo: str, game: str) -> tuple[str, dict[str, Any]]:
-    """
-    The settings that an agent should have in one game alone.
-
-    :param algo: name of the algorithm
-    :param game: the game's name
-    :return: where they are written, and the settings; empty if the game has no file or none for the agent
-    """
-    path = hyperparams_folder() / "atari" / f"{game}.yml"
-    overrides = read_game(path).overrides if path.exists() else {}
-    return f"hyperparams/atari/{path.name} overrides {algo}", dict(overrides.get(algo, {}))
-
-
 def read_game(path: Path) -> Game:
     """
     Read the file of a game; nothing may be missing, and nothing may be there that has no meaning.
 
     :param path: ``<Game>.yml``
-    :raises UserError: no such file, an unknown or missing key, a value of the wrong type
+    :raises UserError: an unknown or missing key, a value of the wrong type
     """
     shown = f"hyperparams/atari/{path.name}"
     content, known = read_yaml(path, shown), declared(Game)
     check_names(shown, content, known)
-    for name in known:
-        if name not in content:
-            raise InvalidValue(f"{shown}: missing key {name}")
+    if missing := set(known) - set(content):
+        raise InvalidValue(f"{shown}: missing key {', '.join(sorted(missing))}")
     return Game(**{name: known[name].check(value, f"{shown} {name}") for name, value in content.items()})

@@ -75,7 +75,7 @@ class ClassSpec:
         """
         module, _, name = self.path.rpartition(".")
         self._check_allowed(module)
-        content, base = vars(_import(module, self.where)), BASE_CLASSES[self.key]
+        content, base = vars(_import(module, self.where, bool(self.allowed))), BASE_CLASSES[self.key]
         cls = content.get(name)
         if not _is_subclass(cls, base):
             fitting = [key for key, item in content.items() if _is_subclass(item, base) and item is not base]
@@ -158,8 +158,6 @@ def allow_imports(
     :param keys: those of :data:`BASE_CLASSES` that will be used
     :raises UserError: see :meth:`ClassSpec.load`
     """
-    for name in modules:
-        _check_module_name(name, "--allow-import")
     allowed = dict(settings)
     for key in keys:
         if key in settings and settings[key].value:
@@ -179,8 +177,7 @@ def import_packages(names: Sequence[str], option: str = "--gym-packages") -> Non
     :raises InvalidValue: one cannot be imported
     """
     for name in names:
-        _check_module_name(name, option)
-        _import(name, option)
+        _import(name, option, also_from_here=True)
 
 
 def import_environments(args: Any) -> None:
@@ -197,17 +194,14 @@ def import_environments(args: Any) -> None:
         args.env, args.gym_packages = name, [*args.gym_packages, module]
 
 
-def _check_module_name(name: str, option: str) -> None:
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise InvalidValue(f"{option}: got '{name}', expected the name of a module such as my_package.wrappers")
-
-
-def _import(name: str, where: str) -> Any:
-    """Also from the working folder, where an installed command does not look; last, so that it hides no library."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
+def _import(name: str, where: str, also_from_here: bool) -> Any:
+    """From the working folder too, where an installed command does not look; last, so that it hides no library."""
+    if also_from_here and os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
     try:
         return importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # the last two: no name of a module
         raise InvalidValue(f"{where}: {name} cannot be imported ({error})") from None
+
+
 Imported = ClassSpec

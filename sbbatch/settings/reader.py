@@ -8,6 +8,7 @@ YAML tags that build Python objects.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from itertools import accumulate
 from pathlib import Path
@@ -49,27 +50,22 @@ def read_yaml(path: Path, shown: str | None = None) -> dict[str, Any]:
     :raises UserError: the file is missing, too large, not YAML, or holds more than plain values
     """
     shown = shown or str(path)
-    content = parse_yaml(_read_text(path, shown), shown)
-    if content is None:
-        raise InvalidValue(f"{shown} is empty; expected a mapping from names to values")
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InvalidType(f"{shown}: got {describe(content)}, expected a mapping from names to values")
-    return content
-
-
-def _read_text(path: Path, shown: str) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_YAML_BYTES + 1)
-        if len(data) > MAX_YAML_BYTES:
-            raise InvalidValue(f"{shown}: larger than {MAX_YAML_BYTES // 1024} kB, which no hyperparameter file needs")
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise InvalidValue(f"no such file: {shown}") from None
     except OSError as error:
         raise InvalidValue(f"{shown} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InvalidValue(f"{shown}: byte {error.start} is not UTF-8 text") from None
+    if len(data) > MAX_YAML_BYTES:
+        raise InvalidValue(f"{shown}: larger than {MAX_YAML_BYTES // 1024} kB, which no hyperparameter file needs")
+    content = parse_yaml(text, shown)
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InvalidType(f"{shown}: got {describe(content)}, expected a mapping from names to values")
+    return content
 
 
 def parse_yaml(text: str, shown: str) -> Any:
@@ -90,7 +86,8 @@ def parse_yaml(text: str, shown: str) -> Any:
         _check_nodes(node, shown)
         return reader.constructor.construct_document(node)
     except MarkedYAMLError as error:
-        raise InvalidValue(f"{shown}:{_line_and_problem(error)}") from None
+        mark, problem = error.problem_mark, " ".join(f"{error.context or ''} {error.problem}".split())
+        raise InvalidValue(f"{shown}:{mark.line + 1}:{mark.column + 1}: not readable as YAML ({problem})") from None
     except RecursionError:
         raise InvalidValue(f"{shown}: values are nested too deeply") from None
     except UserError:
@@ -109,49 +106,31 @@ def _yaml() -> YAML:
     return reader
 
 
-def _line_and_problem(error: MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
-    problem = str(error.problem or error)
-    if "could not determine a constructor" in problem:
-        tag = problem.rsplit(" ", 1)[-1].replace("tag:yaml.org,2002:", "!!")
-        problem = f"tag {tag} is not allowed; write plain values"
-    elif "'\\t'" in problem:
-        problem = "tab used for indentation; use spaces"
-    else:
-        problem = f"not readable as YAML ({' '.join(problem.split())})"
-    return f"{mark.line + 1}:{mark.column + 1}: {problem}" if mark else f" {problem}"
-
-
 def _check_nodes(root: Node, shown: str) -> None:
     """Refuse duplicate keys, and count the values with aliases written out, before anything is built from them."""
-    sizes: dict[int, int | None] = {}  # None: not yet known, for the node contains this one
+    sizes: dict[int, float] = {}
 
-    def size(node: Node) -> int:
+    def size(node: Node) -> float:
         if id(node) not in sizes:
-            sizes[id(node)] = None
+            sizes[id(node)] = math.inf  # of a node that contains itself
             children = node.value if isinstance(node, SequenceNode) else []
             if isinstance(node, MappingNode):
-                _check_keys(node, shown)
                 children = [child for pair in node.value for child in pair]
+                _check_keys([key for key, _ in node.value if isinstance(key, ScalarNode)], shown)
             sizes[id(node)] = 1 + sum(size(child) for child in children)
-        known = sizes[id(node)]
-        if known is None:
-            raise InvalidValue(f"{shown}:{node.start_mark.line + 1}: an alias contains itself")
-        return known
+        return sizes[id(node)]
 
     if size(root) > MAX_YAML_VALUES:
         raise InvalidValue(f"{shown}: more than {MAX_YAML_VALUES} values once its aliases are written out")
 
 
-def _check_keys(node: MappingNode, shown: str) -> None:
+def _check_keys(keys: list[ScalarNode], shown: str) -> None:
     """ruamel.yaml would not, in a mapping that merges another."""
-    lines: dict[str, int] = {}
-    for key, _ in node.value:
-        if isinstance(key, ScalarNode):
-            line = key.start_mark.line + 1
-            if key.value in lines:
-                raise InvalidValue(f"{shown}: duplicate key {key.value} at lines {lines[key.value]} and {line}")
-            lines[key.value] = line
+    seen = set()
+    for key in keys:
+        if key.value in seen:
+            raise InvalidValue(f"{shown}:{key.start_mark.line + 1}: duplicate key {key.value}")
+        seen.add(key.value)
 
 
 def read_literal(text: str, where: str) -> Any:
@@ -203,12 +182,12 @@ def read_command_line_value(text: str, key: str) -> Any:
 class _Literals(ast.NodeTransformer):
     """Turns ``dict(...)`` and activations into what :func:`ast.literal_eval` reads."""
 
-    def visit_Call(self, node: ast.Call) -> ast.expr:  # noqa: N802 - `ast` finds it by its name
+    def visit_Call(self, node: ast.Call) -> ast.expr:
         if ast.unparse(node.func) != "dict" or node.args:
             raise ValueError(f"{_short(ast.unparse(node))} is not allowed")
         return self._dictionary(node.keywords)
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         name = ast.unparse(node)
         if name not in ACTIVATIONS:
             raise ValueError(f"{_short(name)} is not allowed; known: {', '.join(ACTIVATIONS)}")
@@ -224,14 +203,14 @@ class _Literals(ast.NodeTransformer):
 class _Arguments(_Literals):
     """Turns a call into a pair: the list of its positional arguments and the dictionary of its keyword arguments."""
 
-    def visit_Expression(self, node: ast.Expression) -> ast.Expression:  # noqa: N802
+    def visit_Expression(self, node: ast.Expression) -> ast.Expression:
         call = node.body
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
             raise ValueError("expected e.g. name(argument=value)")
         values: list[ast.expr] = [self.visit(value) for value in call.args]
         return ast.Expression(ast.Tuple([ast.List(values), self._dictionary(call.keywords)]))
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         """``kind=linear`` is ``kind='linear'``: there is nothing else that it could mean."""
         return ast.Constant(node.id)
 

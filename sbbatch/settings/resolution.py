@@ -26,10 +26,10 @@ import sbbatch
 from sbbatch.arguments import Argument, Count, Fraction, Positive, Within, declared
 from sbbatch.envs.atari import atari_game
 from sbbatch.errors import InvalidType, InvalidValue, check_names, describe, did_you_mean
-from sbbatch.settings.games import overrides_of
+from sbbatch.settings.games import read_game
 from sbbatch.settings.imports import BASE_CLASSES, ENV_ARGUMENTS, read_classes, read_keyword_arguments
 from sbbatch.settings.reader import hyperparams_folder, read_command_line_value, read_literal, read_yaml
-from sbbatch.settings.schema import convert, keyword_arguments, plain
+from sbbatch.settings.schema import convert, plain
 from sbbatch.settings.suites import Section, sections_for
 
 COMMAND_LINE = "command line"
@@ -164,11 +164,11 @@ def resolve(
     :raises UserError: an unknown key, a wrong type, a missing length of the run
     """
     cls = require_algorithm(algo)
-    known = {name: argument for name, argument in keyword_arguments(cls).items() if name not in _NOT_IN_FILES}
-    if run_file is not None:
-        file, sections = str(run_file), [(str(run_file), read_yaml(run_file))]
-    else:
+    known = {name: argument for name, argument in declared(cls).items() if name not in _NOT_IN_FILES}
+    if run_file is None:
         file, sections = _sections_of_files(algo, env_id, conf_file, suite)
+    else:
+        file, sections = str(run_file), [(str(run_file), read_yaml(run_file))]
     settings = {
         name: Setting(argument.default, plain(argument.default), CLASS_DEFAULT)
         for name, argument in known.items()
@@ -189,9 +189,7 @@ def resolve(
     return settings
 
 
-def _sections_of_files(
-    algo: str, env_id: str, conf_file: Path | None, suite: str | None
-) -> tuple[str, list[Section]]:
+def _sections_of_files(algo: str, env_id: str, conf_file: Path | None, suite: str | None) -> tuple[str, list[Section]]:
     """The main file's name for messages, and what the files say, lowest precedence first."""
     path = hyperparams_folder() / f"{algo}.yml" if conf_file is None else conf_file
     file = f"hyperparams/{path.name}" if conf_file is None else str(conf_file)
@@ -201,9 +199,10 @@ def _sections_of_files(
         raise InvalidValue(
             f"{file}: no section is for {env_id}, so nothing in it counts{did_you_mean(env_id, sections)}"
         )
-    game = atari_game(env_id)
-    if game is not None and conf_file is None:
-        found.append(overrides_of(algo, game))
+    game_file = hyperparams_folder() / "atari" / f"{atari_game(env_id)}.yml"
+    if conf_file is None and game_file.exists():
+        origin = f"hyperparams/atari/{game_file.name} overrides {algo}"
+        found.append((origin, read_game(game_file).overrides.get(algo, {})))
     return file, found
 
 

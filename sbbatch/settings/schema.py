@@ -13,7 +13,8 @@ from typing import Any, get_origin
 
 from stable_baselines3.common.utils import LinearSchedule
 
-from sbbatch.arguments import Argument, declared
+from sbbatch.arguments import Argument
+from sbbatch.arguments import declared as keyword_arguments  # noqa: F401
 from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.schedule import Linear, Piecewise
@@ -48,15 +49,6 @@ _OBJECTS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "bootstrap": BOOTSTRAPS,
     "batch_size_callback": {"abs": ABS, "noise_scale": GradientNoiseScale, "schedule": _batch_schedule},
 }
-
-
-def keyword_arguments(cls: type) -> Mapping[str, Argument]:
-    """
-    All keyword arguments of a constructor.
-
-    :param cls: an algorithm
-    """
-    return declared(cls)
 
 
 def convert(where: str, value: Any, argument: Argument) -> Any:

@@ -18,16 +18,13 @@ class Suite:
     """
     A suite.
 
-    :param members: what it is for, in messages
     :param has: whether an environment belongs to it
-    :param implied: settings that its name stands for; a file's section may change them
-    :param by_name: whether it only counts when somebody asks for it
+    :param implied: settings that its name stands for; it only counts when somebody asks for it, and a file's section
+        may change them
     """
 
-    members: str
     has: Callable[[str], bool]
     implied: Mapping[str, Any] = field(default_factory=dict)
-    by_name: bool = False
 
 
 def _is_atari(env_id: str) -> bool:
@@ -35,11 +32,11 @@ def _is_atari(env_id: str) -> bool:
 
 
 SUITES = {
-    "atari": Suite("Atari games", _is_atari),
+    "atari": Suite(_is_atari),
     # Kaiser et al. (2020): 100,000 agent steps, which are 400,000 frames.
-    "atari100k": Suite("Atari games", _is_atari, {"atari_protocol": "atari100k", "n_timesteps": 100_000}, by_name=True),
-    "minatar": Suite("MinAtar games", lambda env_id: env_id.startswith("MinAtar/")),
-    "mujoco": Suite("MuJoCo tasks", is_mujoco),
+    "atari100k": Suite(_is_atari, {"atari_protocol": "atari100k", "n_timesteps": 100_000}),
+    "minatar": Suite(lambda env_id: env_id.startswith("MinAtar/")),
+    "mujoco": Suite(is_mujoco),
 }
 
 
@@ -53,10 +50,10 @@ def sections_for(env_id: str, sections: Mapping[str, Any], file: str, suite: str
     :param suite: the suite that was asked for (``None``: the one that follows from the environment)
     :raises UserError: the file has no such suite, the environment is not of that suite, a section is no mapping
     """
-    if suite is not None:
-        _check_suite(suite, sections, file, env_id)
+    if suite is None:
+        suite = next((name for name, known in SUITES.items() if known.has(env_id) and not known.implied), "")
     else:
-        suite = next((name for name, known in SUITES.items() if known.has(env_id) and not known.by_name), "")
+        _check_suite(suite, sections, file, env_id)
     game = atari_game(env_id)
     same_game = [name for name in sections if game is not None and atari_game(name) == game]
     found: list[Section] = []
@@ -78,4 +75,4 @@ def _check_suite(suite: str, sections: Mapping[str, Any], file: str, env_id: str
         hint = f"; known: {', '.join(offered)}" if suite in SUITES else did_you_mean(suite, offered)
         raise InvalidValue(f"--suite: {file} has no suite '{suite}'{hint}")
     if not SUITES[suite].has(env_id):
-        raise InvalidValue(f"--suite: {suite} is for {SUITES[suite].members}, and {env_id} is none of them; remove it")
+        raise InvalidValue(f"--suite: {suite} is not for {env_id}; remove --suite")

@@ -3,8 +3,8 @@
 import pytest
 
 from sbbatch import ALGORITHMS
+from sbbatch.arguments import declared
 from sbbatch.settings.resolution import RUN_KEYS, require_algorithm, resolve
-from sbbatch.settings.schema import keyword_arguments
 from sbbatch.settings.show import show_settings
 from sbbatch.zoo.run import train
 
@@ -44,7 +44,7 @@ def shown(capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "CartPole-v1"])
 def test_every_argument_and_every_value_of_the_run_has_a_line(shown, algo, env_id):
     keys = {key.partition(".")[0] for key in shown("--algo", algo, "--env", env_id)}
-    assert keys == (set(keyword_arguments(require_algorithm(algo))) - FLAGS) | RUN_KEYS
+    assert keys == (set(declared(require_algorithm(algo))) - FLAGS) | RUN_KEYS
 
 
 def test_each_origin_is_told(shown):
