@@ -16,7 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from torch import nn
 
 import sbbatch
@@ -115,8 +115,8 @@ def _check_nodes(root: Node, shown: str) -> None:
             sizes[id(node)] = math.inf  # of a node that contains itself
             children = node.value if isinstance(node, SequenceNode) else []
             if isinstance(node, MappingNode):
+                _check_keys(node, shown)
                 children = [child for pair in node.value for child in pair]
-                _check_keys([key for key, _ in node.value if isinstance(key, ScalarNode)], shown)
             sizes[id(node)] = 1 + sum(size(child) for child in children)
         return sizes[id(node)]
 
@@ -124,13 +124,13 @@ def _check_nodes(root: Node, shown: str) -> None:
         raise InvalidValue(f"{shown}: more than {MAX_YAML_VALUES} values once its aliases are written out")
 
 
-def _check_keys(keys: list[ScalarNode], shown: str) -> None:
+def _check_keys(node: MappingNode, shown: str) -> None:
     """ruamel.yaml would not, in a mapping that merges another."""
-    seen = set()
-    for key in keys:
-        if key.value in seen:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if str(key.value) in seen:
             raise InvalidValue(f"{shown}:{key.start_mark.line + 1}: duplicate key {key.value}")
-        seen.add(key.value)
+        seen.add(str(key.value))
 
 
 def read_literal(text: str, where: str) -> Any:

@@ -103,15 +103,13 @@ def read_object(key: str, text: str, where: str) -> Any:
         return _named(key, text, _CLASSES[key], where)
     name, values, named = read_call(text, where)
     make = _named(key, name, _OBJECTS[key], where)
-    check_keywords(where, named, make)
     try:
-        inspect.signature(make).bind(*values, **named)
-    except TypeError as error:  # e.g. too many positional arguments
-        raise InvalidValue(f"{where}: {name}: {error}") from None
-    try:
+        check_keywords(name, named, make)
         return make(*values, **named)
     except UserError as error:
         raise type(error)(f"{where}: {error}") from None
+    except TypeError as error:  # e.g. too many positional arguments
+        raise InvalidValue(f"{where}: {error}") from None
 
 
 def _named(key: str, name: str, known: Mapping[str, Any], where: str) -> Any:

@@ -62,16 +62,16 @@ def test_names_are_those_of_ale_py():
         assert game.noframeskip_id == (old_id if old_id in gym.registry else None)
 
 
-def test_every_game_can_be_played():
-    for game in games().values():
-        env = make_ale_vec_env(game.ale_id, n_envs=1, seed=0)
-        try:
-            assert env.reset().shape == (1, 4, 84, 84), game.name
-            _, rewards, _, infos = env.step(np.zeros(1, dtype=np.int64))
-            assert np.isfinite(rewards).all(), game.name
-            assert "lives" in infos[0], game.name
-        finally:
-            env.close()
+@pytest.mark.parametrize("name", ["AirRaid", "Defender", "ElevatorAction", "Skiing"])
+def test_a_game_can_be_played(name):
+    env = make_ale_vec_env(games()[name].ale_id, n_envs=1, seed=0)
+    try:
+        assert env.reset().shape == (1, 4, 84, 84)
+        _, rewards, _, infos = env.step(np.zeros(1, dtype=np.int64))
+        assert np.isfinite(rewards).all()
+        assert "lives" in infos[0]
+    finally:
+        env.close()
 
 
 @pytest.mark.parametrize(

@@ -169,24 +169,13 @@ def test_every_agent_has_the_suites_and_the_environments(algo):
     assert suites | set(ENVIRONMENTS) <= sections
 
 
-def settings_of(algo, name, section):
-    """The settings of one section of one packaged file, and the environment they are for."""
+@pytest.mark.parametrize(("algo", "name", "section"), ALL_SECTIONS)
+def test_every_section_counts_and_builds_its_agent(algo, name, section):
     env_id = SAMPLES.get(section, section)
     conf_file = None if name == algo else hyperparams_folder() / f"{name}.yml"
-    return env_id, resolve(algo, env_id, {}, conf_file, suite=section if section in SUITES else None)
-
-
-@pytest.mark.parametrize(("algo", "name", "section"), ALL_SECTIONS)
-def test_every_section_counts_and_holds_real_arguments_only(algo, name, section):
-    _, settings = settings_of(algo, name, section)
-    assert set(constructor_values(settings)) <= set(declared(require_algorithm(algo)))
+    settings = resolve(algo, env_id, {}, conf_file, suite=section if section in SUITES else None)
     own = {key for key, setting in settings.items() if setting.origin.endswith(f"{name}.yml {section}")}
     assert own == set(read_yaml(hyperparams_folder() / f"{name}.yml")[section])
-
-
-@pytest.mark.parametrize(("algo", "name", "section"), ALL_SECTIONS)
-def test_every_section_builds_its_agent(algo, name, section):
-    env_id, settings = settings_of(algo, name, section)
     needed = {"minatar": "minatar", "LunarLander-v3": "Box2D"}
     if SUITES["mujoco"].has(env_id):
         needed[section] = "mujoco"
@@ -206,14 +195,6 @@ def test_every_section_builds_its_agent(algo, name, section):
 def test_the_abs_authors_ppo_is_the_same_in_both_files():
     files = [read_yaml(hyperparams_folder() / f"{name}.yml") for name in ("ppo", "ppo_abs")]
     assert files[0]["mujoco"] == files[1]["mujoco"]
-
-
-@pytest.mark.parametrize("algo", [algo for algo in ALGORITHMS if algo not in ("ppo", "pqn")])
-def test_atari_100k_is_the_protocol_of_der(algo):
-    settings = resolve(algo, "Breakout", suite="atari100k")
-    assert run_value(settings, "atari_protocol") == "atari100k"
-    assert run_value(settings, "n_timesteps") == 100_000
-    assert settings["buffer_size"].value == 100_000
 
 
 def test_rainbow_in_atari_100k_is_der():
