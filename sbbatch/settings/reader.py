@@ -126,11 +126,12 @@ def _check_nodes(root: Node, shown: str) -> None:
 
 def _check_keys(node: MappingNode, shown: str) -> None:
     """ruamel.yaml would not, in a mapping that merges another."""
-    seen: set[str] = set()
+    lines: dict[str, int] = {}
     for key, _ in node.value:
-        if str(key.value) in seen:
-            raise InvalidValue(f"{shown}:{key.start_mark.line + 1}: duplicate key {key.value}")
-        seen.add(str(key.value))
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in lines:
+            raise InvalidValue(f"{shown}: duplicate key {name} at lines {lines[name]} and {line}")
+        lines[name] = line
 
 
 def read_literal(text: str, where: str) -> Any:

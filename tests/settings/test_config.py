@@ -57,8 +57,8 @@ def test_plain_yaml_values_are_read_as_a_person_means_them(text, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3\n", "my.yml:3: duplicate key a"),
-        ("a: 1\nb: {<<: {c: 1}, d: 2, d: 3}\n", "my.yml:2: duplicate key d"),
+        ("a: 1\nb: 2\na: 3\n", "my.yml: duplicate key a at lines 1 and 3"),
+        ("a: 1\nb: {<<: {c: 1}, d: 2, d: 3}\n", "my.yml: duplicate key d at lines 2 and 2"),
         ("x:\n\ty: 1\n", "my.yml:2:1: "),
         ("x: [1,", "my.yml:1:7: "),
         ("x: 1\n---\nx: 2", "another document"),
