@@ -2,12 +2,12 @@
 
 import pytest
 
-from sbbatch.zoo.run import train
+from sbbatch.zoo.commands.cli import main
 
 CANARY = "canary"
 TOUCH = f"touch {CANARY}"
 SMALL_BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
-WORDS = ["--algo", "dqn", "--env", "CartPole-v1", "-conf", "mine.yml"]
+WORDS = ["train", "--algo", "dqn", "--env", "CartPole-v1", "-conf", "mine.yml"]
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def attack(tmp_path, monkeypatch, capsys):
         (tmp_path / "mine.yml").write_text(text)
         told = []
         for more in (["--show-config"], ["-f", "logs"]):
-            assert train.main([*WORDS, *more]) == 2
+            assert main([*WORDS, *more]) == 2
             captured = capsys.readouterr()
             assert captured.out == ""
             assert captured.err.startswith("sbbatch: error: mine.yml")
@@ -72,7 +72,7 @@ def test_a_hostile_value_is_refused(attack, tmp_path, capsys, line, message):
         assert message in attack(text)
         return
     (tmp_path / "mine.yml").write_text(text)  # the name of a class stays text, which the agent refuses
-    assert train.main([*WORDS, "-f", "logs"]) == 2
+    assert main([*WORDS, "-f", "logs"]) == 2
     assert "optimizer_class: got str 'subprocess.Popen', expected a subclass of Optimizer" in capsys.readouterr().err
 
 
@@ -80,6 +80,6 @@ def test_numbers_as_people_write_them_are_read(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = ["n_timesteps: !!float 1e7", 'learning_rate: "1e-4"', "gamma: 1", "buffer_size: 1_000"]
     (tmp_path / "mine.yml").write_text("CartPole-v1:\n  " + "\n  ".join(lines) + "\n")
-    assert train.main([*WORDS, "--show-config"]) == 0
+    assert main([*WORDS, "--show-config"]) == 0
     shown = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
     assert [shown[line.partition(":")[0]] for line in lines] == ["10000000", "0.0001", "1", "1000"]
