@@ -36,11 +36,7 @@ KNOWN_MODULES = (
     "stable_baselines3.common.vec_env",
 )
 # Key of a hyperparameter file -> base class of what it may name.
-BASE_CLASSES: dict[str, type] = {
-    "callback": BaseCallback,
-    "env_wrapper": gym.Wrapper,
-    "vec_env_wrapper": VecEnvWrapper,
-}
+BASE_CLASSES = {"callback": BaseCallback, "env_wrapper": gym.Wrapper, "vec_env_wrapper": VecEnvWrapper}
 WRAPPERS = ("env_wrapper", "vec_env_wrapper")  # those that a trained agent needs to play
 # Keys whose value is a mapping of keyword arguments for the environment.
 ENV_ARGUMENTS = ("env_kwargs", "eval_env_kwargs")
@@ -158,6 +154,7 @@ def allow_imports(
     :param keys: those of :data:`BASE_CLASSES` that will be used
     :raises UserError: see :meth:`ClassSpec.load`
     """
+    _check_modules(modules, "--allow-import")
     allowed = dict(settings)
     for key in keys:
         if key in settings and settings[key].value:
@@ -176,6 +173,7 @@ def import_packages(names: Sequence[str], option: str = "--gym-packages") -> Non
     :param option: the option they were given to
     :raises InvalidValue: one cannot be imported
     """
+    _check_modules(names, option)
     for name in names:
         _import(name, option, also_from_here=True)
 
@@ -194,13 +192,19 @@ def import_environments(args: Any) -> None:
         args.env, args.gym_packages = name, [*args.gym_packages, module]
 
 
+def _check_modules(names: Sequence[str], option: str) -> None:
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise InvalidValue(f"{option}: got '{name}', expected the name of a module such as my_package.wrappers")
+
+
 def _import(name: str, where: str, also_from_here: bool) -> Any:
     """From the working folder too, where an installed command does not look; last, so that it hides no library."""
     if also_from_here and os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
     try:
         return importlib.import_module(name)
-    except (ImportError, TypeError, ValueError) as error:  # the last two: no name of a module
+    except ImportError as error:
         raise InvalidValue(f"{where}: {name} cannot be imported ({error})") from None
 
 

@@ -90,6 +90,11 @@ def test_a_long_value_pushes_nobody_elses_origin_aside():
     assert len({line.rindex("  ") for line in lines if line not in long}) == 1
 
 
+def test_a_trained_agent_keeps_its_suite(capsys):
+    assert main(["train", "--algo", "dqn", "--env", "Pong", "-i", "x.zip", "--suite", "atari100k"]) == 2
+    assert "--suite: " in capsys.readouterr().err
+
+
 def test_an_agent_that_goes_on_shows_the_settings_of_its_run(tmp_path, capsys):
     words = ["train", "--algo", "dqn", "--env", "CartPole-v1", "-f", str(tmp_path)]
     params = ["-params", "learning_starts:10", "train_freq:16", "gradient_steps:1", "buffer_size:100"]
