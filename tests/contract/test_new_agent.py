@@ -11,8 +11,8 @@ import pytest
 from sbbatch import ALGORITHMS
 from sbbatch.components.bootstrap import Munchausen
 from sbbatch.networks.heads import QuantileHead
-from sbbatch.zoo.run import train
-from sbbatch.zoo.run.request import read_request
+from sbbatch.zoo.commands import train
+from sbbatch.zoo.commands.train import read_request
 
 PAGE = Path(__file__).parents[2] / "docs" / "new_agent.md"
 

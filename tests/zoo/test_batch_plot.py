@@ -9,12 +9,11 @@ import pytest
 
 from sbbatch import ABS, PQN
 from sbbatch.errors import UserError
-from sbbatch.zoo.commands import cli
+from sbbatch.zoo.commands import cli, train
 from sbbatch.zoo.console.progress import Progress
 from sbbatch.zoo.logs.batch_log import find_batch_callback, lines_of, measured_now, read_batch_log, size_now
 from sbbatch.zoo.plot.batch_trace import _measures, _names, _short, plot_batch, read_batch_run
 from sbbatch.zoo.plot.curves import main
-from sbbatch.zoo.run import train
 from sbbatch.zoo.run.callbacks import BatchSizeLog
 
 HEADER = "timesteps,divergence,divergence_mean,target,noise_scale,size\n"

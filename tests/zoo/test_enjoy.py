@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import stable_baselines3
 
+from sbbatch.zoo.commands import train
 from sbbatch.zoo.logs.folders import RunFolder
 from sbbatch.zoo.play import enjoy, evaluate, screen, trained
 from sbbatch.zoo.play.screen import RecordedGame
-from sbbatch.zoo.run import train
 
 COMMON = ["--algo", "dqn", "--env", "CartPole-v1"]
 PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]

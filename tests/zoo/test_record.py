@@ -19,11 +19,11 @@ from sbbatch.envs.atari import get_protocol
 from sbbatch.envs.minatar import CELL, draw_maps
 from sbbatch.errors import UserError
 from sbbatch.persistence.normalization import statistics_of
+from sbbatch.zoo.commands import train
 from sbbatch.zoo.play import film, record
 from sbbatch.zoo.play.film import ThinningFrames, write_gif
 from sbbatch.zoo.play.scores import RandomPlayer
 from sbbatch.zoo.play.screen import RecordedGame
-from sbbatch.zoo.run import train
 
 
 def test_the_screens_are_those_of_training():

@@ -12,8 +12,7 @@ from tune_tools import n_counted, states, words
 
 from sbbatch.settings.reader import read_yaml
 from sbbatch.settings.resolution import resolve
-from sbbatch.zoo.commands import cli
-from sbbatch.zoo.run import train
+from sbbatch.zoo.commands import cli, train
 from sbbatch.zoo.tune.search import search as tune
 
 

@@ -59,11 +59,11 @@ def make_env(
     :param n_envs: how many, side by side
     :param protocol: Atari protocol (``None``: ``dopamine``)
     :param seed: of the first environment; the others get the next numbers
-    :param training: ``False``: whole games, raw rewards
+    :param training: ``False``: whole episodes, raw rewards
     :param normalize: ``VecNormalize``'s arguments, ``{}`` for its defaults; ``None``: none
     :param frame_stack: observations per stack; an Atari game has its stack of 4 by itself
-    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit; if it has none,
-        evaluation games end after :data:`~sbbatch.zoo.run.environment.UNLIMITED_STEPS`)
+    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit; if it has
+        none, evaluation episodes end after :data:`~sbbatch.zoo.run.environment.UNLIMITED_STEPS`)
     :param env_kwargs: keyword arguments of each environment
     :param env_wrapper: around each environment, the innermost first
     :param vec_env_wrapper: around all of them, the innermost first
@@ -78,8 +78,16 @@ def make_env(
     env: VecEnv
     if game is not None:
         _check_ale(env_wrapper, env_kwargs, normalize)
-        env = _make_ale(game, n_envs, protocol, seed, training, frame_stack, max_steps)
-        return _wrapped(env, vec_env_wrapper)
+        rules = get_protocol(protocol or "dopamine")
+        if max_steps is not None:
+            rules = replace(rules, max_frames=min(rules.max_frames, max_steps * rules.frame_skip))
+        env = make_ale_vec_env(game, n_envs, protocol=rules, seed=seed, training=training)
+        stack = env.observation_space.shape[0] if env.observation_space.shape else None
+        if frame_stack not in (None, stack):
+            raise InvalidValue(f"frame_stack: got {frame_stack}, but Atari games come as stacks of {stack}; remove it")
+        for wrapper in vec_env_wrapper:
+            env = wrapper.make(env)
+        return env
     if protocol is not None:
         raise InvalidValue(f"atari_protocol: got '{protocol}', but {env_id} is no Atari game; remove it")
     recipe = EnvRecipe(env_id, training, max_steps, env_kwargs or {}, tuple(env_wrapper), tuple(packages))
@@ -87,19 +95,14 @@ def make_env(
         recipe.wrap(recipe.make()).close()  # what is wrong with it would end the other process without a word
         recipe = replace(recipe, apart=True)
     env = make_vec_env(recipe.make, n_envs=n_envs, seed=seed, wrapper_class=recipe.wrap, vec_env_cls=VEC_ENVS[vec_env])
-    env = _wrapped(env, vec_env_wrapper)
+    for wrapper in vec_env_wrapper:
+        env = wrapper.make(env)
     if frame_stack not in (None, 1):
         env = VecFrameStack(env, frame_stack)
     if normalize is None:
         return env
     # Outermost: SB3 asks it for the raw observations that go into the replay buffer, and those must be stacked.
     return VecNormalize(env, training=training, **(normalize if training else {**normalize, "norm_reward": False}))
-
-
-def _wrapped(env: VecEnv, wrappers: Sequence[Imported]) -> VecEnv:
-    for wrapper in wrappers:
-        env = wrapper.make(env)
-    return env
 
 
 def run_env(
@@ -110,8 +113,7 @@ def run_env(
     training: bool,
     n_envs: int,
     max_steps: int | None = None,
-    vec_env: str = "dummy",
-    packages: Sequence[str] = (),
+    **more: Any,
 ) -> VecEnv:
     """
     The environments that a run's settings ask for.
@@ -122,9 +124,8 @@ def run_env(
     :param seed: of the first environment
     :param training: ``False``: the evaluation environments
     :param n_envs: how many
-    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
-    :param vec_env: see :func:`make_env`
-    :param packages: likewise
+    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
+    :param more: ``vec_env`` and ``packages``, see :func:`make_env`
     """
     normalize = run_value(settings, "normalize")
     if normalize is not None and "gamma" in settings:
@@ -142,8 +143,7 @@ def run_env(
         env_kwargs=env_arguments(settings, training),
         env_wrapper=run_value(settings, "env_wrapper") or (),
         vec_env_wrapper=run_value(settings, "vec_env_wrapper") or (),
-        vec_env=vec_env,
-        packages=packages,
+        **more,
     )
 
 
@@ -222,15 +222,10 @@ def model_file(path: Path) -> Path:
     try:
         return find_file(path, ".zip", "model")
     except FileNotFoundError as error:
-        raise InvalidValue(f"{error}{_model_in(path)}") from None
-
-
-def _model_in(path: Path) -> str:
-    """The commonest mistake is the folder of a run."""
-    if not path.is_dir():
-        return ""
-    models = sorted(path.glob("*.zip"), key=lambda model: model.stat().st_mtime)
-    return f", which is a folder; did you mean {models[-1]}?" if models else ", which is a folder"
+        # The commonest mistake is the folder of a run.
+        models = sorted(path.glob("*.zip"), key=lambda model: model.stat().st_mtime)
+        folder = ", which is a folder" if path.is_dir() else ""
+        raise InvalidValue(f"{error}{folder}{f'; did you mean {models[-1]}?' if models else ''}") from None
 
 
 def default_policy(observation_space: spaces.Space) -> str:
@@ -275,33 +270,11 @@ def _check_ale(
     """What ALE's C++ environments cannot have."""
     for wrapper in env_wrapper:
         if wrapper.path != ATARI_WRAPPER or wrapper.kwargs:
-            arguments = " with arguments" if wrapper.kwargs else ""
             raise InvalidValue(
-                f"{wrapper.where}: got {wrapper.path}{arguments}, but no gymnasium wrapper goes around ALE's C++ "
-                "environments, in which Atari games are played; choose their preprocessing with atari_protocol"
+                f"{wrapper.where}: got {wrapper.path}, but no gymnasium wrapper fits around ALE's C++ environments, in "
+                "which Atari games are played; choose their preprocessing with atari_protocol"
             )
     if env_kwargs:
-        raise InvalidValue(
-            f"env_kwargs: got {env_kwargs}, but ALE's C++ environments take none; choose with atari_protocol"
-        )
+        raise InvalidValue(f"env_kwargs: got {env_kwargs}, but ALE's C++ environments take none; see atari_protocol")
     if normalize is not None:
         raise InvalidValue("normalize: Atari frames are divided by 255 inside the network; remove normalize")
-
-
-def _make_ale(
-    game: str,
-    n_envs: int,
-    protocol: str | None,
-    seed: int | None,
-    training: bool,
-    frame_stack: int | None,
-    max_steps: int | None,
-) -> VecEnv:
-    rules = get_protocol(protocol or "dopamine")
-    if max_steps is not None:
-        rules = replace(rules, max_frames=min(rules.max_frames, max_steps * rules.frame_skip))
-    env = make_ale_vec_env(game, n_envs, protocol=rules, seed=seed, training=training)
-    stack = env.observation_space.shape[0] if env.observation_space.shape else None
-    if frame_stack not in (None, stack):
-        raise InvalidValue(f"frame_stack: got {frame_stack}, but Atari games come as stacks of {stack}; remove it")
-    return env
