@@ -19,7 +19,7 @@ from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue, UserError, check_int
 from sbbatch.files import find_file
 from sbbatch.persistence.normalization import load_normalization, save_normalization, statistics_of
-from sbbatch.settings.imports import Imported
+from sbbatch.settings.imports import ClassSpec
 from sbbatch.settings.resolution import (
     ATARI_WRAPPER,
     COMMAND_LINE,
@@ -47,8 +47,8 @@ def make_env(
     frame_stack: int | None = None,
     max_steps: int | None = None,
     env_kwargs: dict[str, Any] | None = None,
-    env_wrapper: Sequence[Imported] = (),
-    vec_env_wrapper: Sequence[Imported] = (),
+    env_wrapper: Sequence[ClassSpec] = (),
+    vec_env_wrapper: Sequence[ClassSpec] = (),
     vec_env: str = "dummy",
     packages: Sequence[str] = (),
 ) -> VecEnv:
@@ -265,7 +265,7 @@ def save_model(model: BaseAlgorithm, path: Path) -> None:
 
 
 def _check_ale(
-    env_wrapper: Sequence[Imported], env_kwargs: dict[str, Any] | None, normalize: dict[str, Any] | None
+    env_wrapper: Sequence[ClassSpec], env_kwargs: dict[str, Any] | None, normalize: dict[str, Any] | None
 ) -> None:
     """What ALE's C++ environments cannot have."""
     for wrapper in env_wrapper:
