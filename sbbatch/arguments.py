@@ -104,7 +104,8 @@ class Argument:
             check_number(where, value, low, high, self.limits.open_low)
             return value
         if int in self.kinds:
-            return check_int(where, value, *(None if math.isinf(end) else int(end) for end in (low, high)))
+            ends = [None if math.isinf(end) else int(end) for end in (low, high)]
+            return check_int(where, value, ends[0], ends[1])
         raise InvalidType(f"{where}: got {describe(value)}, expected {self.expected}")
 
     @property
@@ -154,7 +155,7 @@ def checked(function: F, prefix: str = "") -> F:
     :raises InvalidType: (when called) also an argument that does not exist; the message offers the nearest name
     """
     if not isinstance(function, FunctionType):
-        function.__init__ = checked(function.__init__, prefix)  # type: ignore[misc]
+        function.__init__ = checked(function.__init__, prefix)  # type: ignore[method-assign]
         return function
     signature = inspect.signature(function)
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
@@ -211,6 +212,8 @@ def _is_a(value: Any, kind: Any) -> bool:
 def _in_words(kind: Any) -> str:
     if kind == Schedule:
         return "a schedule such as a function of the progress remaining"
+    if get_origin(kind) is collections.abc.Callable:
+        return "a function"
     if get_origin(kind) is Literal:
         return " or ".join(repr(name) for name in get_args(kind))
     if get_origin(kind) is type:

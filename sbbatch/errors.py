@@ -62,6 +62,8 @@ def describe(value: object) -> str:
 
     :param value: anything
     """
+    if isinstance(value, type):
+        return f"class {value.__name__}"
     text = " ".join(repr(value).split())
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 

@@ -66,19 +66,16 @@ def test_what_is_not_declared_is_refused_by_name(kwargs, error, named):
 
 
 def test_values_are_checked_against_a_function_as_well():
-    def learn(rate: Fraction, n_steps: Annotated[int, Within(-1)] = 1): ...
+    def learn(n_steps: Annotated[int, Within(-1)] = 1): ...
 
-    assert check_arguments(learn, {"rate": np.float64(0.5), "n_steps": -1, "other": "x"}) == {
-        "rate": 0.5,
-        "n_steps": -1,
-    }
+    assert check_arguments(learn, {"n_steps": np.int64(-1), "other": "x"}) == {"n_steps": -1}
     with pytest.raises(InvalidValue, match="in a file: n_steps"):
         check_arguments(learn, {"n_steps": -2}, "in a file: ")
 
 
 def test_a_message_can_say_where_the_argument_stands():
     @partial(checked, prefix="policy_kwargs: ")
-    def __init__(self, size: Count): ...
+    def init(self, size: Count): ...
 
     with pytest.raises(InvalidValue, match="policy_kwargs: size: got 0"):
-        __init__(object(), 0)
+        init(object(), 0)

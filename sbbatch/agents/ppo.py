@@ -19,7 +19,7 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.agents.base import arguments as checks
-from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, PolicyKwargs, Seed
+from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
 from sbbatch.agents.base.measuring import in_parts, streams_kept, undisturbed
 from sbbatch.agents.base.rollout import RolloutAgent
 from sbbatch.arguments import Count, Fraction, Natural, Positive, Within, checked
@@ -71,7 +71,7 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
     @checked
     def __init__(
         self,
-        policy: str | type[ActorCriticPolicy],
+        policy: Policy,
         env: Environment,
         learning_rate: LearningRate = 3e-4,
         n_steps: Count = 2048,

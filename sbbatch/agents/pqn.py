@@ -10,14 +10,14 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
 from sbbatch.agents.base import arguments as checks
-from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, PolicyKwargs, Seed
+from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
 from sbbatch.agents.base.measuring import flat_gradient, undisturbed
 from sbbatch.agents.base.q_learning import QLearningAgent
 from sbbatch.agents.base.rollout import RolloutAgent, check_minibatches, in_minibatches
 from sbbatch.arguments import Count, Fraction, Natural, Positive, checked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling
-from sbbatch.errors import InvalidValue
+from sbbatch.errors import InvalidValue, check_number
 from sbbatch.functional.schedules import linear_epsilon
 from sbbatch.networks.rollout_policy import (
     RolloutCnnPolicy,
@@ -101,7 +101,7 @@ class PQN(QLearningAgent, RolloutAgent):
     @checked
     def __init__(
         self,
-        policy: str | type[RolloutPolicy],
+        policy: Policy,
         env: Environment,
         learning_rate: LearningRate = 2.5e-4,
         n_steps: Count = 32,
@@ -159,7 +159,7 @@ class PQN(QLearningAgent, RolloutAgent):
     def _setup_model(self) -> None:
         self._check_attributes(PQN)
         self._settle()
-        if (self.policy_kwargs or {}).get("noisy_sigma0"):
+        if check_number("policy_kwargs: noisy_sigma0", (self.policy_kwargs or {}).get("noisy_sigma0", 0.0), 0.0):
             raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
         checks.check_discrete_actions(type(self).__name__, self.action_space)
         check_minibatches("n_steps", self.n_steps, self.n_envs, self.n_minibatches)

@@ -104,18 +104,18 @@ class Piecewise:
     """
     A size that jumps.
 
-    :param values: value from each progress on
+    :param sizes: size from each progress on
     :raises InvalidValue: nothing for the start
     """
 
     @checked
-    def __init__(self, values: Mapping[float, int]) -> None:
-        for progress, size in values.items():
+    def __init__(self, sizes: Mapping[float, int]) -> None:
+        for progress, size in sizes.items():
             check_number("sizes: progress", progress, 0.0, 1.0)
             check_int("sizes: size", size, 1)
-        if 0.0 not in values:
+        if 0.0 not in sizes:
             raise InvalidValue("sizes: got none for the start, expected one at progress 0.0")
-        self.values = dict(sorted(values.items()))
+        self.values = dict(sorted(sizes.items()))
         self.moments = tuple(self.values)  # where it jumps
 
     def __call__(self, progress: float) -> float:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_origin
 
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
+from sbbatch.arguments import declared
 from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.components.bootstrap import BOOTSTRAPS
 from sbbatch.errors import InvalidType, InvalidValue, UserError, check_keywords, describe, did_you_mean
@@ -78,8 +79,7 @@ def keyword_arguments(cls: type) -> dict[str, Argument]:
 
     :param cls: an algorithm, whose constructor names them all
     """
-    parameters = inspect.signature(cls).parameters
-    return {name: Argument(name, parameter.default, _kinds(parameter)) for name, parameter in parameters.items()}
+    return {name: Argument(name, one.default, tuple(map(_kind_name, one.kinds))) for name, one in declared(cls).items()}
 
 
 def convert(where: str, value: Any, argument: Argument) -> Any:
@@ -133,17 +133,12 @@ def read_schedule(where: str, text: str) -> float | Callable[[float], float]:
     return LinearSchedule(numbers[0], [*numbers, 0.0][1], 1.0) if name == "lin" else numbers[0]
 
 
-def _kinds(parameter: inspect.Parameter) -> tuple[str, ...]:
-    """``int | tuple[int, str] | None`` -> ``("int", "tuple", "None")``; postponed, annotations are text."""
-    return tuple(_kind_names(ast.parse(parameter.annotation, mode="eval").body))
-
-
-def _kind_names(node: ast.expr) -> list[str]:
-    if isinstance(node, ast.BinOp):
-        return _kind_names(node.left) + _kind_names(node.right)
-    if isinstance(node, ast.Subscript):
-        return [ast.unparse(node.value)]
-    return [ast.unparse(node).rsplit(".", 1)[-1]]
+def _kind_name(kind: Any) -> str:
+    """``tuple[int, str]`` -> ``"tuple"``."""
+    if kind is type(None) or kind == Schedule:
+        return "None" if kind is type(None) else "Schedule"
+    origin = get_origin(kind) or kind
+    return "str" if origin is Literal else getattr(origin, "__name__", str(origin))
 
 
 def _read_made(where: str, key: str, text: str) -> Any:

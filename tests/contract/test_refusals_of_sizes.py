@@ -42,7 +42,6 @@ def test_images_that_are_too_small_for_ppo_are_told_a_torso():
         (PPO, "rollout_buffer_class", np.array([1, 2]), InvalidType),
         (PPO, "ent_coef", 10**30, InvalidValue),
         (PPO, "vf_coef", 10**30, InvalidValue),
-        (PQN, "stats_window_size", 10**30, InvalidValue),
         (DQN, "samples_per_step", 1e12, InvalidValue),
     ],
 )

@@ -12,6 +12,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule, TrainFreq, TrainFrequencyUnit
 
 from sbbatch.arguments import Within, in_python
@@ -122,9 +123,9 @@ def _as_it_is(name: str, value: Any) -> Any:
 
 
 # Arguments that several agents have.
+Policy = Annotated[str | type[BasePolicy], _as_it_is]
 Environment = Annotated[GymEnv | str | None, _as_it_is]
 LearningRate = Annotated[float | Schedule, Within(0.0, 1.0), check_learning_rate]
-TrainFrequency = Annotated[int | tuple[int, str], as_train_freq]
 PolicyKwargs = Annotated[dict[str, Any] | None, check_policy_kwargs]
 Device = Annotated[th.device | str, check_device]
 Seed = Annotated[int, Within(0, 2**32 - 1)] | None

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from sbbatch.agents.base import arguments as checks
-from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, PolicyKwargs, Seed, TrainFrequency
+from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
 from sbbatch.agents.base.collect import DeferredStop, Stopped
 from sbbatch.agents.base.finite import require_finite_step
 from sbbatch.agents.base.measuring import flat_gradient, streams_kept, undisturbed
@@ -124,7 +124,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
     scaling_defaults = BatchScaling("batch_size", 16, 64, check_every=100_000, updates=8)
     samples_per_unit = 1
     policy: ValuePolicy
-    train_freq: TrainFreq
+    train_freq: TrainFreq  # type: ignore[assignment]
     _n_samples = 0  # transitions trained on
     _sample_credit = 0.0  # those that are due, beyond them; below 0 if there were too many
     _stop: DeferredStop | None = None  # while steps are collected
@@ -132,7 +132,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
     @checked
     def __init__(
         self,
-        policy: str | type[ValuePolicy],
+        policy: Policy,
         env: Environment,
         learning_rate: LearningRate = 1e-4,
         buffer_size: Count = 1_000_000,
@@ -140,7 +140,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         batch_size: Count = 32,
         tau: Fraction = 1.0,
         gamma: Fraction = 0.99,
-        train_freq: TrainFrequency = 4,
+        train_freq: Annotated[int | tuple[int, str], checks.as_train_freq] = 4,
         gradient_steps: Annotated[int, Within(-1)] = 1,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
