@@ -64,7 +64,7 @@ def _network_rows(cls: Any, settings: Settings) -> list[Row]:
     if defaults is None or policy is None or "policy_kwargs" not in settings:
         return []
     given, head = settings["policy_kwargs"].value or {}, settings["head"].value
-    merged = defaults.under(given, cls.policy_aliases[policy], head, cls.own_head)
+    merged = defaults.under(given, cls.policy_aliases[policy], head)
     told = {name for name, _ in _entries("policy_kwargs", given)} | {"policy_kwargs.head_class"}  # which is `head`
     own = [(name, value) for name, value in _entries("policy_kwargs", merged) if name not in told]
     return [(name, _text(value), CLASS_DEFAULT) for name, value in own]
