@@ -8,15 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from sbbatch.agents.base import arguments as checks
-from sbbatch.agents.base.agent import flat_gradient
+from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
+from sbbatch.agents.base.measuring import flat_gradient, undisturbed
 from sbbatch.agents.base.q_learning import QLearningAgent
-from sbbatch.agents.base.rollout import RolloutAgent, check_minibatches, check_scaling_arguments, in_minibatches
+from sbbatch.agents.base.rollout import RolloutAgent, check_minibatches, in_minibatches
+from sbbatch.arguments import Count, Fraction, Natural, Positive, checked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling
-from sbbatch.errors import InvalidValue, check_int, check_number
+from sbbatch.errors import InvalidValue, check_number
 from sbbatch.functional.schedules import linear_epsilon
 from sbbatch.networks.rollout_policy import (
     RolloutCnnPolicy,
@@ -27,10 +28,8 @@ from sbbatch.networks.rollout_policy import (
     RolloutPolicy,
 )
 
-_FRACTIONS = ("gamma", "q_lambda", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
 
-
-class PQN(QLearningAgent, RolloutAgent, defaults={}):
+class PQN(QLearningAgent, RolloutAgent):
     """
     Parallelised Q-Network (Gallici et al. 2025): Q(lambda) on rollouts of many environments, with layer norm in the
     place of replay memory and target network.
@@ -97,34 +96,35 @@ class PQN(QLearningAgent, RolloutAgent, defaults={}):
 
     policy: RolloutPolicy  # type: ignore[assignment]
     max_grad_norm: float | None  # type: ignore[assignment]  # SB3's agents always clip
+    shuffle_rng: np.random.Generator
 
+    @checked
     def __init__(
         self,
-        policy: str | type[RolloutPolicy],
-        env: GymEnv | str | None,
-        learning_rate: float | Schedule = 2.5e-4,
-        n_steps: int = 32,
-        n_minibatches: int = 4,
-        n_epochs: int = 2,
-        gamma: float = 0.99,
-        q_lambda: float = 0.65,
-        exploration_fraction: float = 0.1,
-        exploration_initial_eps: float = 1.0,
-        exploration_final_eps: float = 0.001,
-        max_grad_norm: float | None = 10,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: th.device | str = "auto",
+        policy: Policy,
+        env: Environment,
+        learning_rate: LearningRate = 2.5e-4,
+        n_steps: Count = 32,
+        n_minibatches: Count = 4,
+        n_epochs: Count = 2,
+        gamma: Fraction = 0.99,
+        q_lambda: Fraction = 0.65,
+        exploration_fraction: Fraction = 0.1,
+        exploration_initial_eps: Fraction = 1.0,
+        exploration_final_eps: Fraction = 0.001,
+        max_grad_norm: Positive | None = 10,
+        stats_window_size: Count = 100,
+        tensorboard_log: Folder = None,
+        policy_kwargs: PolicyKwargs = None,
+        verbose: Natural = 0,
+        seed: Seed = None,
+        device: Device = "auto",
         _init_setup_model: bool = True,
         *,
         scale_epochs: bool = True,
-        epoch_reference: int | None = None,
+        epoch_reference: Count | None = None,
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
-        _check_arguments(locals())
         super().__init__(
             checks.check_policy(policy, self.policy_aliases, RolloutPolicy),
             self._make_env(env, seed=seed),
@@ -157,9 +157,11 @@ class PQN(QLearningAgent, RolloutAgent, defaults={}):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        _check_arguments(vars(self))  # again: `load` may have changed some
+        self._check_attributes(PQN)
         self._settle()
-        checks.check_discrete_actions(self)
+        if check_number("policy_kwargs: noisy_sigma0", (self.policy_kwargs or {}).get("noisy_sigma0", 0.0), 0.0):
+            raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
+        checks.check_discrete_actions(type(self).__name__, self.action_space)
         check_minibatches("n_steps", self.n_steps, self.n_envs, self.n_minibatches)
         self.gae_lambda = self.q_lambda
         self.shuffle_rng = np.random.default_rng(self._seed_of(1))
@@ -252,7 +254,7 @@ class PQN(QLearningAgent, RolloutAgent, defaults={}):
         """
         observations, actions, targets = self._samples()
         part_size = len(targets) // n_parts
-        with self._undisturbed(), th.enable_grad():
+        with undisturbed(self.policy), th.enable_grad():
             gradients = []
             for start in range(0, n_parts * part_size, part_size):
                 part = th.arange(start, start + part_size)
@@ -274,15 +276,3 @@ class PQN(QLearningAgent, RolloutAgent, defaults={}):
 def _flat(rollout: np.ndarray) -> th.Tensor:
     """``(steps, envs, ...)`` -> ``(steps * envs, ...)``, the same memory."""
     return th.from_numpy(rollout.reshape(-1, *rollout.shape[2:]))
-
-
-def _check_arguments(arguments: dict[str, Any]) -> None:
-    check_scaling_arguments(arguments)
-    check_int("n_minibatches", arguments["n_minibatches"], 1)
-    checks.check_fractions(arguments, _FRACTIONS)
-    checks.check_learning_rate(arguments["learning_rate"])
-    checks.check_positive_or_none("max_grad_norm", arguments["max_grad_norm"])
-    checks.check_policy_kwargs(arguments["policy_kwargs"], {"head_class"})
-    if check_number("noisy_sigma0", (arguments["policy_kwargs"] or {}).get("noisy_sigma0", 0.0), 0.0) > 0:
-        raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
-    checks.check_surroundings(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch as th
@@ -18,9 +19,10 @@ from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
+from sbbatch.arguments import checked
 from sbbatch.errors import built
-from sbbatch.networks.action_layers import LayerSpec
-from sbbatch.networks.checks import check_policy_arguments, fits_in_memory
+from sbbatch.networks.action_layers import Dueling, LayerSpec, NoiseScale
+from sbbatch.networks.checks import Activation, NetArch, check_head_kwargs, check_parts, fits_in_memory
 from sbbatch.networks.heads import ExpectedHead, ImplicitQuantileHead, QuantileHead, ReturnEstimate
 from sbbatch.networks.initializers import Initializer
 from sbbatch.networks.torsos import ConvTorso, NatureCNN
@@ -122,26 +124,28 @@ class ValuePolicy(BasePolicy):
     torso_defaults: ClassVar[Mapping[str, Any]] = {}
     head_defaults: ClassVar[Mapping[str, Any]] = {}
 
+    @partial(checked, prefix="policy_kwargs: ")
     def __init__(
         self,
         observation_space: spaces.Space,
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        activation_fn: type[nn.Module] = nn.ReLU,
+        net_arch: NetArch = None,
+        activation_fn: Activation = nn.ReLU,
         features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
         features_extractor_kwargs: dict[str, Any] | None = None,
         normalize_images: bool = True,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         head_class: type[nn.Module] = ExpectedHead,
-        dueling: str | None = None,
-        noisy_sigma0: float = 0.0,
+        dueling: Dueling | None = None,
+        noisy_sigma0: NoiseScale = 0.0,
         initializer: Initializer | None = None,
         layer_norm: bool = False,
         **head_kwargs: Any,
     ) -> None:
-        check_policy_arguments(locals())
+        check_parts(locals())
+        check_head_kwargs(locals())
         head_kwargs = _known(self.head_defaults, head_class) | head_kwargs
         features_extractor_kwargs = {
             **_known(self.torso_defaults, features_extractor_class),

@@ -122,7 +122,7 @@ def _cost(agent: Any, name: str, n_timesteps: int, rounds: int) -> dict[str, Any
         "training": lambda: seconds_per_call(lambda: agent.learn(n_timesteps, reset_num_timesteps=False), 1),
     }
     seconds = interleaved(work, rounds)
-    per_clock = 1 if scaling.knob == "n_steps" else n_timesteps  # one rollout was timed, or agent steps
+    per_clock = 1 if scaling.size_name == "n_steps" else n_timesteps  # one rollout was timed, or agent steps
     between = seconds["training"] / per_clock * scaling.check_every
     share = seconds["measurement"] / between
     return {

@@ -38,8 +38,8 @@ def drive(agent, divergences):
 def test_every_agent_can_be_scaled_and_says_how(algorithm):
     agent = scaled(algorithm)
     assert isinstance(agent, BatchScalable)
-    assert agent.batch_scaling.knob == ("batch_size" if isinstance(agent, ReplayAgent) else "n_steps")
-    assert agent.batch_unit == (1 if isinstance(agent, ReplayAgent) else agent.n_envs)
+    assert agent.batch_scaling.size_name == ("batch_size" if isinstance(agent, ReplayAgent) else "n_steps")
+    assert agent.samples_per_unit == (1 if isinstance(agent, ReplayAgent) else agent.n_envs)
     assert agent.batch_scaling_state is None
 
 
@@ -47,7 +47,7 @@ def test_every_agent_runs_with_a_callback_that_was_told_nothing(algorithm):
     agent = scaled(algorithm, batch_size_callback=ABS())
     smallest = agent.batch_scaling.min_size
     agent.learn(60)
-    assert getattr(agent, agent.batch_scaling.knob) == smallest
+    assert getattr(agent, agent.batch_scaling.size_name) == smallest
     assert agent.num_timesteps == (60 if isinstance(agent, ReplayAgent) else -(-60 // smallest) * smallest)
     assert agent.batch_scaling_state["state"]["size"] == smallest
     assert agent.update_hooks == []

@@ -42,7 +42,7 @@ def test_a_training_that_broke_off_leaves_no_callback_behind(algorithm, error):
     agent.batch_size_callback = None
     agent.resize_batch(16)
     agent.learn(100, reset_num_timesteps=False)
-    assert getattr(agent, agent.batch_scaling.knob) == 16
+    assert getattr(agent, agent.batch_scaling.size_name) == 16
 
 
 def test_a_callback_taken_away_while_the_agent_learns_goes_on_to_the_end_of_the_run(algorithm):
@@ -53,10 +53,10 @@ def test_a_callback_taken_away_while_the_agent_learns_goes_on_to_the_end_of_the_
         return True
 
     agent.learn(300, callback=take_away)
-    assert getattr(agent, agent.batch_scaling.knob) == 64
+    assert getattr(agent, agent.batch_scaling.size_name) == 64
     agent.resize_batch(16)
     agent.learn(100, reset_num_timesteps=False)
-    assert getattr(agent, agent.batch_scaling.knob) == 16
+    assert getattr(agent, agent.batch_scaling.size_name) == 16
 
 
 def test_a_callback_that_goes_on_elsewhere_leaves_the_first_agent_its_own_state(algorithm):
@@ -81,11 +81,11 @@ def test_a_copy_of_an_interrupted_agent_learns_without_its_callback(algorithm):
 def test_a_size_that_the_callback_decides_is_not_for_load(algorithm, tmp_path):
     agent = growing(algorithm).learn(100)
     agent.save(tmp_path / "model")
-    knob = agent.batch_scaling.knob
-    told = refusal(InvalidValue, algorithm.load, tmp_path / "model", **{knob: 32})
-    assert told.startswith(f"load: {knob}: ABS decides it; leave it out")
-    loaded = algorithm.load(tmp_path / "model", batch_size_callback=None, **{knob: 32})
-    assert getattr(loaded, knob) == 32
+    name = agent.batch_scaling.size_name
+    told = refusal(InvalidValue, algorithm.load, tmp_path / "model", **{name: 32})
+    assert told.startswith(f"load: {name}: ABS decides it; leave it out")
+    loaded = algorithm.load(tmp_path / "model", batch_size_callback=None, **{name: 32})
+    assert getattr(loaded, name) == 32
 
 
 def test_a_length_given_to_load_replaces_the_one_that_was_asked_for(rollout_algorithm, tmp_path):

@@ -63,11 +63,11 @@ def test_a_bound_above_the_memory_is_refused(rollout_algorithm, monkeypatch):
 @pytest.mark.parametrize("size", [0, -4, 8.0, "8", None, True])
 def test_a_size_that_is_none_is_refused_and_the_old_one_kept(algorithm, size):
     agent = make_agent(algorithm)
-    knob = agent.batch_scaling.knob
-    before = getattr(agent, knob)
-    assert refusal((InvalidType, InvalidValue), agent.resize_batch, size).startswith(f"{knob}: got ")
+    name = agent.batch_scaling.size_name
+    before = getattr(agent, name)
+    assert refusal((InvalidType, InvalidValue), agent.resize_batch, size).startswith(f"{name}: got ")
     agent.learn(60)
-    assert getattr(agent, knob) == before
+    assert getattr(agent, name) == before
 
 
 def test_lengths_of_rollouts_that_cannot_be_are_refused(rollout_algorithm, monkeypatch):

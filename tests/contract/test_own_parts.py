@@ -110,24 +110,6 @@ def test_parts_of_ones_own_learn_as_sbbatchs_and_trying_them_leaves_no_trace(rep
     assert set(own.sizes[1:]) == {8}
 
 
-@pytest.mark.parametrize(
-    ("policy_kwargs", "message"),
-    [
-        (
-            {"optimizer_class": th.optim.LBFGS},
-            "got LBFGS, which makes no step on gradients alone (TypeError: LBFGS.step",
-        ),
-        ({"optimizer_class": th.optim.SparseAdam}, "does not support dense gradients"),
-        ({"optimizer_kwargs": {"differentiable": True}}, "a leaf Variable that requires grad"),
-    ],
-)
-def test_an_optimizer_that_makes_no_step_is_refused(algorithm, policy_kwargs, message):
-    told = refusal(InvalidValue, make_agent, algorithm, policy_kwargs=policy_kwargs)
-    assert told.startswith("policy_kwargs: optimizer_class: got ")
-    assert told.endswith("; torch.optim.Adam does with its defaults")
-    assert message in told
-
-
 @pytest.mark.parametrize("betas", [(2.0, 2.0), 5])
 def test_arguments_that_an_optimizer_refuses_are_told_in_one_line(algorithm, betas):
     told = refusal(InvalidValue, make_agent, algorithm, policy_kwargs={"optimizer_kwargs": {"betas": betas}})

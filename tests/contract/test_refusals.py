@@ -11,7 +11,6 @@ from gymnasium import spaces
 from stable_baselines3.common.envs import FakeImageEnv
 from torch import nn
 
-from sbbatch import DQN
 from sbbatch.errors import InvalidType, InvalidValue, UserError
 from sbbatch.networks.heads import HEADS
 
@@ -142,11 +141,6 @@ def test_a_module_that_is_no_head_is_refused(replay_algorithm):
     assert refusal(InvalidValue, make_agent, replay_algorithm, head=nn.Linear, policy_kwargs={}).startswith(
         "head: Linear cannot be made"
     )
-
-
-def test_a_loss_is_a_name():
-    told = refusal(InvalidValue, make_agent, DQN, policy_kwargs={"loss": ["mse"]})
-    assert told == "loss: got ['mse']; did you mean 'mse'?"
 
 
 @pytest.mark.skipif(th.cuda.is_available(), reason="there is a GPU")

@@ -61,7 +61,7 @@ def test_policy_kwargs_that_cannot_be_are_refused(algorithm, policy_kwargs, mess
     [
         ({"head_class": nn.ReLU}, "policy_kwargs: 'head_class' is set by the agent"),
         ({"noisy_sigma0": th.ones(2)}, "noisy_sigma0: got Tensor tensor([1., 1.])"),
-        ({"initializer": "orthogonal"}, "did you mean 'sbbatch.networks.initializers.orthogonal'?"),
+        ({"initializer": "orthogonal"}, "initializer: got str 'orthogonal'"),
     ],
 )
 def test_kwargs_that_a_value_policy_cannot_have_are_refused(value_algorithm, policy_kwargs, message):
@@ -101,8 +101,7 @@ def test_what_only_our_buffer_gets_from_the_agent_is_not_given_twice(replay_algo
     ("kwargs", "message"),
     [
         ({"frame_compression": "lz5"}, "frame_compression: got 'lz5'; did you mean 'lz4'?"),
-        ({"frame_compression": ["lz4"]}, "frame_compression: got ['lz4']"),
-        ({"frame_compression": True}, "frame_compression: got True"),
+        ({"frame_compression": True}, "frame_compression: got bool True"),
         ({"handle_timeout_termination": "x"}, "handle_timeout_termination: got str 'x'"),
         ({"sampler_class": 3}, "sampler_class: got int 3"),
         ({"frame_stak": 3}, "unknown key 'frame_stak'; did you mean 'frame_stack'?"),

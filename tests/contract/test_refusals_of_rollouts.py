@@ -149,7 +149,7 @@ def test_actions_of_every_kind_are_played_and_measured_by_ppo(actions):
         ({"net_arch": 8}, "policy_kwargs: net_arch: got int 8"),
         ({"log_std_init": "x"}, "policy_kwargs: log_std_init: got str 'x'"),
         ({"ortho_init": 1}, "policy_kwargs: ortho_init: got int 1"),
-        ({"optimizer_class": "Adam"}, "did you mean torch.optim.Adam?"),
+        ({"optimizer_class": "Adam"}, "policy_kwargs: optimizer_class: got str 'Adam'"),
         ({"features_extractor_class": gym.Env}, "policy_kwargs: features_extractor_class: got class Env"),
         ({"use_sde": True}, "policy_kwargs: 'use_sde' is set by the agent"),
     ],

@@ -42,7 +42,6 @@ def test_images_that_are_too_small_for_ppo_are_told_a_torso():
         (PPO, "rollout_buffer_class", np.array([1, 2]), InvalidType),
         (PPO, "ent_coef", 10**30, InvalidValue),
         (PPO, "vf_coef", 10**30, InvalidValue),
-        (PQN, "stats_window_size", 10**30, InvalidValue),
         (DQN, "samples_per_step", 1e12, InvalidValue),
     ],
 )
@@ -73,7 +72,7 @@ def test_a_noise_scale_has_enough_samples_from_the_start(algorithm_class, own):
     agent = make_agent(algorithm_class, batch_size_callback=callback, **own).learn(100)
     assert len(callback.history) > 1
     assert {row["size"] for row in callback.history} <= set(range(16, 65))
-    assert 16 <= getattr(agent, agent.batch_scaling.knob) <= 64
+    assert 16 <= getattr(agent, agent.batch_scaling.size_name) <= 64
 
 
 def test_a_threshold_that_crosses_the_agents_other_one_is_told_so():

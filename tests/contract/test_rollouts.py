@@ -60,7 +60,7 @@ def test_learning_again_goes_on(rollout_algorithm):
     before = weights(agent)
     assert agent.learn(60).num_timesteps == 60
     assert agent.learn(60, reset_num_timesteps=False).num_timesteps == 120
-    assert agent.batch_clock == 45
+    assert agent.batch_time == 45
     assert differ(before, weights(agent))
 
 

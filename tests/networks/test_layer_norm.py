@@ -101,10 +101,7 @@ def test_minatar_network_takes_norms_too():
     assert torso(th.rand(2, 4, 10, 10)).shape == (2, 128)
 
 
-@pytest.mark.parametrize(
-    ("mode", "message"),
-    [("chanel", "layer_norm: got 'chanel'; did you mean 'channel'?"), (True, "layer_norm: got True; known: ch")],
-)
+@pytest.mark.parametrize(("mode", "message"), [("chanel", "layer_norm: got 'chanel'; did you mean 'channel'?")])
 def test_an_unknown_norm_is_refused(mode, message):
     for torso, space in ((NatureCNN, ATARI), (MinAtarCNN, MINATAR)):
         with pytest.raises(InvalidValue) as caught:

@@ -12,7 +12,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
-from sbbatch.agents.base.agent import CHUNK, Agent, in_parts
+from sbbatch.agents.base.agent import Agent
+from sbbatch.agents.base.measuring import in_parts, undisturbed
 from sbbatch.batch.protocol import Behavior
 from sbbatch.components.exploration import EpsilonGreedy
 from sbbatch.errors import InvalidValue, restored
@@ -33,11 +34,12 @@ class QLearningAgent(Agent):
     action_space: spaces.Discrete
     exploration_rate: float
     max_grad_norm: float | None
-    _generator_states: dict[str, Any] | None = None  # of a loaded model
+    exploration: EpsilonGreedy
+    noise_rng: np.random.Generator  # noisy layers, sampled quantiles, target noise
 
     def _make_generators(self) -> None:
         self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self._seed_of(0))
-        self.noise_rng = np.random.default_rng(self._seed_of(2))  # noisy layers, sampled quantiles, target noise
+        self.noise_rng = np.random.default_rng(self._seed_of(2))
         if self._generator_states is not None:
             with restored("random generators", "load(path, seed=...) starts them anew"):
                 self._set_generators(self._generator_states)
@@ -108,8 +110,8 @@ class QLearningAgent(Agent):
 
     def behavior(self, observations: PyTorchObs) -> Behavior:
         """Greedy actions int64 ``(states,)``."""
-        with self._undisturbed():
-            return (th.cat([self.q_net(part).argmax(dim=1) for part in in_parts(observations, CHUNK)]),)
+        with undisturbed(self.policy):
+            return (th.cat([self.q_net(part).argmax(dim=1) for part in in_parts(observations)]),)
 
     def divergence(self, before: Behavior, after: Behavior) -> float:
         """Part of the states whose greedy action changed."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sbbatch.agents import ALGORITHMS
+from sbbatch.batch import ABS
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.resolution import read_overrides, read_parameters
@@ -106,14 +107,14 @@ def true_or_false(text: str) -> bool:
     return values[text.lower()]
 
 
-def abs_bounds(text: str) -> str:
+def abs_bounds(text: str) -> ABS:
     """An argparse type: ``16:64``, or nothing for the algorithm's own bounds, as a ``batch_size_callback``."""
     if not text:
-        return "abs"
+        return ABS()
     low, _, high = text.partition(":")
     if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)):
         raise argparse.ArgumentTypeError(f"got '{text}', expected LOW:HIGH with 1 <= LOW <= HIGH, e.g. 16:64")
-    return f"abs({int(low)}, {int(high)})"
+    return ABS(int(low), int(high))
 
 
 def int_or_text(text: str) -> Any:

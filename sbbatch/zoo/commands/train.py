@@ -15,6 +15,7 @@ from sbbatch.errors import InvalidValue, UserError, check_int
 from sbbatch.settings.imports import allow_imports, import_environments, import_packages
 from sbbatch.settings.reader import read_yaml
 from sbbatch.settings.resolution import Settings, require_algorithm, resolve, run_value
+from sbbatch.settings.schema import plain
 from sbbatch.settings.show import show_settings
 from sbbatch.zoo.commands.cli import MAX_SEED, guarded
 from sbbatch.zoo.commands.options import (
@@ -139,8 +140,8 @@ def _check_agrees(args: Namespace, settings: Settings) -> None:
     """Options that stand for hyperparameters, which are those of the run."""
     for key, value in setting_overrides(args).items():
         before = settings[key].given if key in settings else None
-        if value != before:
-            raise InvalidValue(contradiction(key, value, before))
+        if plain(value) != before:
+            raise InvalidValue(contradiction(key, plain(value), before))
 
 
 def _request(

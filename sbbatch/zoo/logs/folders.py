@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write, why_unwritable
+from sbbatch.settings.schema import plain
 
 BATCH_LOG_NAME = "batch_size.csv"
 LOCK_NAME = ".lock"
@@ -202,16 +203,3 @@ def _runs(parent: Path, name: str) -> list[tuple[int, Path]]:
     pattern = re.compile(rf"{re.escape(name)}_(\d+)(_[0-9a-f-]{{36}})?")
     folders = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
     return [(int(match.group(1)), path) for path in folders if (match := pattern.fullmatch(path.name))]
-
-
-def plain(value: Any) -> Any:
-    """Values that safe YAML can write: classes and paths become text, tuples lists."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, type):
-        return f"nn.{value.__name__}" if value.__module__.startswith("torch.nn") else value.__name__
-    return str(value)

@@ -113,7 +113,7 @@ def read_batch_run(folder: Path, name: str) -> BatchRun:
 def _unit(folder: Path) -> str:
     """What the sizes of a run count, which its algorithm knows."""
     algorithm = ALGORITHMS.get(str(arguments_of(folder).get("algo") or folder.parent.name))
-    return "batch size" if algorithm is None else UNITS[algorithm.scaling_defaults.knob]
+    return "batch size" if algorithm is None else UNITS[algorithm.scaling_defaults.size_name]
 
 
 def _require_adaptive(path: Path, shown: Path | str) -> None:

@@ -19,15 +19,21 @@ from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue, UserError, check_int
 from sbbatch.files import find_file
 from sbbatch.persistence.normalization import load_normalization, save_normalization, statistics_of
-from sbbatch.settings.imports import Imported
-from sbbatch.settings.resolution import COMMAND_LINE, Settings, constructor_values, run_value, with_origin
+from sbbatch.settings.imports import ClassSpec
+from sbbatch.settings.resolution import (
+    ATARI_WRAPPER,
+    COMMAND_LINE,
+    Settings,
+    constructor_values,
+    run_protocol,
+    run_value,
+    with_origin,
+)
 from sbbatch.zoo.run.environment import EnvRecipe
 
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 # Making more would seem to hang, and processes without number take the machine with them.
 ENV_LIMITS = {"dummy": 16_384, "subproc": 512}
-# What rl-baselines3-zoo's files write for Atari games, and the protocol that does the same.
-ATARI_WRAPPER, ATARI_WRAPPER_PROTOCOL = "stable_baselines3.common.atari_wrappers.AtariWrapper", "sb3"
 
 
 def make_env(
@@ -41,8 +47,8 @@ def make_env(
     frame_stack: int | None = None,
     max_steps: int | None = None,
     env_kwargs: dict[str, Any] | None = None,
-    env_wrapper: Sequence[Imported] = (),
-    vec_env_wrapper: Sequence[Imported] = (),
+    env_wrapper: Sequence[ClassSpec] = (),
+    vec_env_wrapper: Sequence[ClassSpec] = (),
     vec_env: str = "dummy",
     packages: Sequence[str] = (),
 ) -> VecEnv:
@@ -147,28 +153,6 @@ def env_arguments(settings: Settings, training: bool) -> dict[str, Any] | None:
     return run_value(settings, "env_kwargs") if own is None else own
 
 
-def run_protocol(env_id: str, cls: Any, settings: Settings) -> str | None:
-    """
-    The Atari protocol of a run: what the settings say, else the algorithm's own.
-
-    :param env_id: environment; ``None`` is returned for anything but an Atari game
-    :param cls: the algorithm
-    :param settings: the resolved settings
-    :raises InvalidValue: SB3's ``AtariWrapper`` together with another protocol
-    """
-    given = run_value(settings, "atari_protocol")
-    if atari_game(env_id) is None:
-        return given
-    if not any(wrapper.path == ATARI_WRAPPER for wrapper in run_value(settings, "env_wrapper") or ()):
-        return given or cls.atari_protocol
-    if given not in (None, ATARI_WRAPPER_PROTOCOL):
-        raise InvalidValue(
-            f"env_wrapper: AtariWrapper stands for the protocol {ATARI_WRAPPER_PROTOCOL}, but "
-            f"{settings['atari_protocol'].origin} has atari_protocol '{given}'; remove one of them"
-        )
-    return ATARI_WRAPPER_PROTOCOL
-
-
 def make_model(cls: Any, env: VecEnv, settings: Settings, seed: int, device: str, verbose: int) -> BaseAlgorithm:
     """
     Build a new model.
@@ -261,7 +245,7 @@ def save_model(model: BaseAlgorithm, path: Path) -> None:
 
 
 def _check_ale(
-    env_wrapper: Sequence[Imported], env_kwargs: dict[str, Any] | None, normalize: dict[str, Any] | None
+    env_wrapper: Sequence[ClassSpec], env_kwargs: dict[str, Any] | None, normalize: dict[str, Any] | None
 ) -> None:
     """What ALE's C++ environments cannot have."""
     for wrapper in env_wrapper:

@@ -11,7 +11,7 @@ from gymnasium.wrappers import TimeLimit
 
 from sbbatch.envs.make import make_gym_env
 from sbbatch.errors import InvalidValue, UserError
-from sbbatch.settings.imports import Imported, import_packages
+from sbbatch.settings.imports import ClassSpec, import_packages
 from sbbatch.zoo.console.progress import warn
 
 # An evaluation must end; the longest limit of Gymnasium's own environments without ALE is 2,000.
@@ -36,7 +36,7 @@ class EnvRecipe:
     training: bool = True
     max_steps: int | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
-    wrappers: tuple[Imported, ...] = ()
+    wrappers: tuple[ClassSpec, ...] = ()
     packages: tuple[str, ...] = ()
     apart: bool = False
 

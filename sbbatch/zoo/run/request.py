@@ -21,13 +21,14 @@ from sbbatch.settings.resolution import (
     Settings,
     require_algorithm,
     resolve,
+    run_protocol,
     run_value,
     with_origin,
 )
 from sbbatch.zoo.console.progress import warn
 from sbbatch.zoo.logs.folders import RunFolder, probe_folder, run_of
 from sbbatch.zoo.logs.track import require_wandb
-from sbbatch.zoo.run.build import check_trained_in, run_protocol
+from sbbatch.zoo.run.build import check_trained_in
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.errors import NumericalError, UnwritableFile, UserError
 from sbbatch.settings.resolution import explicit_values, run_value
+from sbbatch.settings.schema import plain
 from sbbatch.zoo.console.progress import Progress, say, warn
 from sbbatch.zoo.logs.folders import RunFolder, alone_in, create_run_folder, describe_run
 from sbbatch.zoo.logs.logger import make_logger
@@ -114,7 +115,7 @@ def _train(
 ) -> int:
     tracked: AbstractContextManager[None] = nullcontext()
     if request.track:
-        tracked = tracking(arguments, explicit_values(request.settings), request.resumption is not None)
+        tracked = tracking(plain(arguments), explicit_values(request.settings), request.resumption is not None)
     with StopRequest() as stop:
         with _no_folder_left_if_refused(request, model, folder), tracked:
             evaluation = _learn(request, model, eval_env, folder, stop, callbacks)

@@ -256,7 +256,7 @@ def _check_learning_starts(settings: Settings) -> None:
 def _with_abs(args: argparse.Namespace, cls: Any, space: Space, settings: Settings) -> Space:
     if args.space.endswith((".yml", ".yaml")):
         raise InvalidValue(f"--abs: write batch_size_callback into {args.space} instead")
-    knob = cls.scaling_defaults.knob
+    knob = cls.scaling_defaults.size_name
     n_steps = int(run_value(settings, "n_timesteps"))
     return with_abs(space, args.algo, knob, n_steps / (run_value(settings, "n_envs", 1) if knob == "n_steps" else 1))
 
