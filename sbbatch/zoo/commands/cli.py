@@ -6,13 +6,13 @@ import argparse
 import errno
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from sbbatch.errors import InvalidValue, NumericalError, UserError, did_you_mean
 from sbbatch.zoo.console.exit_codes import INTERRUPTED, NUMERICAL_ERROR, USER_ERROR
-from sbbatch.zoo.console.streams import lasting_streams
 
 MAX_SEED = 2**31 - 1  # NumPy takes 32 bits, and the seeds of the other environments are sums of this one
 
@@ -63,8 +63,10 @@ def guarded(main: Main) -> Main:
     """
 
     @functools.wraps(main)
-    @lasting_streams()
     def run(argv: list[str] | None = None) -> int:
+        # Python has no stream at all where the shell closed it (`>&-`).
+        nowhere = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
         try:
             return main(argv)
         except UserError as error:

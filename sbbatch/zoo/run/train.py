@@ -17,6 +17,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from sbbatch.analysis.metrics import describe_returns
+from sbbatch.envs.make import parallel_episodes
 from sbbatch.errors import NumericalError, UnwritableFile, UserError
 from sbbatch.settings.resolution import explicit_values, run_value
 from sbbatch.settings.schema import plain
@@ -24,7 +26,6 @@ from sbbatch.zoo.console.progress import Progress, say, warn
 from sbbatch.zoo.logs.folders import RunFolder, alone_in, create_run_folder, describe_run
 from sbbatch.zoo.logs.logger import make_logger
 from sbbatch.zoo.logs.track import new_id, tracking
-from sbbatch.zoo.play.scores import describe_returns, games_side_by_side
 from sbbatch.zoo.run.build import load_model, make_model, run_env, save_model
 from sbbatch.zoo.run.callbacks import BatchSizeLog, Checkpoint, EpisodeLog, StopRequest, StopWhenAsked
 from sbbatch.zoo.run.evaluation import Evaluation
@@ -72,7 +73,7 @@ def build_env(request: Request, training: bool = True) -> VecEnv:
     """The environments to learn in, or those for whole episodes with raw rewards, which have other seeds."""
     n_envs, seed, max_steps = run_value(request.settings, "n_envs", 1), request.env_seed, None
     if not training:
-        n_envs = games_side_by_side(request.env, request.eval_episodes, request.n_eval_envs)
+        n_envs = parallel_episodes(request.env, request.eval_episodes, request.n_eval_envs)
         seed, max_steps = seed + 10_000, request.eval_max_steps
     more = {"vec_env": request.vec_env, "packages": request.gym_packages}
     return run_env(request.env, request.cls, request.settings, seed, training, n_envs, max_steps, **more)
