@@ -12,7 +12,7 @@ from sbbatch.zoo.run.callbacks import EpisodeLog, Lenient, LenientWriter
 SHORT = ["--algo", "dqn", "-n", "300", "--seed", "0", "--num-threads", "1", "--eval-freq", "100", "--save-freq", "100"]
 PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]
 FULL = OSError(errno.ENOSPC, "No space left on device")
-TOLD = "no space is left on the device; free some space"
+TOLD = "no space left on device"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write, remove_abandoned, why_unwritable
+from sbbatch.files import atomic_write, why_unwritable
 
 try:
     import fcntl
@@ -168,8 +168,6 @@ def open_run(path: Path) -> RunFolder:
         raise InvalidValue(
             f"{path} is no run folder: it has no folder with config.yml and args.yml{_nearest_run(path)}"
         )
-    remove_abandoned(path)
-    remove_abandoned(runs[0].parameters)
     return runs[0]
 
 
@@ -245,7 +243,6 @@ def run_of(model: Path, env_id: str) -> RunFolder | None:
     run = RunFolder(model.parent, folder_name(env_id))
     if not run.config.is_file():
         return None
-    remove_abandoned(run.path)
     return run
 
 
@@ -265,7 +262,6 @@ def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFo
     runs = sorted(_runs(log_folder / algo, env_name))
     for found, path in reversed(runs):
         if number in (0, found):
-            remove_abandoned(path)
             return RunFolder(path, env_name)
     known = f"; runs there: {', '.join(str(n) for n, _ in runs)}" if runs else ""
     wanted = f"run {number}" if number else "no run"

@@ -12,7 +12,7 @@ import numpy as np
 
 from sbbatch.agents import ALGORITHMS
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write, output_file, remove_abandoned
+from sbbatch.files import atomic_write, output_file
 from sbbatch.zoo.commands.cli import Parser
 from sbbatch.zoo.logs.batch_log import COLUMNS, UNITS, read_batch_log
 from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
@@ -102,7 +102,6 @@ def read_batch_run(folder: Path, name: str) -> BatchRun:
     :param name: for the legend
     :raises InvalidValue: a file is damaged, or nothing was measured yet
     """
-    remove_abandoned(folder)
     rows = read_batch_log(folder / BATCH_LOG_NAME)
     columns = {column: np.array([row[column] for row in rows], dtype=float) for column in COLUMNS}
     if len(rows) < 2:

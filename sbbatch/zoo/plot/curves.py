@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write, output_file, remove_abandoned
+from sbbatch.files import atomic_write, output_file
 from sbbatch.settings.reader import read_yaml
 from sbbatch.zoo.commands.cli import Parser, guarded
 from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
@@ -69,7 +69,6 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     folder = Path(folder)
     require_run_folder(folder)
     out = output_file(out or folder / CURVE_NAME, ".png", ".pdf", ".svg")
-    remove_abandoned(folder)
     curve = read_curve(folder)
     if not len(curve.episode_steps) and not len(curve.evaluation_steps):
         raise InvalidValue(f"{folder}: neither an episode nor an evaluation has ended yet, so there is nothing to draw")

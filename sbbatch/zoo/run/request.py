@@ -16,7 +16,7 @@ from sbbatch.agents import ALGORITHMS
 from sbbatch.envs.atari import PROTOCOLS, atari_game
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.persistence.saved_agent import trained_environment
+from sbbatch.persistence.saved_agent import check_holds, trained_environment
 from sbbatch.persistence.sb3_model import open_model
 from sbbatch.settings.imports import allow_imports, import_environments
 from sbbatch.settings.resolution import (
@@ -269,7 +269,7 @@ def _resumed_settings(args: argparse.Namespace, cls: Any, env_id: str, overrides
     for key in ("policy", "policy_kwargs"):
         if key in overrides:
             raise InvalidValue(f"{key}: a trained agent keeps its network; remove {key}, or train a new one without -i")
-    cls.check_holds_own(open_model(args.trained_agent))  # its settings would be read as those of another agent
+    check_holds(open_model(args.trained_agent), cls)  # its settings would be read as those of another agent
     trained_in, protocol = trained_environment(args.trained_agent)
     check_trained_in(trained_in, env_id, str(args.trained_agent))
     run = run_of(args.trained_agent, env_id)
