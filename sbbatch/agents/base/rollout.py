@@ -13,7 +13,7 @@ import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -25,6 +25,7 @@ from sbbatch.agents.base.smoke_test import try_network
 from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import id_of
 from sbbatch.errors import InvalidValue, check_int
+from sbbatch.recipe import with_defaults
 from sbbatch.replay.sizes import free_memory, n_bytes_of
 
 
@@ -44,8 +45,6 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
     scale_epochs: bool
     reference_length: ClassVar[int]  # of a rollout that `scaling_defaults` are for
     rollout_copies: ClassVar[int] = 1  # of the observations, while the agent learns from them
-    pending = {"n_steps": "_requested_n_steps"}
-    kept_as = {**Agent.kept_as, "n_epochs": "_own_epochs"}
     _own_epochs: int  # `n_epochs` as it was given
     _requested_n_steps: int | None = None
     _n_rollouts = 0
@@ -56,6 +55,14 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         self.n_epochs = self._own_epochs = n_epochs
         self.epoch_reference = self.n_steps if epoch_reference is None else epoch_reference
         self.scale_epochs = scale_epochs
+
+    @classmethod
+    def as_attributes(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """See :meth:`Agent.as_attributes`; a new ``n_steps`` also replaces the length that was asked for last."""
+        attributes = super().as_attributes(arguments)
+        if "n_epochs" in attributes:
+            attributes["_own_epochs"] = attributes.pop("n_epochs")
+        return attributes | ({"_requested_n_steps": None} if "n_steps" in attributes else {})
 
     def _settle(self) -> None:
         """What was asked for before the agent was saved, unless :meth:`load` was asked for something else."""
@@ -201,17 +208,7 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         epochs, rest = divmod(n_gradient_steps, -(-n_samples // self.batch_size))
         return epochs * n_samples + rest * self.batch_size
 
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 1,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> Any:
-        """See :meth:`Agent.learn`; the log is written after every rollout, as in SB3."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+    learn = with_defaults(Agent.learn, {"log_interval": 1})  # a log entry after every rollout, as in SB3
 
     # --------------------------------------------------------------------------------------------- measuring
 
