@@ -145,7 +145,9 @@ def _draw(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
         marks = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         if marks:
             place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "ncols": 2}
-            axes.legend(marks.values(), marks.keys(), **place, **_TEXT)
+            legend = axes.legend(marks.values(), marks.keys(), **place, **_TEXT)
+            for handle in [] if alone else legend.legend_handles:
+                handle.set_color("#777777")  # of no run in particular
     if not alone:
         legend = figure.legend(sizes.get_lines(), names, loc="outside lower center", ncols=5, **_TEXT)
         for text in legend.get_texts():
