@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -129,7 +129,7 @@ def sampling(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _filled_buffer(n_transitions: int, compression: str | None, prioritized: bool) -> FrameReplayBuffer:
+def _filled_buffer(n_transitions: int, compression: Literal["lz4"] | None, prioritized: bool) -> FrameReplayBuffer:
     """A buffer of a random policy's frames; the first 2,000 are played, then repeated."""
     env = make_ale_vec_env(GAME, 1, seed=0)
     settings: dict[str, Any] = {"buffer_size": n_transitions, "n_steps": 3, "prioritized": prioritized, "seed": 0}
@@ -162,7 +162,9 @@ def _transitions(env: Any, choose: Callable[[Any], np.ndarray]) -> Iterator[tupl
         observations = following
 
 
-def memory(game: str, model_path: Path | None, n_transitions: int, compression: str | None) -> dict[str, Any]:
+def memory(
+    game: str, model_path: Path | None, n_transitions: int, compression: Literal["lz4"] | None
+) -> dict[str, Any]:
     """
     Growth of the process while a buffer is filled, scaled to a million transitions.
 

@@ -100,7 +100,7 @@ def cost_of_measuring(agent: Any, name: str, n_timesteps: int, rounds: int) -> d
         "training": lambda: seconds_per_call(lambda: agent.learn(n_timesteps, reset_num_timesteps=False), 1),
     }
     seconds = interleaved(work, rounds)
-    timed = 1 if scaling.knob == "n_steps" else n_timesteps  # rollouts, or agent steps
+    timed = 1 if scaling.size_name == "n_steps" else n_timesteps  # rollouts, or agent steps
     between = seconds["training"] / timed * scaling.check_every
     row = {"what": "measuring for ABS, s", "agent": name, "measurement": seconds["measurement"]}
     return row | {"training_between_two": between, "percent": 100 * seconds["measurement"] / between}

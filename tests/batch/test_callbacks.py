@@ -19,13 +19,13 @@ class Agent:
     """Each update moves the next of the given divergences; a rollout is ``n_steps`` long in ten environments."""
 
     batch_scaling = BatchScaling("n_steps", 16, 64, check_every=2)
-    batch_quantum, batch_unit, seed = 1, 10, 0
+    size_multiple, samples_per_unit, seed = 1, 10, 0
     gradients, part_size = th.tensor([[1.0], [1.0]]), 4
 
     def __init__(self, divergences=(), total=1_000):
         self.update_hooks, self.batch_scaling_state = [], None
         self.logger = Logger(None, [])
-        self.n_steps, self.batch_clock, self.num_timesteps, self._total_timesteps = 32, 0, 0, total
+        self.n_steps, self.batch_time, self.num_timesteps, self._total_timesteps = 32, 0, 0, total
         self.divergences, self.looked_at = list(divergences), []
 
     def check_batch(self, name, size):
@@ -41,15 +41,11 @@ class Agent:
         return rng.choice(100, size=min(n_states, 100), replace=False)
 
     def behavior(self, probe):
-        self.looked_at.append((self.batch_clock, probe))
-        return (th.tensor([self.batch_clock]),)
+        self.looked_at.append((self.batch_time, probe))
+        return (th.tensor([self.batch_time]),)
 
     def divergence(self, before, after):
         return self.divergences.pop(0)
-
-    def check_gradient_parts(self, n_parts, size):
-        if n_parts > size * self.batch_unit:
-            raise InvalidValue("n_parts: too many")
 
     def gradient_parts(self, n_parts):
         return self.gradients, self.part_size
@@ -62,8 +58,8 @@ class Agent:
     def update(self, n=1):
         sizes = []
         for _ in range(n):
-            self.num_timesteps += self.n_steps * self.batch_unit
-            self.batch_clock += 1
+            self.num_timesteps += self.n_steps * self.samples_per_unit
+            self.batch_time += 1
             for callback in [hook for hook in self.update_hooks if isinstance(hook, BatchSizeCallback)]:
                 callback.on_rollout_end()
             for hook in list(self.update_hooks):
@@ -108,7 +104,7 @@ def test_abs_starts_at_the_smallest_size_and_follows_the_scheduler():
 
 def test_abs_takes_bounds_that_the_agent_can_have():
     agent = Agent()
-    agent.batch_quantum = 12
+    agent.size_multiple = 12
     callback = agent.start(ABS())
     assert (callback.scheduler.min_size, callback.scheduler.max_size) == (24, 60)
     with pytest.raises(InvalidValue, match=r"ABS: min_size: got 16, expected a multiple of 12"):
@@ -152,7 +148,7 @@ def test_a_restored_callback_goes_on_like_the_uninterrupted_one(interrupted_at):
     sizes = first.update(interrupted_at)
     state = pickle.loads(pickle.dumps(callback.saved_state()))
     second = Agent(first.divergences)
-    second.batch_clock, second.num_timesteps = first.batch_clock, first.num_timesteps
+    second.batch_time, second.num_timesteps = first.batch_time, first.num_timesteps
     second.batch_scaling_state = state
     second.start(ABS(check_every=1, warmup=3, updates=3))
     assert sizes + second.update(40 - interrupted_at) == expected
@@ -215,7 +211,7 @@ def test_the_noise_scale_goes_on_where_it_was():
     agent.update(3)
     state = agent.update_hooks[0].saved_state()
     again = Agent()
-    again.batch_clock, again.batch_scaling_state = 3, pickle.loads(pickle.dumps(state))
+    again.batch_time, again.batch_scaling_state = 3, pickle.loads(pickle.dumps(state))
     again.start(GradientNoiseScale(check_every=3))
     assert again.n_steps == 30
 
@@ -246,7 +242,7 @@ def test_pieces_and_functions():
 
 def test_sizes_are_those_the_agent_can_have():
     agent = Agent(total=2_000)
-    agent.batch_quantum = 32
+    agent.size_multiple = 32
     agent.start(BatchSizeSchedule.linear(1, 100))
     assert agent.n_steps == 32
     assert sorted(set(agent.update(6))) == [32, 64, 96]
@@ -307,7 +303,7 @@ def test_a_size_that_the_agent_cannot_have_is_refused_at_the_start(callback):
 
 
 def test_more_parts_than_samples_are_refused_at_the_start():
-    with pytest.raises(InvalidValue, match="n_parts: too many"):
+    with pytest.raises(InvalidValue, match="n_parts: got 161, expected at most 160"):
         Agent().start(GradientNoiseScale(16, 64, n_parts=161))
 
 

@@ -25,8 +25,8 @@ from sbbatch.batch.protocol import BatchScalable
 from sbbatch.components.bootstrap import Munchausen
 from sbbatch.errors import InvalidType
 from sbbatch.networks.heads import QuantileHead
-from sbbatch.zoo.run import train
-from sbbatch.zoo.run.request import read_request
+from sbbatch.zoo.commands import train
+from sbbatch.zoo.commands.train import read_request
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -44,76 +44,32 @@ class Mine(BaseFeaturesExtractor):
 
 
 BAD = [
-    ({"net_arch": [-5]}, InvalidValue, "net_arch[0]: got -5, expected an int >= 1"),
-    ({"net_arch": [8, 0]}, InvalidValue, "net_arch[1]: got 0, expected an int >= 1"),
-    ({"net_arch": [64.0]}, InvalidType, "net_arch[0]: got float 64.0, expected an int >= 1; did you mean 64?"),
-    ({"net_arch": "x"}, InvalidType, "net_arch: got str 'x', expected a list of ints"),
-    ({"net_arch": 5}, InvalidType, "net_arch: got int 5"),
-    ({"net_arch": {"pi": [3]}}, InvalidType, "net_arch: got dict {'pi': [3]}"),
-    ({"activation_fn": "ReLU"}, InvalidType, "activation_fn: got str 'ReLU', expected a class without arguments"),
-    ({"activation_fn": "nn.Relu"}, InvalidType, "did you mean 'nn.ReLU'?"),
-    ({"activation_fn": nn.ReLU()}, InvalidType, "activation_fn: got ReLU ReLU()"),
-    ({"activation_fn": nn.Linear}, InvalidType, "activation_fn: got type <class 'torch.nn.modules.linear.Linear'>"),
-    ({"activation_fn": None}, InvalidType, "activation_fn: got NoneType None"),
-    (
-        {"optimizer_class": "Adam"},
-        InvalidType,
-        "optimizer_class: got str 'Adam', expected a subclass of Optimizer; did",
-    ),
-    ({"optimizer_class": "x"}, InvalidType, "expected a subclass of Optimizer, such as torch.optim.Adam"),
-    ({"optimizer_class": int}, InvalidType, "optimizer_class: got class int"),
-    ({"optimizer_kwargs": {"ep": 1e-4}}, InvalidType, "optimizer_kwargs: unknown key 'ep'; did you mean 'eps'?"),
-    ({"optimizer_kwargs": {"lr": 1e-4}}, InvalidType, "optimizer_kwargs: 'lr' is set by the agent"),
-    ({"optimizer_kwargs": 5}, InvalidType, "optimizer_kwargs: got int 5, expected a dictionary"),
-    (
-        {"optimizer_kwargs": {"eps": -1}},
-        InvalidValue,
-        "optimizer_kwargs: Adam cannot be made (Invalid epsilon value: -1)",
-    ),
-    (
-        {"optimizer_class": th.optim.SGD, "optimizer_kwargs": {"momentun": 0.9}},
-        InvalidType,
-        "unknown key 'momentun'; did you mean 'momentum'?",
-    ),
-    ({"features_extractor_class": "x"}, InvalidType, "features_extractor_class: got str 'x'"),
-    (
-        {"features_extractor_class": nn.ReLU},
-        InvalidType,
-        "got class ReLU, expected a subclass of BaseFeaturesExtractor",
-    ),
-    ({"features_extractor_kwargs": 5}, InvalidType, "features_extractor_kwargs: got int 5"),
-    ({"features_extractor_kwargs": {"paddin": "same"}}, InvalidType, "unknown key 'paddin'; there are none"),
-    (
-        {"features_extractor_class": Mine, "features_extractor_kwargs": {"sise": 3}},
-        InvalidType,
-        "unknown key 'sise'; did you mean 'size'?",
-    ),
-    (
-        {"features_extractor_class": Mine, "features_extractor_kwargs": {"size": -3}},
-        InvalidValue,
-        "features_extractor_kwargs: Mine cannot be made (AssertionError)",
-    ),
-    ({"normalize_images": "no"}, InvalidType, "normalize_images: got str 'no', expected True or False"),
-    ({"head_class": "quantile"}, InvalidType, "head_class: got str 'quantile', expected a subclass of Module"),
-    (
-        {"initializer": "orthogonl"},
-        InvalidType,
-        "initializer: got str 'orthogonl', expected a function; did you mean 'sbbatch.networks.initializers.or",
-    ),
-    ({"net_ach": [64]}, InvalidType, "unknown key 'net_ach'; did you mean 'net_arch'?"),
-    (
-        {"head_class": QuantileHead, "n_quantils": 5},
-        InvalidType,
-        "unknown key 'n_quantils'; did you mean 'n_quantiles'?",
-    ),
+    ({"net_arch": [8, 0]}, InvalidValue, "net_arch[1]"),
+    ({"net_arch": [64.0]}, InvalidType, "did you mean 64?"),
+    ({"net_arch": {"pi": [3]}}, InvalidType, "net_arch"),
+    ({"activation_fn": "ReLU"}, InvalidType, "activation_fn"),
+    ({"activation_fn": nn.Linear}, InvalidType, "activation_fn"),
+    ({"optimizer_class": int}, InvalidType, "optimizer_class"),
+    ({"optimizer_kwargs": {"ep": 1e-4}}, InvalidType, "did you mean 'eps'?"),
+    ({"optimizer_kwargs": {"lr": 1e-4}}, InvalidType, "'lr' is set by the agent"),
+    ({"optimizer_kwargs": {"eps": -1}}, InvalidValue, "Invalid epsilon value: -1"),
+    ({"features_extractor_class": nn.ReLU}, InvalidType, "features_extractor_class"),
+    ({"features_extractor_class": Mine, "features_extractor_kwargs": {"sise": 3}}, InvalidType, "did you mean 'size'?"),
+    ({"features_extractor_class": Mine, "features_extractor_kwargs": {"size": -3}}, InvalidValue, "Mine"),
+    ({"normalize_images": "no"}, InvalidType, "normalize_images"),
+    ({"head_class": "quantile"}, InvalidType, "head_class"),
+    ({"initializer": "orthogonl"}, InvalidType, "initializer"),
+    ({"noisy_sigma0": -0.5}, InvalidValue, "noisy_sigma0"),
+    ({"net_ach": [64]}, InvalidType, "did you mean 'net_arch'?"),
+    ({"head_class": QuantileHead, "n_quantils": 5}, InvalidType, "did you mean 'n_quantiles'?"),
 ]
 
 
-@pytest.mark.parametrize(("kwargs", "error", "message"), BAD)
-def test_what_no_network_can_be_built_from_is_refused_by_name(kwargs, error, message):
+@pytest.mark.parametrize(("kwargs", "error", "named"), BAD)
+def test_what_no_network_can_be_built_from_is_refused_by_name(kwargs, error, named):
     told = refusal(error, **kwargs)
     assert told.startswith("policy_kwargs: ")
-    assert message in told
+    assert named in told
 
 
 @pytest.mark.parametrize("name", ["padding", "features_dim", "width"])

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sbbatch.zoo.commands import train
 from sbbatch.zoo.commands.plot import main
 from sbbatch.zoo.logs.batch_log import find_batch_callback, lines_of, measured_now, read_batch_log, size_now
 from sbbatch.zoo.plot.batch_trace import _measures, _names, plot_batch, read_batch_run
 from sbbatch.zoo.plot.runs import read_run
-from sbbatch.zoo.run import train
 from sbbatch.zoo.run.callbacks import BatchSizeLog
 
 HEADER = "timesteps,divergence,divergence_mean,target,noise_scale,size\n"

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import stable_baselines3
 
-from sbbatch.zoo.commands import enjoy, evaluate
+from sbbatch.zoo.commands import enjoy, evaluate, train
 from sbbatch.zoo.logs.folders import RunFolder
 from sbbatch.zoo.play import saved, screen
 from sbbatch.zoo.play.screen import RenderedEnv
-from sbbatch.zoo.run import train
 
 COMMON = ["--algo", "dqn", "--env", "CartPole-v1"]
 PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]

@@ -19,13 +19,13 @@ from sbbatch.envs.atari import get_protocol
 from sbbatch.envs.minatar import CELL, draw_maps
 from sbbatch.errors import UserError
 from sbbatch.persistence.normalization import statistics_of
+from sbbatch.zoo.commands import train
 from sbbatch.zoo.commands.record import main
 from sbbatch.zoo.play import film
 from sbbatch.zoo.play.film import ThinningFrames
 from sbbatch.zoo.play.record import record
 from sbbatch.zoo.play.scores import RandomPolicy
 from sbbatch.zoo.play.screen import RenderedEnv
-from sbbatch.zoo.run import train
 
 
 @pytest.mark.parametrize("name", ["dopamine", "sb3"])  # the second presses FIRE before the first screen

@@ -11,7 +11,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
-from sbbatch.zoo.plot.curves import new_figure
+from sbbatch.zoo.plot.figure import new_figure
 from sbbatch.zoo.tune.space import Entry, Space, optuna_name
 
 _LEADING = 3  # arguments that are drawn against each other

@@ -156,7 +156,7 @@ def read_request(options: Any, overrides: Mapping[str, Any]) -> StudyRequest:
     if options.abs:
         if options.space.endswith((".yml", ".yaml")):
             raise InvalidValue(f"--abs: write batch_size_callback into {options.space} instead")
-        adapted = cls.scaling_defaults.knob
+        adapted = cls.scaling_defaults.size_name
         n_envs = run_value(settings, "n_envs", 1) if adapted == "n_steps" else 1
         space = with_abs(space, options.algo, adapted, budget.n_timesteps / n_envs)
     base, where = plain(explicit_values(settings)), f"--space {options.space}"

@@ -4,13 +4,12 @@ import errno
 import os
 
 import pytest
+from run_tools import cartpole, run_folder
 
 from sbbatch import DQN
-from sbbatch.zoo.run import train
-from sbbatch.zoo.run.callbacks import EpisodeLog, Lenient, LenientWriter
+from sbbatch.zoo.logs.logger import OptionalWriter, WriteErrors
+from sbbatch.zoo.run.callbacks import EpisodeLog
 
-SHORT = ["--algo", "dqn", "-n", "300", "--seed", "0", "--num-threads", "1", "--eval-freq", "100", "--save-freq", "100"]
-PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]
 FULL = OSError(errno.ENOSPC, "No space left on device")
 TOLD = "no space left on device"
 
@@ -42,8 +41,8 @@ class FullFile:
 @pytest.mark.parametrize("name", ["best_model", "evaluations", "rl_model"])
 def test_a_file_that_training_can_do_without_is_told_once(tmp_path, capsys, full_for, name):
     full_for(name)
-    assert train.main([*SHORT, "-f", str(tmp_path), *PARAMS]) == 0
-    folder = tmp_path / "dqn/CartPole-v1_1"
+    assert cartpole(tmp_path, "--save-freq", "50", eval_freq=50) == 0
+    folder = run_folder(tmp_path)
     assert (folder / "CartPole-v1.zip").exists()
     assert not list(folder.glob(f"{name}*"))
     warnings = capsys.readouterr().err.splitlines()
@@ -58,21 +57,21 @@ def test_a_file_that_training_can_do_without_is_told_once(tmp_path, capsys, full
 )
 def test_a_last_model_that_cannot_be_saved_ends_with_what_is_left(tmp_path, capsys, full_for, name, left):
     full_for(name)
-    words = [word if word != "--save-freq" else "--log-interval" for word in SHORT]
-    assert train.main([*words, "-f", str(tmp_path), *PARAMS]) == 2
-    folder = tmp_path / "dqn/CartPole-v1_1"
+    assert cartpole(tmp_path, eval_freq=100) == 2
+    folder = run_folder(tmp_path)
     *_, sentence = capsys.readouterr().err.splitlines()
     assert sentence == f"sbbatch: error: cannot write {folder / 'CartPole-v1.zip'}: {TOLD}; {left.format(folder)}"
 
 
-def test_a_curve_that_cannot_be_saved_is_told(tmp_path, capsys, full_for):
+def test_a_curve_that_cannot_be_saved_is_told(tmp_path, capsys, full_for, pictures):
+    pictures()
     full_for("learning_curve")
-    assert train.main([*SHORT, "-f", str(tmp_path), *PARAMS]) == 0
+    assert cartpole(tmp_path) == 0
     assert f"no learning curve: cannot write {tmp_path}" in capsys.readouterr().out
 
 
 def test_a_best_model_that_could_not_be_saved_gives_its_place_to_the_next(tmp_path, monkeypatch, full_for):
-    returns = [9.0, 5.0, 7.0, 1.0]
+    returns = [9.0, 5.0, 7.0]
 
     def evaluate(*_, callback, **__):
         result = [returns.pop(0)], [1]
@@ -81,9 +80,9 @@ def test_a_best_model_that_could_not_be_saved_gives_its_place_to_the_next(tmp_pa
 
     monkeypatch.setattr("stable_baselines3.common.callbacks.evaluate_policy", evaluate)
     full_for("best_model", times=1)
-    assert train.main([*SHORT, "-f", str(tmp_path), *PARAMS]) == 0
+    assert cartpole(tmp_path, eval_freq=70) == 0
     assert returns == []
-    assert DQN.load(tmp_path / "dqn/CartPole-v1_1/best_model.zip").num_timesteps == 300  # where the return was 7
+    assert DQN.load(run_folder(tmp_path) / "best_model.zip").num_timesteps == 160  # where the return was 7
 
 
 def test_tables_and_episodes_that_cannot_be_written_do_not_end_a_run(tmp_path, capsys):
@@ -93,7 +92,7 @@ def test_tables_and_episodes_that_cannot_be_written_do_not_end_a_run(tmp_path, c
     log.locals = {"infos": [{"episode": {"r": 1.0, "l": 1}}] * 2}
     assert log._on_step()
     log._on_training_end()
-    writer = LenientWriter(FullFile(), tmp_path / "progress.csv")
+    writer = OptionalWriter(FullFile(), tmp_path / "progress.csv")
     writer.write({}, {}, 0)
     writer.close()
     files = ("0.monitor.csv", "progress.csv")
@@ -102,9 +101,9 @@ def test_tables_and_episodes_that_cannot_be_written_do_not_end_a_run(tmp_path, c
 
 
 def test_a_disk_that_fills_up_again_is_told_again(tmp_path, capsys):
-    lenient = Lenient()
+    errors = WriteErrors()
     for full in (True, True, False, True):
-        with lenient.writing(tmp_path):
+        with errors.told(tmp_path):
             if full:
                 raise FULL
     assert capsys.readouterr().err.count("warning") == 2

@@ -2,16 +2,15 @@
 
 import numpy as np
 import pytest
+from run_tools import evaluations, refusal, run_folder
 
 from sbbatch import ABS, PPO, PQN, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.networks.torsos import MinAtarCNN
 from sbbatch.settings.reader import hyperparams_folder, read_yaml
 from sbbatch.settings.resolution import read_parameters, resolve
-from sbbatch.zoo.commands import enjoy, record
-from sbbatch.zoo.play.screen import RenderedEnv
-from sbbatch.zoo.run import train
+from sbbatch.zoo.commands import enjoy, train
 
-SHORT = ["--seed", "0", "--num-threads", "1", "--eval-episodes", "1"]
+SHORT = ["--seed", "0", "--num-threads", "1", "--eval-episodes", "1", "--no-progress"]
 SMALL = {
     "pqn": ["-params", "n_steps:8", "n_minibatches:4", "n_envs:4", "policy_kwargs:dict(net_arch=[16])"],
     "ppo": ["-params", "n_steps:8", "batch_size:16", "n_envs:4", "policy_kwargs:dict(net_arch=[16])"],
@@ -23,53 +22,36 @@ def logs(tmp_path):
     return tmp_path / "logs"
 
 
-def refusal(capsys, *words):
-    assert train.main(list(words)) == 2
-    text = capsys.readouterr().err
-    assert text.startswith("sbbatch: error: ")
-    assert text.count("\n") == 1
-    return text
-
-
 @pytest.mark.parametrize("algo", ["pqn", "ppo"])
-def test_a_run_is_trained_played_and_gone_on_with(logs, capsys, algo):
-    words = ["--algo", algo, "--env", "CartPole-v1", "-f", str(logs), *SHORT, "-n", "300"]
-    assert train.main([*words, *SMALL[algo], "--eval-freq", "160", "--save-freq", "96", "--log-interval", "2"]) == 0
-    folder = logs / algo / "CartPole-v1_1"
+def test_a_run_is_trained_played_and_trained_further(logs, algo):
+    words = ["--algo", algo, "--env", "CartPole-v1", "-f", str(logs), *SHORT, "-n", "150"]
+    assert train.main([*words, *SMALL[algo], "--eval-freq", "80", "--save-freq", "96", "--log-interval", "2"]) == 0
+    folder = run_folder(logs, algo=algo)
     names = {path.name for path in folder.iterdir()}
-    files = {"CartPole-v1.zip", "best_model.zip", "0.monitor.csv", "rl_model_96_steps.zip", "learning_curve.png"}
-    assert files <= names
+    assert {"CartPole-v1.zip", "best_model.zip", "0.monitor.csv", "rl_model_96_steps.zip"} <= names
     assert "batch_size.csv" not in names  # it is fixed
-    with np.load(folder / "evaluations.npz") as arrays:
-        assert arrays["timesteps"].tolist() == [160, 320]
+    assert evaluations(folder)[0] == [80, 160]
     lines = (folder / "progress.csv").read_text().splitlines()
-    assert len(lines) == 1 + 5 + 2  # ten rollouts of 32 steps, two evaluations
+    assert len(lines) == 1 + 2 + 2  # five rollouts of 32 steps, two evaluations
     assert train.main([*words, "-i", str(folder / "CartPole-v1.zip"), "--eval-freq", "-1"]) == 0
     cls = {"pqn": PQN, "ppo": PPO}[algo]
-    assert cls.load(logs / algo / "CartPole-v1_2/CartPole-v1.zip").num_timesteps == 320 + 320
-    assert enjoy.main(["--algo", algo, "--env", "CartPole-v1", "-f", str(logs), "--n-episodes", "2"]) == 0
-    assert "2 episodes" in capsys.readouterr().out
+    assert cls.load(run_folder(logs, 2, algo) / "CartPole-v1.zip").num_timesteps == 160 + 160
+    play = ["--algo", algo, "--env", "CartPole-v1", "-f", str(logs), "--n-episodes", "1", "--no-render"]
+    assert enjoy.main(play) == 0
 
 
-def test_a_normalized_run_of_continuous_actions(logs, capsys):
+def test_a_normalized_run_of_continuous_actions(logs):
     words = ["--algo", "ppo", "--env", "Pendulum-v1", "-f", str(logs), *SHORT, "-n", "64", "--eval-freq", "-1"]
     assert train.main([*words, *SMALL["ppo"], "normalize:True"]) == 0
     assert (logs / "ppo/Pendulum-v1_1/vecnormalize.npz").exists()
-    assert enjoy.main(["--algo", "ppo", "--env", "Pendulum-v1", "-f", str(logs), "--n-episodes", "1"]) == 0
-    assert "1 episode" in capsys.readouterr().out
-
-
-def test_a_recorded_game_takes_continuous_actions():
-    game = RenderedEnv("Pendulum-v1", 0, "sb3")
-    game.reset()
-    observation, _, _ = game.step(np.zeros(1, np.float32))
-    assert observation.shape == (3,)
+    play = ["--algo", "ppo", "--env", "Pendulum-v1", "-f", str(logs), "--n-episodes", "1", "--no-render"]
+    assert enjoy.main(play) == 0
 
 
 @pytest.mark.parametrize("env_id", ["MinAtar/Breakout-v1", "ALE/Breakout-v5"])
 def test_pqn_plays_games_with_the_sections_network(logs, env_id):
     pytest.importorskip("minatar")
-    words = ["--algo", "pqn", "--env", env_id, "-f", str(logs), *SHORT, "-n", "64", "--eval-max-steps", "20"]
+    words = ["--algo", "pqn", "--env", env_id, "-f", str(logs), *SHORT, "-n", "64", "--eval-freq", "-1"]
     assert train.main([*words, "--n-envs", "4", "--n-steps", "8"]) == 0
     name = env_id.replace("/", "-")
     model = PQN.load(logs / "pqn" / f"{name}_1" / f"{name}.zip")
@@ -89,22 +71,17 @@ def test_evaluations_of_pqn_are_greedy():
     [
         (["--batch-size", "16"], "PQN has no batch_size: a gradient step learns from n_steps * n_envs / n_minibatches"),
         (["-params", "batch_size:16"], "give --n-steps N, or -params n_minibatches:N"),
-        (["--save-replay-buffer"], "--save-replay-buffer: PQN learns from rollouts and has none"),
+        (["--save-replay-buffer"], "--save-replay-buffer: pqn learns from rollouts and has none"),
         (["--n-steps", "7", "-params", "n_minibatches:64"], "command line n_steps: got 7, whose 224 samples"),
         (["--env", "Pendulum-v1", "-n", "64"], "Discrete"),
         (["--abs", "64:8"], "--abs: got '64:8', expected LOW:HIGH with 1 <= LOW <= HIGH, e.g. 16:64"),
         (["--abs", "x"], "--abs: got 'x', expected LOW:HIGH"),
-        (["--abs", "0:8"], "--abs: got '0:8', expected LOW:HIGH"),
         (["--abs", "-params", "batch_size_callback:abs"], "batch_size_callback is given twice"),
-        (["-params", "batch_size_callback:abs(kind=lgo)"], "batch_size_callback: kind: got 'lgo'; did you mean 'log'?"),
         (["-params", "batch_size_callback:abs(9, 8)"], "max_size: got 8, expected at least min_size = 9"),
-        (["-params", "batch_size_callback:abs(lwo=3)"], "unknown key 'lwo'; did you mean 'low'?"),
-        (["-params", "batch_size_callback:ab(3)"], "unknown batch_size_callback 'ab'; did you mean 'abs'?"),
-        (["-params", "batch_size_callback:3"], "got int 3, expected a name; known: abs, noise_scale, schedule"),
+        (["-params", "batch_size_callback:abs(lwo=3)"], "did you mean 'low'?"),
+        (["-params", "batch_size_callback:ab(3)"], "did you mean 'abs'?"),
         (["-params", "batch_size_callback:abs(8, 9"], "cannot read 'abs(8, 9'"),
-        (["-params", "batch_size_callback:abs(8, x.y)"], "cannot read 'abs(8, x.y)'"),
         (["-params", "batch_size_callback:schedule(8)"], "got one size 8, expected two"),
-        (["-params", f"batch_size_callback:schedule({'1,' * 3})"], "schedule: too many positional arguments"),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_no_folder(logs, capsys, words, message):
@@ -121,7 +98,7 @@ def test_mistakes_are_one_sentence_and_leave_no_folder(logs, capsys, words, mess
     ],
 )
 def test_what_is_refused_when_training_starts_leaves_no_run(logs, capsys, algo, words, message):
-    common = ["--algo", algo, "--env", "CartPole-v1", "-f", str(logs), *SHORT, "--no-progress", "--verbose", "0"]
+    common = ["--algo", algo, "--env", "CartPole-v1", "-f", str(logs), *SHORT, "--verbose", "0"]
     assert message in refusal(capsys, *common, *words)
     assert not list(logs.glob("*/*"))
 
@@ -145,13 +122,8 @@ def callback(text):
 
 def test_callbacks_are_read_with_their_arguments():
     given = callback("abs(8, 64, check_every=5, low=0.05, kind=linear)").config()
-    assert [given[name] for name in ("min_size", "max_size", "check_every", "low", "kind")] == [
-        8,
-        64,
-        5,
-        0.05,
-        "linear",
-    ]
+    names = ("min_size", "max_size", "check_every", "low", "kind")
+    assert [given[name] for name in names] == [8, 64, 5, 0.05, "linear"]
     noise, linear, piecewise = map(callback, ("noise_scale(16, 64)", "schedule(8, 128)", "schedule({0: 8, 0.5: 32})"))
     assert isinstance(noise, GradientNoiseScale)
     assert all(isinstance(one, BatchSizeSchedule) for one in (linear, piecewise))
@@ -190,11 +162,3 @@ def test_tuned_mujoco_tasks_keep_nothing_of_the_studys_settings(task):
 def test_no_other_environment_has_mujocos_section():
     assert "normalize" not in resolve("ppo", "CartPole-v1")
     assert "normalize" not in resolve("ppo", "ALE/Pong-v5")
-
-
-def test_a_game_of_pqn_is_recorded(tmp_path, capsys):
-    out = tmp_path / "game.gif"
-    PQN("CnnPolicy", "ALE/Breakout-v5", n_steps=4).save(tmp_path / "m.zip")
-    words = ["--algo", "pqn", "--env", "ALE/Breakout-v5", "-i", str(tmp_path / "m.zip"), "-o", str(out), "-n", "5"]
-    assert record.main(words) == 0
-    assert out.exists()
