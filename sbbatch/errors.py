@@ -62,6 +62,8 @@ def describe(value: object) -> str:
 
     :param value: anything
     """
+    if isinstance(value, type):
+        return f"class {value.__name__}"
     text = " ".join(repr(value).split())
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
@@ -105,18 +107,19 @@ def restored(what: str, remedy: str) -> Iterator[None]:
         raise InvalidValue(f"{what}: the saved state cannot be taken over ({reason_of(error)}); {remedy}") from error
 
 
-def check_int(name: str, value: object, low: int, high: int | None = None, hint: str = "") -> int:
+def check_int(name: str, value: object, low: int | None, high: int | None = None, hint: str = "") -> int:
     """
     Return ``value`` as an int, or say why it is not one between ``low`` and ``high``.
 
     :param name: the argument's name, as the user writes it
     :param value: what was given; NumPy integers are accepted, bools and floats are not
-    :param low: smallest allowed value
-    :param high: largest allowed value (``None``: no limit)
+    :param low: smallest allowed value (``None``: no limit)
+    :param high: largest allowed value (likewise)
     :param hint: how to mend it, appended to the message
     :raises InvalidType: not an integer
     :raises InvalidValue: out of range
     """
+    low = -(2**63) if low is None else low
     expected = f"an int >= {low}" if high is None else f"an int between {low} and {high}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         whole = isinstance(value, float) and math.isfinite(value) and value == int(value) and value >= low

@@ -64,7 +64,7 @@ class BTR(
     atari_protocol = "btr"
     atari_envs = 64
     network_defaults = NetworkDefaults(
-        head={"n_taus": 8, "n_target_taus": 8, "n_policy_taus": None, "first_cosine": 0},
+        head={ImplicitQuantileHead: {"n_taus": 8, "n_target_taus": 8, "n_policy_taus": None, "first_cosine": 0}},
         layers={"dueling": "streams", "noisy_sigma0": 0.5},
         torso={
             "features_extractor_class": ImpalaCNN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import stable_baselines3
@@ -19,30 +19,24 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.agents.base import arguments as checks
-from sbbatch.agents.base.agent import CHUNK, in_parts
-from sbbatch.agents.base.rollout import RolloutAgent, check_scaling_arguments
-from sbbatch.agents.base.smoke_test import stream_kept
+from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
+from sbbatch.agents.base.measuring import in_parts, streams_kept, undisturbed
+from sbbatch.agents.base.rollout import RolloutAgent
+from sbbatch.arguments import Count, Fraction, Natural, Positive, Within, checked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling, Behavior
-from sbbatch.errors import (
-    InvalidValue,
-    NumericalError,
-    check_bool,
-    check_int,
-    check_number,
-    check_schedule,
-    describe_space,
-    restored,
-)
+from sbbatch.errors import InvalidValue, NumericalError, check_keywords, describe_space, restored
 from sbbatch.files import PathOrFile
 from sbbatch.functional.divergence import categorical_kl, gaussian_kl
 from sbbatch.networks.actor_critic_checks import check_actor_critic_kwargs
 from sbbatch.networks.checks import fits_in_memory
 
-_NO_GRADIENT_PARTS = "GradientNoiseScale: PPO has no fixed targets to measure it on; use ABS, which looks at KL"
+Weight = Annotated[float, Within(0.0, 1e6)]
+# What a rollout buffer gets from its agent.
+_OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
 
 
-class PPO(RolloutAgent, stable_baselines3.PPO, defaults={}):
+class PPO(RolloutAgent, stable_baselines3.PPO):
     """
     SB3's PPO (Schulman et al. 2017), whose rollouts can change their length: the same arguments, the same train step,
     the same numbers. What is new is keyword-only.
@@ -72,83 +66,56 @@ class PPO(RolloutAgent, stable_baselines3.PPO, defaults={}):
     rollout_copies = 2  # SB3 flattens them for its minibatches
     atari_protocol = "sb3"
     atari_envs = 8
-    _generator_states: dict[str, Any] | None = None  # of a loaded model
 
+    @checked
     def __init__(
         self,
-        policy: str | type[ActorCriticPolicy],
-        env: GymEnv | str | None,
-        learning_rate: float | Schedule = 3e-4,
-        n_steps: int = 2048,
-        batch_size: int = 64,
-        n_epochs: int = 10,
-        gamma: float = 0.99,
-        gae_lambda: float = 0.95,
-        clip_range: float | Schedule = 0.2,
-        clip_range_vf: float | Schedule | None = None,
+        policy: Policy,
+        env: Environment,
+        learning_rate: LearningRate = 3e-4,
+        n_steps: Count = 2048,
+        batch_size: Count = 64,
+        n_epochs: Count = 10,
+        gamma: Fraction = 0.99,
+        gae_lambda: Fraction = 0.95,
+        clip_range: Annotated[float | Schedule, Within(0.0, 1e6)] = 0.2,
+        clip_range_vf: Annotated[float | Schedule | None, Within(0.0, 1e6, open_low=True)] = None,
         normalize_advantage: bool = True,
-        ent_coef: float = 0.0,
-        vf_coef: float = 0.5,
-        max_grad_norm: float = 0.5,
+        ent_coef: Weight = 0.0,
+        vf_coef: Weight = 0.5,
+        max_grad_norm: Positive = 0.5,
         use_sde: bool = False,
-        sde_sample_freq: int = -1,
+        sde_sample_freq: Annotated[int, Within(-1)] = -1,
         rollout_buffer_class: type[RolloutBuffer] | None = None,
         rollout_buffer_kwargs: dict[str, Any] | None = None,
-        target_kl: float | None = None,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: th.device | str = "auto",
+        target_kl: Positive | None = None,
+        stats_window_size: Count = 100,
+        tensorboard_log: Folder = None,
+        policy_kwargs: PolicyKwargs = None,
+        verbose: Natural = 0,
+        seed: Seed = None,
+        device: Device = "auto",
         _init_setup_model: bool = True,
         *,
         scale_epochs: bool = True,
-        epoch_reference: int | None = None,
+        epoch_reference: Count | None = None,
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
-        _check_arguments(locals())
+        of_sb3 = checks.of_sb3(stable_baselines3.PPO, locals())
+        _check_together(of_sb3)
         policy_class = checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy)
         env = self._make_env(env, seed=seed)
         if normalize_advantage and n_steps * getattr(env, "num_envs", 1) == 1:
             raise InvalidValue("n_steps: got 1 in one environment, expected more: one advantage cannot be normalised")
         _check_use_sde(use_sde, getattr(env, "action_space", None))
-        super().__init__(
-            policy_class,
-            env,
-            learning_rate,
-            n_steps,
-            batch_size,
-            n_epochs,
-            gamma,
-            gae_lambda,
-            clip_range,
-            clip_range_vf,
-            normalize_advantage,
-            ent_coef,
-            vf_coef,
-            max_grad_norm,
-            use_sde,
-            sde_sample_freq,
-            rollout_buffer_class,
-            rollout_buffer_kwargs,
-            target_kl,
-            stats_window_size,
-            tensorboard_log,
-            policy_kwargs,
-            verbose,
-            seed,
-            device,
-            _init_setup_model=False,
-        )
+        super().__init__(policy_class, env, **of_sb3, _init_setup_model=False)
         self.batch_size_callback = batch_size_callback
         self._set_up_resizing(n_epochs, epoch_reference, scale_epochs)
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
-        _check_arguments(vars(self))  # again: `load` may have changed some
-        checks.check_has_spaces(self)
+        _check_together(self._check_attributes(PPO))
         _check_use_sde(self.use_sde, self.action_space)
         check_actor_critic_kwargs(self.policy_class, self.policy_kwargs, self.observation_space)
         self.n_minibatches = -(-self.n_steps * self.n_envs // self.batch_size)
@@ -240,8 +207,8 @@ class PPO(RolloutAgent, stable_baselines3.PPO, defaults={}):
 
     def behavior(self, observations: PyTorchObs) -> Behavior:
         """Mean and standard deviation ``(states, dimensions)`` of a Gaussian policy, or its logits, one per part."""
-        with self._undisturbed():
-            found = [self._parameters_of(part) for part in in_parts(observations, CHUNK)]
+        with undisturbed(self.policy):
+            found = [self._parameters_of(part) for part in in_parts(observations)]
         return tuple(th.cat(same) for same in zip(*found, strict=True))
 
     def _parameters_of(self, observations: Any) -> Behavior:
@@ -262,18 +229,6 @@ class PPO(RolloutAgent, stable_baselines3.PPO, defaults={}):
             parts = [categorical_kl(new, old) for new, old in zip(after, before, strict=True)]
         return max(sum(part.mean().item() for part in parts), 0.0)  # rounding may put it just below
 
-    def check_gradient_parts(self, n_parts: int, size: int) -> None:
-        """
-        :raises InvalidValue: always; the noise scale is defined for agents with one loss on fixed targets
-        """
-        raise InvalidValue(_NO_GRADIENT_PARTS)
-
-    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
-        """
-        :raises InvalidValue: always, see :meth:`check_gradient_parts`
-        """
-        raise InvalidValue(_NO_GRADIENT_PARTS)
-
     # ------------------------------------------------------------------------------------------------- files
 
     def set_parameters(
@@ -282,10 +237,10 @@ class PPO(RolloutAgent, stable_baselines3.PPO, defaults={}):
         exact_match: bool = True,
         device: th.device | str = "auto",
     ) -> None:
-        """See :meth:`SafeFiles.set_parameters`; the noise of gSDE is drawn anew, as its scale is a parameter."""
+        """See :meth:`Agent.set_parameters`; the noise of gSDE is drawn anew, as its scale is a parameter."""
         super().set_parameters(load_path_or_dict, exact_match, device)
         if self.use_sde:
-            with stream_kept(self.device):
+            with streams_kept(self.device):
                 self.policy.reset_noise()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -325,22 +280,9 @@ def _check_use_sde(use_sde: bool, actions: object) -> None:
         raise InvalidValue(f"use_sde: needs Box actions, but the environment has {describe_space(actions)}")
 
 
-def _check_arguments(arguments: dict[str, Any]) -> None:
-    check_scaling_arguments(arguments)
-    check_int("batch_size", arguments["batch_size"], 2 if arguments["normalize_advantage"] is True else 1)
-    checks.check_fractions(arguments, ("gamma", "gae_lambda"))
-    for name in ("ent_coef", "vf_coef"):
-        check_number(name, arguments[name], 0.0, 1e6)
-    check_number("max_grad_norm", arguments["max_grad_norm"], 0.0, open_low=True)
-    check_schedule("clip_range", arguments["clip_range"], 0.0, 1e6)
-    if callable(arguments["clip_range_vf"]):
-        check_schedule("clip_range_vf", arguments["clip_range_vf"], 0.0, 1e6)
-    else:
-        checks.check_positive_or_none("clip_range_vf", arguments["clip_range_vf"])
-    checks.check_positive_or_none("target_kl", arguments["target_kl"])
-    checks.check_learning_rate(arguments["learning_rate"])
-    for name in ("normalize_advantage", "use_sde"):
-        check_bool(name, arguments[name])
-    check_int("sde_sample_freq", arguments["sde_sample_freq"], -1)
-    checks.check_policy_kwargs(arguments["policy_kwargs"], {"use_sde"})
-    checks.check_surroundings(arguments)
+def _check_together(arguments: dict[str, Any]) -> None:
+    if arguments["normalize_advantage"] and arguments["batch_size"] == 1:
+        raise InvalidValue("batch_size: got 1, expected more: one advantage cannot be normalised")
+    if arguments["rollout_buffer_kwargs"] is not None:
+        buffer_class = arguments["rollout_buffer_class"] or RolloutBuffer
+        check_keywords("rollout_buffer_kwargs", arguments["rollout_buffer_kwargs"], buffer_class, _OF_THE_BUFFER)

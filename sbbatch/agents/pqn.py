@@ -7,16 +7,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from sbbatch.agents.base import arguments as checks
-from sbbatch.agents.base.agent import flat_gradient
+from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
+from sbbatch.agents.base.measuring import at, flat_gradient, undisturbed
 from sbbatch.agents.base.q_learning import QLearningAgent
-from sbbatch.agents.base.rollout import RolloutAgent, check_minibatches, check_scaling_arguments, in_minibatches
+from sbbatch.agents.base.rollout import RolloutAgent, check_minibatches, in_minibatches
+from sbbatch.arguments import Count, Fraction, Natural, Positive, checked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling
-from sbbatch.errors import InvalidValue, check_int, check_number
+from sbbatch.errors import InvalidValue, check_number
 from sbbatch.functional.schedules import linear_epsilon
 from sbbatch.networks.rollout_policy import (
     RolloutCnnPolicy,
@@ -27,10 +29,8 @@ from sbbatch.networks.rollout_policy import (
     RolloutPolicy,
 )
 
-_FRACTIONS = ("gamma", "q_lambda", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
 
-
-class PQN(QLearningAgent, RolloutAgent, defaults={}):
+class PQN(QLearningAgent, RolloutAgent):
     """
     Parallelised Q-Network (Gallici et al. 2025): Q(lambda) on rollouts of many environments, with layer norm in the
     place of replay memory and target network.
@@ -97,54 +97,39 @@ class PQN(QLearningAgent, RolloutAgent, defaults={}):
 
     policy: RolloutPolicy  # type: ignore[assignment]
     max_grad_norm: float | None  # type: ignore[assignment]  # SB3's agents always clip
+    shuffle_rng: np.random.Generator
 
+    @checked
     def __init__(
         self,
-        policy: str | type[RolloutPolicy],
-        env: GymEnv | str | None,
-        learning_rate: float | Schedule = 2.5e-4,
-        n_steps: int = 32,
-        n_minibatches: int = 4,
-        n_epochs: int = 2,
-        gamma: float = 0.99,
-        q_lambda: float = 0.65,
-        exploration_fraction: float = 0.1,
-        exploration_initial_eps: float = 1.0,
-        exploration_final_eps: float = 0.001,
-        max_grad_norm: float | None = 10,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: th.device | str = "auto",
+        policy: Policy,
+        env: Environment,
+        learning_rate: LearningRate = 2.5e-4,
+        n_steps: Count = 32,
+        n_minibatches: Count = 4,
+        n_epochs: Count = 2,
+        gamma: Fraction = 0.99,
+        q_lambda: Fraction = 0.65,
+        exploration_fraction: Fraction = 0.1,
+        exploration_initial_eps: Fraction = 1.0,
+        exploration_final_eps: Fraction = 0.001,
+        max_grad_norm: Positive | None = 10,
+        stats_window_size: Count = 100,
+        tensorboard_log: Folder = None,
+        policy_kwargs: PolicyKwargs = None,
+        verbose: Natural = 0,
+        seed: Seed = None,
+        device: Device = "auto",
         _init_setup_model: bool = True,
         *,
         scale_epochs: bool = True,
-        epoch_reference: int | None = None,
+        epoch_reference: Count | None = None,
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
-        _check_arguments(locals())
-        super().__init__(
-            checks.check_policy(policy, self.policy_aliases, RolloutPolicy),
-            self._make_env(env, seed=seed),
-            learning_rate,
-            n_steps,
-            gamma,
-            gae_lambda=q_lambda,
-            ent_coef=0.0,
-            vf_coef=0.0,
-            max_grad_norm=max_grad_norm,  # type: ignore[arg-type]
-            use_sde=False,
-            sde_sample_freq=-1,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=dict(policy_kwargs or {}),
-            verbose=verbose,
-            device=device,
-            seed=seed,
-            _init_setup_model=False,
-        )
+        of_sb3 = checks.of_sb3(OnPolicyAlgorithm, locals())
+        of_sb3 |= {"gae_lambda": q_lambda, "ent_coef": 0.0, "vf_coef": 0.0, "use_sde": False, "sde_sample_freq": -1}
+        policy_class = checks.check_policy(policy, self.policy_aliases, RolloutPolicy)
+        super().__init__(policy_class, self._make_env(env, seed=seed), **of_sb3, _init_setup_model=False)
         self.q_lambda = q_lambda
         self.n_minibatches = n_minibatches
         self.exploration_fraction = exploration_fraction
@@ -157,9 +142,11 @@ class PQN(QLearningAgent, RolloutAgent, defaults={}):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        _check_arguments(vars(self))  # again: `load` may have changed some
+        self._check_attributes(PQN)
         self._settle()
-        checks.check_discrete_actions(self)
+        if check_number("policy_kwargs: noisy_sigma0", (self.policy_kwargs or {}).get("noisy_sigma0", 0.0), 0.0):
+            raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
+        checks.check_discrete_actions(type(self).__name__, self.action_space)
         check_minibatches("n_steps", self.n_steps, self.n_envs, self.n_minibatches)
         self.gae_lambda = self.q_lambda
         self.shuffle_rng = np.random.default_rng(self._seed_of(1))
@@ -175,9 +162,8 @@ class PQN(QLearningAgent, RolloutAgent, defaults={}):
     def batch_scaling(self) -> BatchScaling:
         """PQN-L and PQN-XL go further, as in the authors' code."""
         usual = super().batch_scaling
-        return (
-            replace(usual, max_size=2 * usual.max_size) if issubclass(self.policy_class, RolloutCnnPolicyL) else usual
-        )
+        is_large = issubclass(self.policy_class, RolloutCnnPolicyL)
+        return replace(usual, max_size=2 * usual.max_size) if is_large else usual
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
@@ -200,8 +186,7 @@ class PQN(QLearningAgent, RolloutAgent, defaults={}):
             observations, actions, targets = self._samples()
             for _ in range(self.n_epochs):
                 for part in in_minibatches(len(targets), self.n_minibatches, self.shuffle_rng):
-                    loss = self._loss(self._part(observations, part), actions[part], targets[part])
-                    losses.append(self._optimize(loss))
+                    losses.append(self._optimize(self._loss(observations, actions, targets, part)))
             self._n_updates += self.n_epochs * self.n_minibatches
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", np.mean(losses))
@@ -216,13 +201,12 @@ class PQN(QLearningAgent, RolloutAgent, defaults={}):
         actions = _flat(rollout.actions).reshape(-1).long().to(self.device)
         return observations, actions, _flat(rollout.returns).to(self.device)
 
-    def _part(self, observations: Any, part: th.Tensor) -> Any:
-        if isinstance(observations, dict):
-            return {key: value[part].to(self.device) for key, value in observations.items()}
-        return observations[part].to(self.device)
-
-    def _loss(self, observations: Any, actions: th.Tensor, targets: th.Tensor) -> th.Tensor:
-        return self.q_net.returns(observations).td_loss(actions, targets).mean()
+    def _loss(self, observations: Any, actions: th.Tensor, targets: th.Tensor, part: th.Tensor) -> th.Tensor:
+        """Of a part of the samples, by their indices."""
+        chosen = at(observations, part)
+        is_dict = isinstance(chosen, dict)
+        chosen = {key: one.to(self.device) for key, one in chosen.items()} if is_dict else chosen.to(self.device)
+        return self.q_net.returns(chosen).td_loss(actions[part], targets[part]).mean()
 
     # ------------------------------------------------------------------------------------------------ acting
 
@@ -252,12 +236,11 @@ class PQN(QLearningAgent, RolloutAgent, defaults={}):
         """
         observations, actions, targets = self._samples()
         part_size = len(targets) // n_parts
-        with self._undisturbed(), th.enable_grad():
+        with undisturbed(self.policy), th.enable_grad():
             gradients = []
             for start in range(0, n_parts * part_size, part_size):
                 part = th.arange(start, start + part_size)
-                loss = self._loss(self._part(observations, part), actions[part], targets[part])
-                gradients.append(flat_gradient(loss, self.q_net))
+                gradients.append(flat_gradient(self._loss(observations, actions, targets, part), self.q_net))
         return th.stack(gradients), part_size
 
     # ------------------------------------------------------------------------------------------------- files
@@ -274,15 +257,3 @@ class PQN(QLearningAgent, RolloutAgent, defaults={}):
 def _flat(rollout: np.ndarray) -> th.Tensor:
     """``(steps, envs, ...)`` -> ``(steps * envs, ...)``, the same memory."""
     return th.from_numpy(rollout.reshape(-1, *rollout.shape[2:]))
-
-
-def _check_arguments(arguments: dict[str, Any]) -> None:
-    check_scaling_arguments(arguments)
-    check_int("n_minibatches", arguments["n_minibatches"], 1)
-    checks.check_fractions(arguments, _FRACTIONS)
-    checks.check_learning_rate(arguments["learning_rate"])
-    checks.check_positive_or_none("max_grad_norm", arguments["max_grad_norm"])
-    checks.check_policy_kwargs(arguments["policy_kwargs"], {"head_class"})
-    if check_number("noisy_sigma0", (arguments["policy_kwargs"] or {}).get("noisy_sigma0", 0.0), 0.0) > 0:
-        raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
-    checks.check_surroundings(arguments)

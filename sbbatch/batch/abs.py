@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.type_aliases import PyTorchObs
 
-from sbbatch.batch.callback import BatchSizeCallback, check_bounds, sizes_for
+from sbbatch.arguments import Count, Positive, checked
+from sbbatch.batch.callback import BatchSizeCallback, Verbosity, check_bounds, sizes_for
 from sbbatch.batch.protocol import Behavior
-from sbbatch.batch.scheduler import AdaptiveBatchScheduler
+from sbbatch.batch.scheduler import AdaptiveBatchScheduler, Kind, Rounding, Weight
 from sbbatch.batch.timer import Timer
-from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number, describe
+from sbbatch.errors import InvalidValue
 
 
 class ABS(BatchSizeCallback):
@@ -24,7 +25,7 @@ class ABS(BatchSizeCallback):
     :class:`~sbbatch.batch.scheduler.AdaptiveBatchScheduler` turns the sequence of these numbers into sizes: large
     batches for a settled policy, small ones for one that changes much. The agent starts at ``min_size``.
 
-    Sizes are in the unit of the agent's knob: ``ABS(16, 64)`` are rollout steps per environment for PQN and PPO and
+    Sizes are of the agent's own kind: ``ABS(16, 64)`` are rollout steps per environment for PQN and PPO and
     samples per gradient step for agents that learn from replay. What is left out comes from the agent
     (``batch_scaling``), so that ``ABS()`` works with all of them:
 
@@ -69,32 +70,27 @@ class ABS(BatchSizeCallback):
 
     scheduler_class = AdaptiveBatchScheduler
 
+    @checked
     def __init__(
         self,
-        min_size: int | None = None,
-        max_size: int | None = None,
-        low: float | None = None,
-        high: float | None = None,
-        kind: str = "log",
-        check_every: int | None = None,
-        updates: int | None = None,
-        n_states: int = 2048,
-        window: int = 20,
-        warmup: int = 10,
-        ema: float = 0.1,
-        rounding: str = "exact",
-        quantum: int | None = None,
-        verbose: int = 0,
+        min_size: Count | None = None,
+        max_size: Count | None = None,
+        low: Positive | None = None,
+        high: Positive | None = None,
+        kind: Kind = "log",
+        check_every: Count | None = None,
+        updates: Count | None = None,
+        n_states: Count = 2048,
+        window: Count = 20,
+        warmup: Count = 10,
+        ema: Weight = 0.1,
+        rounding: Rounding = "exact",
+        quantum: Count | None = None,
+        verbose: Verbosity = 0,
     ) -> None:
         super().__init__(verbose)
         self._config = {name: value for name, value in locals().items() if name not in ("self", "verbose", "__class__")}
-        for name in ("min_size", "max_size", "check_every", "updates", "n_states", "quantum"):
-            if self._config[name] is not None:
-                check_int(name, self._config[name], 1)
         check_bounds(min_size, max_size)
-        for name in ("low", "high"):
-            if self._config[name] is not None:
-                check_number(name, self._config[name], 0.0, open_low=True)
         thresholds: dict[str, Any] = {} if low is None or high is None else {"low": low, "high": high}
         AdaptiveBatchScheduler(  # refuses what it can refuse before training starts
             1, 1, kind=kind, window=window, warmup=warmup, ema=ema, rounding=rounding, **thresholds
@@ -108,7 +104,7 @@ class ABS(BatchSizeCallback):
     def _start(self) -> None:
         scaling = self.agent.batch_scaling
         given = {key: value for key, value in self._config.items() if value is not None}
-        quantum = math.lcm(self.agent.batch_quantum, given.get("quantum", scaling.quantum))
+        quantum = math.lcm(self.agent.size_multiple, given.get("quantum", scaling.quantum))
         sizes = sizes_for(self, given.get("min_size"), given.get("max_size"), quantum)
         options = {name: given[name] for name in ("kind", "window", "warmup", "ema", "rounding")}
         thresholds = given.get("low", scaling.low), given.get("high", scaling.high)
@@ -116,7 +112,7 @@ class ABS(BatchSizeCallback):
             names = [f"{name} {value}" for name, value in zip(("low", "high"), thresholds, strict=True)]
             raise InvalidValue(f"ABS: {names[0]} is not below {names[1]}; give both, the agent has defaults of its own")
         self.scheduler = self.scheduler_class(*sizes, *thresholds, **options, quantum=quantum)
-        self._timer = Timer(given.get("check_every", scaling.check_every), self.agent.batch_clock)
+        self._timer = Timer(given.get("check_every", scaling.check_every), self.agent.batch_time)
         self._updates: int = given.get("updates", scaling.updates)
         seed = self.model.seed
         self._rng = np.random.default_rng(None if seed is None else (seed, 3))
@@ -125,9 +121,9 @@ class ABS(BatchSizeCallback):
 
     def before_update(self) -> None:
         """Look at the policy, if it is time to."""
-        clock = self.agent.batch_clock
-        if self._timer.is_due(clock) and self._measuring is None:
-            self._timer.restart(clock)
+        now = self.agent.batch_time
+        if self._timer.is_due(now) and self._measuring is None:
+            self._timer.restart(now)
             probe = self.agent.probe_observations(self.n_states, self._rng)
             self._measuring = probe, self.agent.behavior(probe), 0
 
@@ -159,7 +155,4 @@ class ABS(BatchSizeCallback):
         super().set_state(state)
         self.scheduler.set_state(state["scheduler"])
         self._rng.bit_generator.state = state["rng"]
-        self._timer.next, measuring = check_int("next_check", state["next_check"], 1), state["measuring"]
-        if not (measuring is None or isinstance(measuring, tuple)):
-            raise InvalidType(f"measuring: got {describe(measuring)}, expected a tuple")
-        self._measuring = measuring
+        self._timer.next, self._measuring = int(state["next_check"]), state["measuring"]

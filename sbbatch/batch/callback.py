@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback
 
+from sbbatch.arguments import Within
 from sbbatch.batch.protocol import BatchScalable
-from sbbatch.errors import InvalidType, InvalidValue, check_int, restored
-from sbbatch.recipe import with_defaults
+from sbbatch.errors import InvalidType, InvalidValue, restored
 
+Verbosity = Annotated[int, Within(0, 2)]  # as in SB3
 # What a callback knows only while its agent learns.
 _OF_A_RUN = ("model", "locals", "globals", "parent", "_logger")
 
@@ -29,14 +29,9 @@ class BatchSizeCallback(BaseCallback):
     :param verbose: as in SB3
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "__init__" in vars(cls):
-            cls.__init__ = with_defaults(cls.__init__, {})  # type: ignore[method-assign]  # names misspelt arguments
-
-    def __init__(self, verbose: int = 0) -> None:
-        super().__init__(check_int("verbose", verbose, 0, 2))
-        self.size: int | None = None  # in the unit of the agent's knob
+    def __init__(self, verbose: Verbosity = 0) -> None:
+        super().__init__(verbose)
+        self.size: int | None = None  # of what the agent scales
         self.history: list[dict[str, Any]] = []  # one row per measurement
 
     @property
@@ -73,7 +68,7 @@ class BatchSizeCallback(BaseCallback):
         """
         Give the agent another size.
 
-        :param size: in the unit of the agent's knob
+        :param size: of what the agent scales
         """
         self.size = self.agent.resize_batch(size)
         self.logger.record("batch/size", self.size)
@@ -112,7 +107,7 @@ class BatchSizeCallback(BaseCallback):
         return {"callback": self._identity(), "state": self.get_state()}
 
     def _identity(self) -> str:
-        return f"{type(self).__name__} {json.dumps(self.config(), default=_in_plain_words, sort_keys=True)}"
+        return f"{type(self).__name__} {json.dumps(self.config(), default=repr, sort_keys=True)}"
 
     def _on_step(self) -> bool:
         return True
@@ -122,11 +117,6 @@ class BatchSizeCallback(BaseCallback):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, locals={}, globals={}, parent=None)
-
-
-def _in_plain_words(value: object) -> object:
-    """A number of NumPy's is the same argument as Python's."""
-    return value.item() if isinstance(value, np.number) else repr(value)
 
 
 def find_batch_size_callback(callback: object) -> BatchSizeCallback | None:
@@ -162,11 +152,8 @@ def check_bounds(min_size: int | None, max_size: int | None) -> None:
     """
     :param min_size: smallest size, if given
     :param max_size: largest size, if given
-    :raises InvalidValue: below 1, or the wrong way round
+    :raises InvalidValue: the wrong way round
     """
-    for name, size in (("min_size", min_size), ("max_size", max_size)):
-        if size is not None:
-            check_int(name, size, 1)
     if min_size is not None and max_size is not None and max_size < min_size:
         raise InvalidValue(f"max_size: got {max_size}, expected at least min_size = {min_size}")
 

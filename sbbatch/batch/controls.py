@@ -11,8 +11,9 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
+from sbbatch.arguments import checked
 from sbbatch.batch.abs import ABS
-from sbbatch.batch.callback import BatchSizeCallback
+from sbbatch.batch.callback import BatchSizeCallback, Verbosity
 from sbbatch.batch.scheduler import AdaptiveBatchScheduler
 from sbbatch.errors import InvalidValue
 
@@ -35,13 +36,15 @@ class Yoked(BatchSizeCallback):
         that the agent cannot have
     """
 
-    def __init__(self, run: str | Path, verbose: int = 0) -> None:
+    @checked
+    def __init__(self, run: str | Path, verbose: Verbosity = 0) -> None:
         super().__init__(verbose)
+        self.run = str(run)
         self._timesteps, self._sizes = read_sizes(Path(run))
 
     def config(self) -> dict[str, Any]:
         """See :meth:`BatchSizeCallback.config`."""
-        return {"timesteps": self._timesteps, "sizes": self._sizes}
+        return {"run": self.run}
 
     def _start(self) -> None:
         for size in sorted(set(self._sizes)):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from sbbatch.batch.callback import BatchSizeCallback, check_bounds, sizes_for
+from sbbatch.arguments import Count, Within, checked
+from sbbatch.batch.callback import BatchSizeCallback, Verbosity, check_bounds, sizes_for
+from sbbatch.batch.protocol import HasGradientParts
 from sbbatch.batch.timer import Timer
-from sbbatch.errors import check_int
+from sbbatch.errors import InvalidValue
 from sbbatch.functional.noise_scale import gradient_noise_scale
 
 _NO_SIGNAL = 1e-8  # the authors'
@@ -28,7 +30,7 @@ class GradientNoiseScale(BatchSizeCallback):
 
     Measuring draws nothing from the agent's random streams. Agents without a gradient to look at (PPO) refuse it.
 
-    :param min_size: smallest size, in the unit of the agent's knob; None: the agent's default
+    :param min_size: smallest size, of what the agent scales; None: the agent's default
     :param max_size: largest size; None: the agent's default
     :param check_every: rollouts (PQN) or agent steps (replay) between measurements; None: the agent's default
     :param n_parts: parts of the batch, at least 2
@@ -36,20 +38,18 @@ class GradientNoiseScale(BatchSizeCallback):
     :raises InvalidValue: a number out of range; when training starts also: a bound that the agent cannot have
     """
 
+    @checked
     def __init__(
         self,
-        min_size: int | None = None,
-        max_size: int | None = None,
-        check_every: int | None = None,
-        n_parts: int = 8,
-        verbose: int = 0,
+        min_size: Count | None = None,
+        max_size: Count | None = None,
+        check_every: Count | None = None,
+        n_parts: Annotated[int, Within(2)] = 8,
+        verbose: Verbosity = 0,
     ) -> None:
         super().__init__(verbose)
         check_bounds(min_size, max_size)
-        if check_every is not None:
-            check_int("check_every", check_every, 1)
-        self.min_size, self.max_size, self._check_every = min_size, max_size, check_every
-        self.n_parts = check_int("n_parts", n_parts, 2)
+        self.min_size, self.max_size, self._check_every, self.n_parts = min_size, max_size, check_every, n_parts
 
     def config(self) -> dict[str, Any]:
         """See :meth:`BatchSizeCallback.config`."""
@@ -62,28 +62,37 @@ class GradientNoiseScale(BatchSizeCallback):
 
     def _start(self) -> None:
         scaling = self.agent.batch_scaling
-        self.sizes = sizes_for(self, self.min_size, self.max_size, self.agent.batch_quantum)
-        self.agent.check_gradient_parts(self.n_parts, self.sizes[0])
-        self._timer = Timer(self._check_every or scaling.check_every, self.agent.batch_clock)
-        self.resize(self._within(getattr(self.model, scaling.knob)))
+        self.sizes = sizes_for(self, self.min_size, self.max_size, self.agent.size_multiple)
+        if not isinstance(self.model, HasGradientParts):
+            raise InvalidValue(
+                f"GradientNoiseScale: {type(self.model).__name__} has no fixed targets to measure it on; use ABS"
+            )
+        n_samples = self.sizes[0] * self.agent.samples_per_unit
+        if self.n_parts > n_samples:
+            raise InvalidValue(
+                f"n_parts: got {self.n_parts}, expected at most {n_samples}, the samples of the smallest batch"
+            )
+        self._timer = Timer(self._check_every or scaling.check_every, self.agent.batch_time)
+        self.resize(self._within(getattr(self.model, scaling.size_name)))
 
     def after_update(self) -> None:
         """Measure, if it is time to, and set the size."""
-        clock = self.agent.batch_clock
-        if not self._timer.is_due(clock):
+        now = self.agent.batch_time
+        if not self._timer.is_due(now):
             return
-        self._timer.restart(clock)
-        gradients, part_size = self.agent.gradient_parts(self.n_parts)
+        self._timer.restart(now)
+        assert isinstance(self.model, HasGradientParts)
+        gradients, part_size = self.model.gradient_parts(self.n_parts)
         noise, signal = gradient_noise_scale(gradients, part_size)
         scale = 0.0 if signal <= _NO_SIGNAL else noise / signal
         self.resize(self._as_size(scale))
         self.note(noise_scale=scale, gradient_noise=noise, gradient_signal=signal)
 
     def _as_size(self, scale: float) -> int:
-        return self._within(int(min(scale, 2**62)) // self.agent.batch_unit)
+        return self._within(int(min(scale, 2**62)) // self.agent.samples_per_unit)
 
     def _within(self, size: int) -> int:
-        quantum, (low, high) = self.agent.batch_quantum, self.sizes
+        quantum, (low, high) = self.agent.size_multiple, self.sizes
         return min(max(size // quantum * quantum, low), high)
 
     def get_state(self) -> dict[str, Any]:
@@ -93,4 +102,4 @@ class GradientNoiseScale(BatchSizeCallback):
     def set_state(self, state: dict[str, Any]) -> None:
         """See :meth:`BatchSizeCallback.set_state`."""
         super().set_state(state)
-        self._timer.next = check_int("next_check", state["next_check"], 1)
+        self._timer.next = int(state["next_check"])

@@ -18,8 +18,8 @@ class BatchScaling:
     """
     What of an agent grows and shrinks, and the numbers it is adapted with unless the user says otherwise.
 
-    :param knob: the argument that is scaled: ``"batch_size"``, samples per gradient step, of agents that learn from
-        replay; ``"n_steps"``, steps per environment and rollout, of agents that learn from rollouts
+    :param size_name: the argument that is scaled: ``"batch_size"``, samples per gradient step, of agents that learn
+        from replay; ``"n_steps"``, steps per environment and rollout, of agents that learn from rollouts
     :param min_size: smallest size
     :param max_size: largest size
     :param low: divergence at and below which the size grows towards the largest
@@ -29,7 +29,7 @@ class BatchScaling:
     :param quantum: sizes are multiples of it
     """
 
-    knob: str
+    size_name: str
     min_size: int
     max_size: int
     low: float = 0.05
@@ -64,28 +64,28 @@ class BatchScalable(Protocol):
         """Called around each update."""
 
     @property
-    def batch_clock(self) -> int:
+    def batch_time(self) -> int:
         """Rollouts, or agent steps, until now; the unit of ``BatchScaling.check_every``."""
 
     @property
-    def batch_quantum(self) -> int:
+    def size_multiple(self) -> int:
         """Sizes must be multiples of it."""
 
     @property
-    def batch_unit(self) -> int:
+    def samples_per_unit(self) -> int:
         """Samples that a size of one stands for: the environments of a rollout, 1 on replay."""
 
     def check_batch(self, name: str, size: object) -> int:
         """
         :param name: what the user calls it
-        :param size: in the unit of the knob
+        :param size: of ``size_name``
         :return: the size
         :raises InvalidValue: the agent cannot have it
         """
 
     def resize_batch(self, size: int) -> int:
         """
-        :param size: in the unit of the knob
+        :param size: of ``size_name``
         :return: the size that the next update (replay) or rollout will have
         :raises InvalidValue: the agent cannot have it
         """
@@ -112,12 +112,10 @@ class BatchScalable(Protocol):
         :return: how far it moved, >= 0
         """
 
-    def check_gradient_parts(self, n_parts: int, size: int) -> None:
-        """
-        :param n_parts: how many parts
-        :param size: the smallest size they will be asked of, in the unit of the knob
-        :raises InvalidValue: the agent does not offer :meth:`gradient_parts`, or has too few samples
-        """
+
+@runtime_checkable
+class HasGradientParts(Protocol):
+    """An agent with one loss on fixed targets, whose gradient has a noise to measure."""
 
     def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
         """

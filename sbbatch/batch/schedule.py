@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sbbatch.batch.callback import BatchSizeCallback
-from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number, check_schedule, describe
+from sbbatch.arguments import Count, checked
+from sbbatch.batch.callback import BatchSizeCallback, Verbosity
+from sbbatch.errors import InvalidValue, check_int, check_number, check_schedule
 
 
 class BatchSizeSchedule(BatchSizeCallback):
@@ -20,7 +21,7 @@ class BatchSizeSchedule(BatchSizeCallback):
         BatchSizeSchedule.piecewise({0.0: 8, 0.5: 32, 0.75: 128})  # the same
 
     Unlike SB3's schedules, which get the progress remaining, it gets the progress **made**, from 0 to 1: one reads it
-    from left to right. Sizes are rounded to whole ones that the agent can have, in the unit of its knob (rollout steps
+    from left to right. Sizes are rounded to whole ones that the agent can have (rollout steps
     per environment for PQN and PPO, samples per gradient step for agents that learn from replay).
 
     :param schedule: from the progress made to a size, or sizes as text, each with the progress it begins at
@@ -30,19 +31,14 @@ class BatchSizeSchedule(BatchSizeCallback):
         cannot have
     """
 
-    def __init__(self, schedule: Callable[[float], float] | str, verbose: int = 0) -> None:
+    @checked
+    def __init__(self, schedule: Callable[[float], float] | str, verbose: Verbosity = 0) -> None:
         super().__init__(verbose)
-        if isinstance(schedule, str):
-            schedule = Piecewise(_read(schedule))
-        if not callable(schedule):
-            raise InvalidType(
-                f"schedule: got {describe(schedule)}, expected a function of the progress, or "
-                "BatchSizeSchedule.linear(8, 128)"
-            )
-        check_schedule("schedule", lambda remaining: schedule(1.0 - remaining), 1.0, 2.0**62)
-        moments = sorted({*(percent / 100 for percent in range(101)), *getattr(schedule, "moments", ())})
-        self._sizes = [check_number(f"schedule: at progress {at:g}", schedule(at), 1.0, 2.0**62) for at in moments]
-        self.schedule = schedule
+        sizes = Piecewise(_read(schedule)) if isinstance(schedule, str) else schedule
+        check_schedule("schedule", lambda remaining: sizes(1.0 - remaining), 1.0, 2.0**62)
+        moments = sorted({*(percent / 100 for percent in range(101)), *getattr(sizes, "moments", ())})
+        self._sizes = [check_number(f"schedule: at progress {at:g}", sizes(at), 1.0, 2.0**62) for at in moments]
+        self.schedule = sizes
 
     @classmethod
     def linear(cls, first: int, last: int) -> BatchSizeSchedule:
@@ -50,7 +46,7 @@ class BatchSizeSchedule(BatchSizeCallback):
         :param first: size at the start
         :param last: size at the end
         """
-        return cls(Linear(check_int("first", first, 1), check_int("last", last, 1)))
+        return cls(Linear(first, last))
 
     @classmethod
     def piecewise(cls, sizes: Mapping[float, int]) -> BatchSizeSchedule:
@@ -80,7 +76,7 @@ class BatchSizeSchedule(BatchSizeCallback):
         return self._as_size(self.schedule(progress))
 
     def _as_size(self, size: float) -> int:
-        quantum = self.agent.batch_quantum
+        quantum = self.agent.size_multiple
         return max(round(check_number("schedule", size, 1.0, 2.0**62) / quantum), 1) * quantum
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -90,11 +86,14 @@ class BatchSizeSchedule(BatchSizeCallback):
 
 class Linear:
     """
+    A size that grows or shrinks at one pace.
+
     :param first: value at progress 0
     :param last: value at progress 1
     """
 
-    def __init__(self, first: float, last: float) -> None:
+    @checked
+    def __init__(self, first: Count, last: Count) -> None:
         self.first, self.last = first, last
 
     def __call__(self, progress: float) -> float:
@@ -106,19 +105,20 @@ class Linear:
 
 class Piecewise:
     """
-    :param values: value from each progress on
+    A size that jumps.
+
+    :param sizes: size from each progress on
     :raises InvalidValue: nothing for the start
     """
 
-    def __init__(self, values: Mapping[float, int]) -> None:
-        if not isinstance(values, Mapping):
-            raise InvalidType(f"sizes: got {describe(values)}, expected a dictionary such as {{0.0: 8, 0.5: 32}}")
-        for progress, size in values.items():
+    @checked
+    def __init__(self, sizes: Mapping[float, int]) -> None:
+        for progress, size in sizes.items():
             check_number("sizes: progress", progress, 0.0, 1.0)
             check_int("sizes: size", size, 1)
-        if 0.0 not in values:
+        if 0.0 not in sizes:
             raise InvalidValue("sizes: got none for the start, expected one at progress 0.0")
-        self.values = dict(sorted(values.items()))
+        self.values = dict(sorted(sizes.items()))
         self.moments = tuple(self.values)  # where it jumps
 
     def __call__(self, progress: float) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from sbbatch.errors import InvalidValue, check_int, check_number, did_you_mean
+from sbbatch.arguments import Count, Positive, Within, checked
+from sbbatch.errors import InvalidValue, check_number
 
 Interpolation = Callable[[float, float, float], float]
 
@@ -28,7 +29,9 @@ def _exp(divergence: float, low: float, high: float) -> float:
 # How far a divergence is from `low` (0) to `high` (1). The authors released the first and named the other two;
 # `exp` is our reading of its name, the mirror image of `log`.
 INTERPOLATIONS: dict[str, Interpolation] = {"log": _log, "linear": _linear, "exp": _exp}
-ROUNDINGS = ("exact", "paper")
+Kind = Literal["log", "linear", "exp"]
+Rounding = Literal["exact", "paper"]
+Weight = Annotated[float, Within(0.0, 1.0, open_low=True)]
 
 
 class AdaptiveBatchScheduler:
@@ -46,7 +49,7 @@ class AdaptiveBatchScheduler:
     stalls below the maximum (55 of 64, 119 of 128, 7904 of 8192), because a step of less than one is cut off.
     ``"exact"`` keeps the size as a float, rounds only what it hands out, and reaches the maximum.
 
-    :param min_size: smallest size, in the unit of the agent's knob (samples per gradient step, or rollout steps)
+    :param min_size: smallest size, in samples per gradient step, or rollout steps per environment
     :param max_size: largest size
     :param low: divergence at and below which the size grows towards the maximum
     :param high: divergence at and above which it falls towards the minimum
@@ -59,34 +62,32 @@ class AdaptiveBatchScheduler:
     :raises InvalidValue: a number out of range, an unknown kind or rounding, or bounds that are no multiples
     """
 
+    @checked
     def __init__(
         self,
-        min_size: int,
-        max_size: int,
-        low: float = 0.05,
-        high: float = 0.95,
-        kind: str = "log",
-        window: int = 20,
-        warmup: int = 10,
-        ema: float = 0.1,
-        rounding: str = "exact",
-        quantum: int = 1,
+        min_size: Count,
+        max_size: Count,
+        low: Positive = 0.05,
+        high: Positive = 0.95,
+        kind: Kind = "log",
+        window: Count = 20,
+        warmup: Count = 10,
+        ema: Weight = 0.1,
+        rounding: Rounding = "exact",
+        quantum: Count = 1,
     ) -> None:
-        self.quantum = check_int("quantum", quantum, 1)
-        self.min_size = check_int("min_size", min_size, 1)
-        self.max_size = check_int("max_size", max_size, self.min_size)
         for name, size in (("min_size", min_size), ("max_size", max_size)):
             if size % quantum:
                 raise InvalidValue(f"{name}: got {size}, expected a multiple of {quantum}")
-        self.low = check_number("low", low, 0.0, open_low=True)
-        self.high = check_number("high", high, self.low, open_low=True)
-        self.window = check_int("window", window, 1)
-        self.warmup = check_int("warmup", warmup, 1, self.window)
-        self.ema = check_number("ema", ema, 0.0, 1.0, open_low=True)
-        for name, value, known in (("kind", kind, INTERPOLATIONS), ("rounding", rounding, ROUNDINGS)):
-            if not isinstance(value, str) or value not in known:
-                raise InvalidValue(f"{name}: got {value!r}{did_you_mean(str(value), known)}")
-        self.kind, self.rounding = kind, rounding
+        if max_size < min_size:
+            raise InvalidValue(f"max_size: got {max_size}, expected at least min_size = {min_size}")
+        if high <= low:
+            raise InvalidValue(f"high: got {high}, expected more than low = {low}")
+        if warmup > window:
+            raise InvalidValue(f"warmup: got {warmup}, expected at most window = {window}")
+        self.min_size, self.max_size, self.quantum = min_size, max_size, quantum
+        self.low, self.high, self.kind = low, high, kind
+        self.window, self.warmup, self.ema, self.rounding = window, warmup, ema, rounding
         self._divergences: deque[float] = deque(maxlen=self.window)
         self._size = float(self.min_size)
 

@@ -7,23 +7,23 @@ class Timer:
     """
     Due at the first update at or after every multiple of an interval.
 
-    :param interval: in the unit of the agent's clock: rollouts, or agent steps
-    :param clock: the time now; not due before the next multiple
+    :param interval: in the unit of the agent's time: rollouts, or agent steps
+    :param now: the time; not due before the next multiple
     """
 
-    def __init__(self, interval: int, clock: int) -> None:
+    def __init__(self, interval: int, now: int) -> None:
         self.interval = interval
-        self.restart(clock)
+        self.restart(now)
 
-    def restart(self, clock: int) -> None:
+    def restart(self, now: int) -> None:
         """
-        :param clock: the time of a measurement
+        :param now: the time of a measurement
         """
-        self.next = (clock // self.interval + 1) * self.interval
+        self.next = (now // self.interval + 1) * self.interval
 
-    def is_due(self, clock: int) -> bool:
+    def is_due(self, now: int) -> bool:
         """
-        :param clock: the time now; after ``learn(reset_num_timesteps=True)`` agent steps count from zero again
+        :param now: the time; after ``learn(reset_num_timesteps=True)`` agent steps count from zero again
         """
-        self.next = min(self.next, clock + self.interval)
-        return clock >= self.next
+        self.next = min(self.next, now + self.interval)
+        return now >= self.next

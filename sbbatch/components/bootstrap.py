@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch as th
 import torch.nn.functional as F
 
-from sbbatch.errors import InvalidValue, check_number, did_you_mean
+from sbbatch.arguments import Fraction, Positive, Within, checked
 from sbbatch.functional.returns import scaled_log_policy
 from sbbatch.networks.heads import ReturnEstimate
 from sbbatch.replay.batch import Observations, ReplayBatch
@@ -26,6 +26,7 @@ class BootstrapTarget(NamedTuple):
     rewards: th.Tensor  # (batch,)
 
 
+@runtime_checkable
 class Bootstrap(Protocol):
     """Anything that turns two networks and a batch into the ingredients of a backup."""
 
@@ -70,9 +71,7 @@ class Double:
         return _select(target(batch.next_observations), online(batch.next_observations), batch)
 
 
-LOG_POLICIES = ("online", "target")
-
-
+@checked
 @dataclass(frozen=True)
 class Munchausen:
     """
@@ -90,17 +89,10 @@ class Munchausen:
     :raises InvalidValue: a number out of range, or another name
     """
 
-    alpha: float = 0.9
-    temperature: float = 0.03
-    clip: float = -1.0
-    log_policy: str = "online"
-
-    def __post_init__(self) -> None:
-        check_number("alpha", self.alpha, 0.0, 1.0)
-        check_number("temperature", self.temperature, 0.0, open_low=True)
-        check_number("clip", self.clip, high=0.0)
-        if self.log_policy not in LOG_POLICIES:
-            raise InvalidValue(f"log_policy: got {self.log_policy!r}{did_you_mean(str(self.log_policy), LOG_POLICIES)}")
+    alpha: Fraction = 0.9
+    temperature: Positive = 0.03
+    clip: Annotated[float, Within(high=0.0)] = -1.0
+    log_policy: Literal["online", "target"] = "online"
 
     def __call__(
         self, current: ReturnEstimate, online: ReturnsFunction, target: ReturnsFunction, batch: ReplayBatch

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 import torch as th
 from torch import nn
 
-from sbbatch.errors import InvalidValue, check_bool, check_number, did_you_mean
+from sbbatch.arguments import Within, checked
+from sbbatch.errors import InvalidValue
 from sbbatch.networks.layers import linear, mlp
 
-DUELING = ("output", "streams")
+Dueling = Literal["output", "streams"]
+NoiseScale = Annotated[float, Within(0.0)]
 
 
+@checked
 @dataclass(frozen=True)
 class LayerSpec:
     """
@@ -33,16 +38,12 @@ class LayerSpec:
     features_dim: int
     n_actions: int
     net_arch: list[int] = field(default_factory=list)
-    activation_fn: type[nn.Module] = nn.ReLU
-    dueling: str | None = None
-    noisy_sigma0: float = 0.0
+    activation_fn: Callable[[], nn.Module] = nn.ReLU
+    dueling: Dueling | None = None
+    noisy_sigma0: NoiseScale = 0.0
     layer_norm: bool = False
 
     def __post_init__(self) -> None:
-        check_number("noisy_sigma0", self.noisy_sigma0, 0.0)
-        check_bool("layer_norm", self.layer_norm)
-        if self.dueling is not None and self.dueling not in DUELING:
-            raise InvalidValue(f"dueling: got {self.dueling!r}{did_you_mean(str(self.dueling), DUELING)}")
         if self.dueling == "streams" and not self.net_arch:
             raise InvalidValue("dueling: 'streams' need hidden layers, but net_arch is empty; use 'output'")
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 import torch as th
 import torch.nn.functional as F
 from torch import nn
 
-from sbbatch.errors import InvalidValue, check_bool, check_int, check_number, did_you_mean
+from sbbatch.arguments import Count, Positive, Within, checked
+from sbbatch.errors import InvalidValue
 from sbbatch.functional.distributions import (
     absolute_td_error,
     categorical_projection,
@@ -236,15 +237,13 @@ class ExpectedHead(nn.Module):
     :param output_layernorm: a layer norm over the action values of a state, with a weight and a bias for each action:
         PQN-L and PQN-XL as their authors published them. It binds the values: before weight and bias, those of every
         state have mean 0 and variance 1
-    :raises InvalidValue: unknown loss
-    :raises InvalidType: ``output_layernorm`` neither True nor False
     """
 
-    def __init__(self, layers: LayerSpec, loss: str = "huber", output_layernorm: bool = False) -> None:
+    @checked
+    def __init__(
+        self, layers: LayerSpec, loss: Literal["huber", "mse"] = "huber", output_layernorm: bool = False
+    ) -> None:
         super().__init__()
-        if not isinstance(loss, str) or loss not in LOSSES:
-            raise InvalidValue(f"loss: got {loss!r}{did_you_mean(str(loss), LOSSES)}")
-        check_bool("output_layernorm", output_layernorm)
         self.elementwise_loss = LOSSES[loss]
         self.layers = layers.build(1)
         self.norm = nn.LayerNorm(layers.n_actions) if output_layernorm else nn.Identity()
@@ -263,15 +262,14 @@ class QuantileHead(nn.Module):
     :param layers: hidden and output layers
     :param n_quantiles: number of quantiles
     :param kappa: Huber threshold of the loss
-    :raises InvalidValue: fewer than one quantile, or kappa not positive
     """
 
     taus: th.Tensor
 
-    def __init__(self, layers: LayerSpec, n_quantiles: int = 200, kappa: float = 1.0) -> None:
+    @checked
+    def __init__(self, layers: LayerSpec, n_quantiles: Count = 200, kappa: Positive = 1.0) -> None:
         super().__init__()
-        self.n_quantiles = check_int("n_quantiles", n_quantiles, 1)
-        self.kappa = check_number("kappa", kappa, 0.0, open_low=True)
+        self.n_quantiles, self.kappa = n_quantiles, kappa
         self.layers = layers.build(n_quantiles)
         self.register_buffer("taus", midpoint_taus(n_quantiles), persistent=False)
 
@@ -290,15 +288,17 @@ class CategoricalHead(nn.Module):
     :param n_atoms: number of atoms
     :param v_min: lowest atom, in units of the (clipped) return
     :param v_max: highest atom
-    :raises InvalidValue: fewer than two atoms, or ``v_min`` not below ``v_max``
+    :raises InvalidValue: ``v_min`` not below ``v_max``
     """
 
     support: th.Tensor
 
-    def __init__(self, layers: LayerSpec, n_atoms: int = 51, v_min: float = -10.0, v_max: float = 10.0) -> None:
+    @checked
+    def __init__(
+        self, layers: LayerSpec, n_atoms: Annotated[int, Within(2)] = 51, v_min: float = -10.0, v_max: float = 10.0
+    ) -> None:
         super().__init__()
-        check_int("n_atoms", n_atoms, 2)
-        if check_number("v_min", v_min) >= check_number("v_max", v_max):
+        if v_min >= v_max:
             raise InvalidValue(f"v_min: got {v_min}, expected less than v_max = {v_max}")
         self.layers = layers.build(n_atoms)
         self.register_buffer("support", th.linspace(v_min, v_max, n_atoms), persistent=False)
@@ -326,32 +326,30 @@ class ImplicitQuantileHead(Stochastic, nn.Module):
     :param first_cosine: first multiple of pi in the cosines: 1 in Dopamine, 0 in the paper and in BTR; weights of the
         two cannot be exchanged, functions can
     :param kappa: Huber threshold of the loss
-    :raises InvalidValue: a number below 1, or a shared draw of two sizes
+    :raises InvalidValue: a shared draw of two sizes
     """
 
+    @checked
     def __init__(
         self,
         layers: LayerSpec,
-        n_taus: int = 64,
-        n_target_taus: int = 64,
-        n_policy_taus: int | None = 32,
-        n_cosines: int = 64,
-        first_cosine: int = 1,
-        kappa: float = 1.0,
+        n_taus: Count = 64,
+        n_target_taus: Count = 64,
+        n_policy_taus: Count | None = 32,
+        n_cosines: Count = 64,
+        first_cosine: Annotated[int, Within(0, 1)] = 1,
+        kappa: Positive = 1.0,
     ) -> None:
         super().__init__()
         if n_policy_taus is None and n_taus != n_target_taus:
             raise InvalidValue(
                 f"n_policy_taus: None shares one draw, but n_taus = {n_taus} and n_target_taus = {n_target_taus} differ"
             )
-        self.n_taus = check_int("n_taus", n_taus, 1)
-        self.n_target_taus = check_int("n_target_taus", n_target_taus, 1)
-        self.n_policy_taus = n_policy_taus if n_policy_taus is None else check_int("n_policy_taus", n_policy_taus, 1)
-        self.first_cosine = check_int("first_cosine", first_cosine, 0, 1)
-        self.kappa = check_number("kappa", kappa, 0.0, open_low=True)
+        self.n_taus, self.n_target_taus, self.n_policy_taus = n_taus, n_target_taus, n_policy_taus
+        self.first_cosine, self.kappa = first_cosine, kappa
         before, rest = layers.split()
         self.hidden = layers.hidden_layers(before)
-        self.embedding = nn.Sequential(nn.Linear(check_int("n_cosines", n_cosines, 1), rest.features_dim), nn.ReLU())
+        self.embedding = nn.Sequential(nn.Linear(n_cosines, rest.features_dim), nn.ReLU())
         self.layers = rest.build(1)
         self._rng: np.random.Generator | None = None
 

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm as add_spectral_norm
 
-from sbbatch.errors import check_int
+from sbbatch.arguments import Count, checked
 from sbbatch.networks.torsos import ConvTorso, check_images
 
 CHANNELS = (16, 32, 32)
@@ -57,17 +57,17 @@ class ImpalaCNN(ConvTorso):
     :raises InvalidValue: not an image space, or a size below 1
     """
 
+    @checked
     def __init__(
         self,
-        observation_space: spaces.Box,
-        features_dim: int | None = None,
+        observation_space: spaces.Space,
+        features_dim: Count | None = None,
         normalized_image: bool = False,
-        width: int = 1,
-        pool: int | None = None,
+        width: Count = 1,
+        pool: Count | None = None,
         spectral_norm: bool = False,
     ) -> None:
-        n_channels = check_images(observation_space, normalized_image, features_dim)
-        check_int("width", width, 1)
+        n_channels = check_images(observation_space, normalized_image)
         layers: list[nn.Module] = []
         for channels in CHANNELS:
             layers += [nn.Conv2d(n_channels, channels * width, 3, padding=1), nn.MaxPool2d(3, 2, padding=1)]
@@ -75,5 +75,5 @@ class ImpalaCNN(ConvTorso):
             n_channels = channels * width
         layers.append(nn.ReLU())
         if pool is not None:
-            layers.append(nn.AdaptiveMaxPool2d(check_int("pool", pool, 1)))
+            layers.append(nn.AdaptiveMaxPool2d(pool))
         super().__init__(observation_space, nn.Sequential(*layers, nn.Flatten()), features_dim)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch as th
 from torch import nn
 
-from sbbatch.errors import InvalidValue, did_you_mean
+from sbbatch.arguments import checked
 
-# What is normalised together -> epsilon of the source.
-LAYER_NORMS = {"chw": 1e-5, "channel": 1e-6}
-
-
-def check_layer_norm(layer_norm: object) -> None:
-    """
-    :param layer_norm: None for none, or a key of ``LAYER_NORMS``
-    :raises InvalidValue: neither
-    """
-    if layer_norm is not None and not (isinstance(layer_norm, str) and layer_norm in LAYER_NORMS):
-        raise InvalidValue(f"layer_norm: got {layer_norm!r}{did_you_mean(str(layer_norm), LAYER_NORMS)}")
+LayerNorm = Literal["chw", "channel"]  # what is normalised together
+LAYER_NORMS: dict[LayerNorm, float] = {"chw": 1e-5, "channel": 1e-6}  # epsilon of the source
 
 
 class ImageLayerNorm(nn.LayerNorm):
@@ -39,8 +32,8 @@ class ImageLayerNorm(nn.LayerNorm):
     :param mode: ``"chw"`` or ``"channel"``
     """
 
-    def __init__(self, shape: tuple[int, int, int], mode: str) -> None:
-        check_layer_norm(mode)
+    @checked
+    def __init__(self, shape: tuple[int, int, int], mode: LayerNorm) -> None:
         channels, height, width = shape
         super().__init__((height, width, channels) if mode == "chw" else (channels,), eps=LAYER_NORMS[mode])
 
@@ -53,7 +46,7 @@ class ImageLayerNorm(nn.LayerNorm):
 
 
 @th.no_grad()
-def normalized_convolutions(cnn: nn.Sequential, maps: th.Tensor, mode: str) -> nn.Sequential:
+def normalized_convolutions(cnn: nn.Sequential, maps: th.Tensor, mode: LayerNorm) -> nn.Sequential:
     """
     Convolutions with a layer norm after each, whose size only the maps themselves tell.
 

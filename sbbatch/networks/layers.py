@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -144,7 +144,7 @@ def linear(in_features: int, out_features: int, noisy_sigma0: float = 0.0) -> nn
 
 
 def mlp(
-    sizes: list[int], activation_fn: type[nn.Module], noisy_sigma0: float = 0.0, layer_norm: bool = False
+    sizes: list[int], activation_fn: Callable[[], nn.Module], noisy_sigma0: float = 0.0, layer_norm: bool = False
 ) -> nn.Sequential:
     """
     Linear layers with an activation after each of them, and a layer norm between the two if asked for.

@@ -6,7 +6,7 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sbbatch.errors import check_int
+from sbbatch.arguments import Count, Natural, checked
 from sbbatch.networks.torsos import ConvTorso, check_images
 
 
@@ -76,16 +76,15 @@ class MultiSkipCNN(ConvTorso):
 
     hidden_size = None
 
+    @checked
     def __init__(
         self,
-        observation_space: spaces.Box,
-        features_dim: int = 512,
+        observation_space: spaces.Space,
+        features_dim: Count = 512,
         normalized_image: bool = False,
-        n_blocks: int = 5,
+        n_blocks: Natural = 5,
     ) -> None:
-        n_channels = check_images(observation_space, normalized_image, features_dim)
-        size = check_int("features_dim", features_dim, 1)
-        check_int("n_blocks", n_blocks, 0)
+        n_channels, size = check_images(observation_space, normalized_image), features_dim
         cnn = nn.Sequential(
             nn.Conv2d(n_channels, 64, 8, 4),
             nn.ReLU(),

@@ -20,30 +20,25 @@ class NetworkDefaults:
     Defaults of ``policy_kwargs``, in groups that fall away together: another head does not know the arguments of the
     recipe's head, another torso not those of its torso, another optimizer not those of Adam.
 
-    :param head: arguments of the recipe's own head
+    :param head: arguments of a head, by its class
     :param layers: ``dueling``, ``noisy_sigma0``, ``initializer``: whatever head and torso
     :param torso: ``features_extractor_class`` and ``features_extractor_kwargs`` for images
     :param optimizer: ``optimizer_kwargs`` of Adam
     """
 
-    head: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[type[nn.Module], Mapping[str, Any]] = field(default_factory=dict)
     layers: Mapping[str, Any] = field(default_factory=dict)
     torso: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Mapping[str, Any] = field(default_factory=dict)
 
-    def under(
-        self, given: dict[str, Any], policy_class: type[BasePolicy], head: type[nn.Module], own_head: type[nn.Module]
-    ) -> dict[str, Any]:
+    def under(self, given: dict[str, Any], policy_class: type[BasePolicy], head: type[nn.Module]) -> dict[str, Any]:
         """
         :param given: the user's ``policy_kwargs``
         :param policy_class: the policy they go to
         :param head: the head of the agent
-        :param own_head: the head of its recipe
         :return: all arguments of the policy
         """
-        merged: dict[str, Any] = {"head_class": head, **self.layers}
-        if head is own_head:
-            merged |= self.head
+        merged: dict[str, Any] = {"head_class": head, **self.layers, **self.head.get(head, {})}
         own_torso = self.torso.get("features_extractor_class", NatureCNN)
         if issubclass(policy_class, CnnPolicy) and given.get("features_extractor_class", own_torso) is own_torso:
             merged |= self.torso

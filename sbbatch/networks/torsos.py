@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch as th
 from gymnasium import spaces
@@ -10,11 +11,10 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sbbatch.errors import InvalidValue, check_int, describe_space, did_you_mean
-from sbbatch.networks.layer_norm import LAYER_NORMS, check_layer_norm, normalized_convolutions
+from sbbatch.arguments import Count, checked
+from sbbatch.errors import InvalidValue, describe_space
+from sbbatch.networks.layer_norm import LAYER_NORMS, LayerNorm, normalized_convolutions
 from sbbatch.networks.layers import SameConv2d
-
-PADDINGS = ("valid", "same")
 
 
 class ConvTorso(BaseFeaturesExtractor):
@@ -36,15 +36,16 @@ class ConvTorso(BaseFeaturesExtractor):
 
     hidden_size: int | None = 512  # of the linear layer, wherever it is; None if it cannot move into the head
 
+    @checked
     def __init__(
         self,
-        observation_space: spaces.Box,
+        observation_space: spaces.Space,
         cnn: nn.Sequential,
-        features_dim: int | None,
-        layer_norm: str | None = None,
+        features_dim: Count | None,
+        layer_norm: LayerNorm | None = None,
         dense: Callable[[int], nn.Module] | None = None,
     ) -> None:
-        check_layer_norm(layer_norm)
+        assert observation_space.shape is not None
         image = th.zeros(1, *observation_space.shape)
         with th.no_grad():
             try:
@@ -74,20 +75,19 @@ class ConvTorso(BaseFeaturesExtractor):
         return self
 
 
-def _dense(n_flatten: int, features_dim: int | None, layer_norm: str | None) -> nn.Module:
+def _dense(n_flatten: int, features_dim: int | None, layer_norm: LayerNorm | None) -> nn.Module:
     if features_dim is None:
         return nn.Identity()
     norm = [] if layer_norm is None else [nn.LayerNorm(features_dim, eps=LAYER_NORMS[layer_norm])]
     return nn.Sequential(nn.Linear(n_flatten, features_dim), *norm, nn.ReLU())
 
 
-def check_images(observation_space: spaces.Space, normalized_image: bool, features_dim: int | None) -> int:
+def check_images(observation_space: spaces.Space, normalized_image: bool) -> int:
     """
     :param observation_space: what the environment shows
     :param normalized_image: skip the check of dtype and bounds
-    :param features_dim: size of the linear layer, or None
     :return: number of channels
-    :raises InvalidValue: not an image space, or a size below 1
+    :raises InvalidValue: not an image space
     """
     if not is_image_space(observation_space, check_channels=False, normalized_image=normalized_image):
         raise InvalidValue(
@@ -95,8 +95,6 @@ def check_images(observation_space: spaces.Space, normalized_image: bool, featur
             "uint8, 0 to 255); for vectors use MlpPolicy, for dictionaries MultiInputPolicy, for float images in "
             "[0, 1] pass policy_kwargs=dict(normalize_images=False)"
         )
-    if features_dim is not None:
-        check_int("features_dim", features_dim, 1)
     assert observation_space.shape is not None
     return observation_space.shape[0]
 
@@ -121,20 +119,19 @@ class NatureCNN(ConvTorso):
     :raises InvalidValue: not an image space, an unknown padding or layer norm, or a size below 1
     """
 
+    @checked
     def __init__(
         self,
-        observation_space: spaces.Box,
-        features_dim: int | None = 512,
+        observation_space: spaces.Space,
+        features_dim: Count | None = 512,
         normalized_image: bool = False,
-        padding: str = "valid",
-        width: int = 1,
-        layer_norm: str | None = None,
+        padding: Literal["valid", "same"] = "valid",
+        width: Count = 1,
+        layer_norm: LayerNorm | None = None,
     ) -> None:
-        n_channels = check_images(observation_space, normalized_image, features_dim)
-        if padding not in PADDINGS:
-            raise InvalidValue(f"padding: got {padding!r}{did_you_mean(str(padding), PADDINGS)}")
+        n_channels = check_images(observation_space, normalized_image)
         conv = nn.Conv2d if padding == "valid" else SameConv2d
-        first, second = 32 * check_int("width", width, 1), 64 * width
+        first, second = 32 * width, 64 * width
         cnn = nn.Sequential(
             conv(n_channels, first, 8, 4),
             nn.ReLU(),
@@ -161,13 +158,14 @@ class MinAtarCNN(ConvTorso):
 
     hidden_size = 128
 
+    @checked
     def __init__(
         self,
-        observation_space: spaces.Box,
-        features_dim: int | None = 128,
+        observation_space: spaces.Space,
+        features_dim: Count | None = 128,
         normalized_image: bool = False,
-        layer_norm: str | None = None,
+        layer_norm: LayerNorm | None = None,
     ) -> None:
-        n_channels = check_images(observation_space, normalized_image, features_dim)
+        n_channels = check_images(observation_space, normalized_image)
         cnn = nn.Sequential(nn.Conv2d(n_channels, 16, 3, 1), nn.ReLU(), nn.Flatten())
         super().__init__(observation_space, cnn, features_dim, layer_norm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import torch as th
@@ -18,9 +19,10 @@ from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
+from sbbatch.arguments import checked, declared
 from sbbatch.errors import built
-from sbbatch.networks.action_layers import LayerSpec
-from sbbatch.networks.checks import check_policy_arguments, fits_in_memory
+from sbbatch.networks.action_layers import Dueling, LayerSpec, NoiseScale
+from sbbatch.networks.checks import Activation, NetArch, check_head_kwargs, check_parts, fits_in_memory
 from sbbatch.networks.heads import ExpectedHead, ImplicitQuantileHead, QuantileHead, ReturnEstimate
 from sbbatch.networks.initializers import Initializer
 from sbbatch.networks.torsos import ConvTorso, NatureCNN
@@ -122,26 +124,28 @@ class ValuePolicy(BasePolicy):
     torso_defaults: ClassVar[Mapping[str, Any]] = {}
     head_defaults: ClassVar[Mapping[str, Any]] = {}
 
+    @partial(checked, prefix="policy_kwargs: ")
     def __init__(
         self,
         observation_space: spaces.Space,
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        activation_fn: type[nn.Module] = nn.ReLU,
+        net_arch: NetArch = None,
+        activation_fn: Activation = nn.ReLU,
         features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
         features_extractor_kwargs: dict[str, Any] | None = None,
         normalize_images: bool = True,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         head_class: type[nn.Module] = ExpectedHead,
-        dueling: str | None = None,
-        noisy_sigma0: float = 0.0,
+        dueling: Dueling | None = None,
+        noisy_sigma0: NoiseScale = 0.0,
         initializer: Initializer | None = None,
         layer_norm: bool = False,
         **head_kwargs: Any,
     ) -> None:
-        check_policy_arguments(locals())
+        check_parts(locals())
+        check_head_kwargs(locals())
         head_kwargs = _known(self.head_defaults, head_class) | head_kwargs
         features_extractor_kwargs = {
             **_known(self.torso_defaults, features_extractor_class),
@@ -244,23 +248,9 @@ class ValuePolicy(BasePolicy):
         raise AttributeError
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        data = super()._get_constructor_parameters()
-        data.update(
-            net_arch=self.net_arch,
-            activation_fn=self.activation_fn,
-            lr_schedule=self._dummy_schedule,
-            optimizer_class=self.optimizer_class,
-            optimizer_kwargs=self.optimizer_kwargs,
-            features_extractor_class=self.features_extractor_class,
-            features_extractor_kwargs=self.features_extractor_kwargs,
-            head_class=self.head_class,
-            dueling=self.dueling,
-            noisy_sigma0=self.noisy_sigma0,
-            initializer=self.initializer,
-            layer_norm=self.layer_norm,
-            **self.head_kwargs,
-        )
-        return data
+        own = {name: getattr(self, name) for name in declared(ValuePolicy) if hasattr(self, name)}
+        common = super()._get_constructor_parameters()
+        return common | own | {"lr_schedule": self._dummy_schedule} | self.head_kwargs
 
     def set_training_mode(self, mode: bool) -> None:
         """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch as th
@@ -11,17 +12,16 @@ from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sbbatch.errors import InvalidValue, check_bool, check_int, check_number
+from sbbatch.arguments import Count, Fraction, Natural, Within, checked
+from sbbatch.errors import InvalidValue, check_int, check_keywords
 from sbbatch.replay.batch import Observations, ReplayBatch
-from sbbatch.replay.frames import check_compression
 from sbbatch.replay.n_step import n_step_returns
 from sbbatch.replay.observations import ObservationMemory
-from sbbatch.replay.samplers import Sampler, UniformSampler, make_sampler
+from sbbatch.replay.samplers import Sampler, UniformSampler
 from sbbatch.replay.sizes import free_memory, n_bytes_of, shape_of
 
 # Size of a compressed frame used to refuse a buffer up front; measured games need less (see docs/replay.md).
 COMPRESSED_SHARE = 1 / 7
-_ROW_HINT = ", one transition of each environment"
 ARRAYS = ("actions", "rewards", "dones", "timeouts", "ages")  # what is kept beside the observations
 NumpyObservations = np.ndarray | dict[str, np.ndarray]
 
@@ -59,41 +59,36 @@ class FrameReplayBuffer(ReplayBuffer):
     :raises InvalidValue: a buffer that is too large for the memory or too small for ``n_steps``
     """
 
+    @checked
     def __init__(
         self,
-        buffer_size: int,
+        buffer_size: Count,
         observation_space: spaces.Space,
         action_space: spaces.Space,
         device: th.device | str = "auto",
-        n_envs: int = 1,
+        n_envs: Count = 1,
         optimize_memory_usage: bool = True,
         handle_timeout_termination: bool = True,
         *,
-        n_steps: int = 1,
-        gamma: float = 0.99,
-        frame_stack: int = 1,
-        frame_compression: str | None = "lz4",
-        sampler_class: type[Sampler] = UniformSampler,
+        n_steps: Count = 1,
+        gamma: Fraction = 0.99,
+        frame_stack: Annotated[int, Within(1, 255)] = 1,  # ages saturate there
+        frame_compression: Literal["lz4"] | None = "lz4",
+        sampler_class: Callable[..., Sampler] = UniformSampler,
         sampler_kwargs: dict[str, Any] | None = None,
-        seed: int | tuple[int, ...] | None = None,
+        seed: Natural | tuple[int, ...] | None = None,
         check_memory: bool = True,
     ) -> None:
-        n_rows = check_int("buffer_size", buffer_size, n_envs, hint=_ROW_HINT if n_envs > 1 else "") // n_envs
+        n_rows = check_int("buffer_size", buffer_size, n_envs, hint=", one transition of each environment") // n_envs
         # Only the base class: ReplayBuffer would allocate SB3's arrays.
         BaseBuffer.__init__(self, n_rows, observation_space, action_space, device, n_envs=n_envs)
-        self.n_steps = check_int("n_steps", n_steps, 1)
-        if self.n_steps > self.buffer_size:
+        if n_steps > self.buffer_size:
             raise InvalidValue(f"n_steps: got {n_steps}, expected at most buffer_size / n_envs = {self.buffer_size}")
-        self.gamma = check_number("gamma", gamma, 0.0, 1.0)
+        self.n_steps, self.gamma = n_steps, gamma
         self.optimize_memory_usage = True
-        check_bool("handle_timeout_termination", handle_timeout_termination)
         self.handle_timeout_termination = handle_timeout_termination
-        self.frame_stack = check_int("frame_stack", frame_stack, 1, 255)  # ages saturate there
-        self.frame_compression = check_compression(frame_compression)
-        if not isinstance(seed, tuple) and seed is not None:
-            check_int("seed", seed, 0)
+        self.frame_stack, self.frame_compression = frame_stack, frame_compression
         self.rng = np.random.default_rng(seed)
-        check_bool("check_memory", check_memory)
         if check_memory and self.n_bytes() > free_memory():
             raise self._too_large()
         try:
@@ -105,7 +100,7 @@ class FrameReplayBuffer(ReplayBuffer):
         self._expected: dict[str, np.ndarray] | None = None  # next observations of the newest row
         self._ended = np.ones(n_envs, dtype=bool)  # whether the next row starts new episodes
 
-    def _allocate(self, sampler_class: type[Sampler], sampler_kwargs: dict[str, Any]) -> None:
+    def _allocate(self, sampler_class: Callable[..., Sampler], sampler_kwargs: dict[str, Any]) -> None:
         # One row for the newest observation, and as many as an old stack reaches back.
         self._n_slots = self.buffer_size + self.frame_stack
         self._memories = {key: self._make_memory(space) for key, space in self._spaces().items()}
@@ -115,7 +110,8 @@ class FrameReplayBuffer(ReplayBuffer):
         self._dones = np.zeros(shape, dtype=bool)  # terminated or truncated
         self._timeouts = np.zeros(shape, dtype=bool)  # truncated
         self._ages = np.zeros(shape, dtype=np.uint8)  # steps since the episode began, saturating
-        self.sampler = make_sampler(sampler_class, self._n_slots * self.n_envs, sampler_kwargs)
+        check_keywords("sampler_kwargs", sampler_kwargs, sampler_class, {"n_indices"})
+        self.sampler = sampler_class(self._n_slots * self.n_envs, **sampler_kwargs)
 
     def _spaces(self) -> dict[str, spaces.Space]:
         space = self.observation_space

@@ -7,8 +7,6 @@ from typing import Any, Protocol
 import lz4.block
 import numpy as np
 
-from sbbatch.errors import InvalidValue, did_you_mean
-
 
 class FrameMemory(Protocol):
     """A fixed number of slots, each of which holds one frame."""
@@ -117,13 +115,3 @@ class CompressedFrames:
 
 
 FRAME_MEMORIES: dict[str | None, type[RawFrames] | type[CompressedFrames]] = {None: RawFrames, "lz4": CompressedFrames}
-
-
-def check_compression(name: object) -> str | None:
-    """
-    :param name: what was given as ``frame_compression``, also where there is no image to compress
-    :raises InvalidValue: no way to keep frames
-    """
-    if name is not None and not (isinstance(name, str) and name in FRAME_MEMORIES):
-        raise InvalidValue(f"frame_compression: got {name!r}{did_you_mean(str(name), ['lz4', 'None'])}")
-    return name

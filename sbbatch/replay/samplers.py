@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 
-from sbbatch.errors import InvalidType, NumericalError, check_keywords, check_number, check_schedule, describe
+from sbbatch.arguments import Count, FractionSchedule, Positive, Within, checked
+from sbbatch.errors import NumericalError
 from sbbatch.replay.sum_tree import SumTree
-
-Schedule = Callable[[float], float]
 
 
 class Sampler(Protocol):
@@ -114,17 +112,17 @@ class PrioritizedSampler:
     :param epsilon: added to the losses, so that none is never drawn again
     """
 
+    @checked
     def __init__(
         self,
-        n_indices: int,
-        priority_exponent: float = 0.5,
-        importance_exponent: float | Schedule = 0.5,
-        epsilon: float = 1e-10,
+        n_indices: Count,
+        priority_exponent: Annotated[float, Within(0.0, 10.0)] = 0.5,
+        importance_exponent: FractionSchedule = 0.5,
+        epsilon: Positive = 1e-10,
     ) -> None:
-        self.priority_exponent = check_number("priority_exponent", priority_exponent, 0.0, 10.0)
-        check_schedule("importance_exponent", importance_exponent, 0.0, 1.0)
+        self.priority_exponent = priority_exponent
         self.importance_exponent = importance_exponent
-        self.epsilon = check_number("epsilon", epsilon, 0.0, open_low=True)
+        self.epsilon = epsilon
         self.progress_remaining = 1.0
         self.tree = SumTree(n_indices)
         self._largest = 1.0  # already raised to alpha
@@ -182,18 +180,3 @@ class PrioritizedSampler:
         """See :class:`Sampler`."""
         self.tree.restore(np.asarray(state["priorities"]))
         self._largest, self._n_stored = float(state["largest"]), int(state["n_stored"])
-
-
-def make_sampler(sampler_class: type[Sampler], n_indices: int, kwargs: dict[str, Any]) -> Sampler:
-    """
-    A sampler for a replay buffer.
-
-    :param sampler_class: its class
-    :param n_indices: size of the ring
-    :param kwargs: its arguments, as the user gave them
-    :raises InvalidType: no class, or an argument that it does not have
-    """
-    if not callable(sampler_class):
-        raise InvalidType(f"sampler_class: got {describe(sampler_class)}, expected a class such as PrioritizedSampler")
-    check_keywords("sampler_kwargs", kwargs, sampler_class, {"n_indices"})
-    return sampler_class(n_indices, **kwargs)  # type: ignore[call-arg]

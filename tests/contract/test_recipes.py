@@ -189,5 +189,5 @@ ON_REPLAY = ("batch_size", 16, 64, 0.05, 0.95, 100_000, 8, 1)
 )
 def test_abs_has_the_numbers_of_its_table(name, scaling):
     ours = sbbatch.ALGORITHMS[name].scaling_defaults
-    assert (ours.knob, ours.min_size, ours.max_size, ours.low, ours.high) == scaling[:5]
+    assert (ours.size_name, ours.min_size, ours.max_size, ours.low, ours.high) == scaling[:5]
     assert (ours.check_every, ours.updates, ours.quantum) == scaling[5:]

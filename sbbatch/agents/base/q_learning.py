@@ -12,7 +12,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
-from sbbatch.agents.base.agent import CHUNK, Agent, in_parts
+from sbbatch.agents.base.agent import Agent
+from sbbatch.agents.base.measuring import in_parts, undisturbed
 from sbbatch.batch.protocol import Behavior
 from sbbatch.components.exploration import EpsilonGreedy
 from sbbatch.errors import InvalidValue, restored
@@ -33,11 +34,12 @@ class QLearningAgent(Agent):
     action_space: spaces.Discrete
     exploration_rate: float
     max_grad_norm: float | None
-    _generator_states: dict[str, Any] | None = None  # of a loaded model
+    exploration: EpsilonGreedy
+    noise_rng: np.random.Generator  # noisy layers, sampled quantiles, target noise
 
     def _make_generators(self) -> None:
         self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self._seed_of(0))
-        self.noise_rng = np.random.default_rng(self._seed_of(2))  # noisy layers, sampled quantiles, target noise
+        self.noise_rng = np.random.default_rng(self._seed_of(2))
         if self._generator_states is not None:
             with restored("random generators", "load(path, seed=...) starts them anew"):
                 self._set_generators(self._generator_states)
@@ -71,8 +73,12 @@ class QLearningAgent(Agent):
         :param deterministic: greedy actions only
         :return: action, or actions ``(batch,)``, and the state
         """
-        if not isinstance(observation, dict):
-            observation = as_observation(observation)
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+            raise InvalidValue(
+                "observation: got a tuple of an observation and its info, expected the observation alone; you are "
+                "probably mixing Gym API (obs, info = env.reset()) with SB3 VecEnv API (obs = vec_env.reset())"
+            )
+        observation = observation if isinstance(observation, dict) else np.asarray(observation)
         if deterministic or not self.policy.is_vectorized_observation(observation):
             with nullcontext() if deterministic else stochastic(self.q_net, self.noise_rng):
                 actions, state = self.policy.predict(observation, state, episode_start, deterministic=True)
@@ -108,8 +114,8 @@ class QLearningAgent(Agent):
 
     def behavior(self, observations: PyTorchObs) -> Behavior:
         """Greedy actions int64 ``(states,)``."""
-        with self._undisturbed():
-            return (th.cat([self.q_net(part).argmax(dim=1) for part in in_parts(observations, CHUNK)]),)
+        with undisturbed(self.policy):
+            return (th.cat([self.q_net(part).argmax(dim=1) for part in in_parts(observations)]),)
 
     def divergence(self, before: Behavior, after: Behavior) -> float:
         """Part of the states whose greedy action changed."""
@@ -122,16 +128,3 @@ class QLearningAgent(Agent):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "exploration", "noise_rng"]
-
-
-def as_observation(given: Any) -> np.ndarray:
-    """
-    :param given: an array, or what can be made one
-    :raises InvalidValue: what ``env.reset()`` of Gymnasium returns
-    """
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict):  # in SB3's words
-        raise InvalidValue(
-            "observation: got a tuple of an observation and its info, expected the observation alone; you are probably "
-            "mixing Gym API (obs, info = env.reset()) with SB3 VecEnv API (obs = vec_env.reset())"
-        )
-    return np.asarray(given)

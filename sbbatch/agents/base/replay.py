@@ -1,8 +1,9 @@
-"""The one replay train step of the package, and everything a value-based agent shares."""
+"""The one replay train step of the package, and everything an agent that learns from replay is made of."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import inspect
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch as th
@@ -11,32 +12,39 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, RolloutReturn, TrainFreq
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from sbbatch.agents.base import arguments as checks
-from sbbatch.agents.base.agent import ReplayBatchScaling
+from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
 from sbbatch.agents.base.collect import DeferredStop, Stopped
 from sbbatch.agents.base.finite import require_finite_step
+from sbbatch.agents.base.measuring import flat_gradient, streams_kept, undisturbed
 from sbbatch.agents.base.q_learning import QLearningAgent
-from sbbatch.agents.base.replay_buffer import make_replay_buffer
-from sbbatch.agents.base.smoke_test import try_network, try_optimizer, try_parts
+from sbbatch.agents.base.smoke_test import try_network, try_parts
+from sbbatch.arguments import Count, Fraction, FractionSchedule, Natural, Positive, Within, checked
 from sbbatch.batch.callback import BatchSizeCallback
+from sbbatch.batch.protocol import BatchScaling
 from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.target_network import sync_target
 from sbbatch.envs.make import frame_stack_of, id_of
+from sbbatch.errors import built
+from sbbatch.files import PathOrFile, load_arrays, save_arrays
 from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, linear_epsilon
 from sbbatch.networks.heads import ExpectedHead, ReturnEstimate
 from sbbatch.networks.layers import stochastic
 from sbbatch.networks.network_defaults import NetworkDefaults
 from sbbatch.networks.value_policy import CnnPolicy, MlpPolicy, MultiInputPolicy, ValueNetwork, ValuePolicy
-from sbbatch.persistence.replay_file import SafeReplayFiles
 from sbbatch.replay.batch import ReplayBatch
 from sbbatch.replay.buffer import FrameReplayBuffer
+from sbbatch.replay.newest import newest_transitions, observations_at
+from sbbatch.replay.samplers import PrioritizedSampler
+
+RECENT = 8192  # transitions that agents are measured on
 
 
-class ReplayAgent(ReplayBatchScaling, QLearningAgent, SafeReplayFiles, OffPolicyAlgorithm):
+class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
     """
     Base of all agents that learn action values from replay.
 
@@ -113,87 +121,65 @@ class ReplayAgent(ReplayBatchScaling, QLearningAgent, SafeReplayFiles, OffPolicy
         "MultiInputPolicy": MultiInputPolicy,
     }
     network_defaults: ClassVar[NetworkDefaults] = NetworkDefaults()
-    own_head: ClassVar[type[nn.Module]] = ExpectedHead  # of the recipe
-
+    scaling_defaults = BatchScaling("batch_size", 16, 64, check_every=100_000, updates=8)
+    samples_per_unit = 1
+    policy: ValuePolicy
+    train_freq: TrainFreq  # type: ignore[assignment]
+    _n_samples = 0  # transitions trained on
+    _sample_credit = 0.0  # those that are due, beyond them; below 0 if there were too many
     _stop: DeferredStop | None = None  # while steps are collected
 
-    def __init_subclass__(cls, defaults: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """
-        :param defaults: constructor defaults in which the recipe differs from its base class
-        """
-        super().__init_subclass__(defaults, **kwargs)
-        cls.own_head = (defaults or {}).get("head", cls.own_head)
-
+    @checked
     def __init__(
         self,
-        policy: str | type[ValuePolicy],
-        env: GymEnv | str | None,
-        learning_rate: float | Schedule = 1e-4,
-        buffer_size: int = 1_000_000,
-        learning_starts: int = 100,
-        batch_size: int = 32,
-        tau: float = 1.0,
-        gamma: float = 0.99,
-        train_freq: int | tuple[int, str] = 4,
-        gradient_steps: int = 1,
+        policy: Policy,
+        env: Environment,
+        learning_rate: LearningRate = 1e-4,
+        buffer_size: Count = 1_000_000,
+        learning_starts: Natural = 100,
+        batch_size: Count = 32,
+        tau: Fraction = 1.0,
+        gamma: Fraction = 0.99,
+        train_freq: Annotated[int | tuple[int, str], checks.as_train_freq] = 4,
+        gradient_steps: Annotated[int, Within(-1)] = 1,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
-        n_steps: int = 1,
-        target_update_interval: int = 10_000,
-        exploration_fraction: float = 0.1,
-        exploration_initial_eps: float = 1.0,
-        exploration_final_eps: float = 0.05,
-        max_grad_norm: float | None = 10,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: th.device | str = "auto",
+        n_steps: Count = 1,
+        target_update_interval: Count = 10_000,
+        exploration_fraction: Fraction = 0.1,
+        exploration_initial_eps: Fraction = 1.0,
+        exploration_final_eps: Fraction = 0.05,
+        max_grad_norm: Positive | None = 10,
+        stats_window_size: Count = 100,
+        tensorboard_log: Folder = None,
+        policy_kwargs: PolicyKwargs = None,
+        verbose: Natural = 0,
+        seed: Seed = None,
+        device: Device = "auto",
         _init_setup_model: bool = True,
         *,
         head: type[nn.Module] = ExpectedHead,
         bootstrap: Bootstrap = Greedy(),  # noqa: B008 - frozen
         prioritized: bool = False,
-        priority_exponent: float = 0.5,
-        importance_exponent: float | Schedule = 0.5,
-        priority_epsilon: float = 1e-10,
-        priority_from: str = "td_loss",
-        batch_divisor: int = 1,
-        target_noise: float = 0.0,
-        exploration_decay_steps: int | None = None,
-        exploration_decay: str = "linear",
-        exploration_stop: float | None = None,
+        priority_exponent: Annotated[float, Within(0.0, 10.0)] = 0.5,
+        importance_exponent: FractionSchedule = 0.5,
+        priority_epsilon: Positive = 1e-10,
+        priority_from: Literal["td_loss", "td_error"] = "td_loss",
+        batch_divisor: Count = 1,
+        target_noise: Annotated[float, Within(0.0)] = 0.0,
+        exploration_decay_steps: Count | None = None,
+        exploration_decay: Literal["linear", "geometric"] = "linear",
+        exploration_stop: Fraction | None = None,
         random_warmup: bool = True,
-        samples_per_step: float | None = None,
+        samples_per_step: Annotated[float, Within(0.0, 1e6, open_low=True)] | None = None,
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
-        checks.check_arguments(locals())
-        super().__init__(
-            checks.check_policy(policy, self.policy_aliases, ValuePolicy),
-            self._make_env(env, seed=seed),
-            learning_rate,
-            buffer_size,
-            learning_starts,
-            batch_size,
-            tau,
-            gamma,
-            train_freq,
-            gradient_steps,
-            replay_buffer_class=replay_buffer_class,
-            replay_buffer_kwargs=dict(replay_buffer_kwargs or {}),
-            optimize_memory_usage=optimize_memory_usage,
-            n_steps=n_steps,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=dict(policy_kwargs or {}),
-            verbose=verbose,
-            device=device,
-            seed=seed,
-            sde_support=False,
-            support_multi_env=True,
-        )
+        given = dict(locals())
+        checks.check_replay_arguments(given)
+        policy_class = checks.check_policy(policy, self.policy_aliases, ValuePolicy)
+        of_sb3 = checks.of_sb3(OffPolicyAlgorithm, given) | {"sde_support": False, "support_multi_env": True}
+        super().__init__(policy_class, self._make_env(env, seed=seed), **of_sb3)
         self.exploration_initial_eps = exploration_initial_eps
         self.exploration_final_eps = exploration_final_eps
         self.exploration_fraction = exploration_fraction
@@ -224,28 +210,41 @@ class ReplayAgent(ReplayBatchScaling, QLearningAgent, SafeReplayFiles, OffPolicy
     # ---------------------------------------------------------------------------------------------- building
 
     def _setup_model(self) -> None:
-        checks.check_arguments(vars(self))  # again: `load` may have changed some
-        checks.check_agent(self)
+        checks.check_replay_arguments(self._check_attributes(ReplayAgent))
+        checks.check_discrete_actions(type(self).__name__, self.action_space)
+        checks.check_number_of_environments(self.n_envs, self.train_freq, self.target_update_interval)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         if self.env is not None:
             self.frame_stack, self.env_id = frame_stack_of(self.env), id_of(self.env)
         self._make_generators()
         if self._network_kwargs is None:
-            own = self.own_head
-            self._network_kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head, own)
+            self._network_kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head)
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self._network_kwargs
         ).to(self.device)
-        try_optimizer(self)
-        try_network(self)
-        try_parts(self)
+        try_network(self.policy, self.policy_kwargs.get("activation_fn"))
+        try_parts(self.policy, self.bootstrap, self.priority_from == "td_error")
         if self.replay_buffer is None:  # last, as it is the largest
             self.replay_buffer = self._make_replay_buffer()
-        self.train_freq = checks.as_train_freq(self.train_freq)  # type: ignore[assignment]
 
     def _make_replay_buffer(self) -> ReplayBuffer:
-        return make_replay_buffer(self, seed=self._seed_of(1))
+        buffer_class, given = self.replay_buffer_class or FrameReplayBuffer, self.replay_buffer_kwargs or {}
+        kwargs: dict[str, Any] = {"n_envs": self.n_envs, "device": self.device}
+        if issubclass(buffer_class, FrameReplayBuffer):
+            # A model loaded to play, on a smaller machine, needs no room for training.
+            kwargs |= {"seed": self._seed_of(1), "check_memory": self.env is not None}
+            kwargs |= {name: getattr(self, name) for name in ("n_steps", "gamma", "frame_stack")}
+            if self.prioritized:
+                exponents = {name: getattr(self, name) for name in ("priority_exponent", "importance_exponent")}
+                kwargs["sampler_class"] = PrioritizedSampler
+                kwargs["sampler_kwargs"] = {**exponents, "epsilon": self.priority_epsilon}
+        else:
+            # Hindsight replay asks the environment for rewards, n-step replay sums rewards itself.
+            known = set(inspect.signature(buffer_class.__init__).parameters) & {"env", "gamma"}
+            kwargs |= {name: getattr(self, name) for name in ("optimize_memory_usage", *known)}
+        spaces = self.observation_space, self.action_space
+        return built("replay_buffer_kwargs", buffer_class, self.buffer_size, *spaces, **kwargs | given)
 
     @property
     def q_net_target(self) -> ValueNetwork:
@@ -267,6 +266,13 @@ class ReplayAgent(ReplayBatchScaling, QLearningAgent, SafeReplayFiles, OffPolicy
 
     # ---------------------------------------------------------------------------------------------- learning
 
+    def _updates_due(self, gradient_steps: int, batch_size: int) -> int:
+        """How many updates :meth:`train` makes: as many as asked for, or as ``samples_per_step`` says."""
+        if self.samples_per_step is None:
+            return gradient_steps
+        self._sample_credit += self.samples_per_step * self.train_freq.frequency * self.n_envs
+        return max(int(self._sample_credit // batch_size), 0)
+
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
         """
         :param gradient_steps: how many
@@ -282,7 +288,9 @@ class ReplayAgent(ReplayBatchScaling, QLearningAgent, SafeReplayFiles, OffPolicy
             with self.updating():
                 batch = self._sample_replay(batch_size)
                 losses += [self._train_step(part) for part in batch.split(self.batch_divisor)]
-            self._count_samples(batch_size)
+            self._n_samples += batch_size
+            if self.samples_per_step is not None:  # if the size has grown since, the next updates wait for this debt
+                self._sample_credit -= batch_size
             mean_weights.append(float(batch.weights.mean()))
         if gradient_steps == 0:
             return
@@ -395,7 +403,88 @@ class ReplayAgent(ReplayBatchScaling, QLearningAgent, SafeReplayFiles, OffPolicy
         require_finite_step(new_obs, reward, dones, infos, self.num_timesteps)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
+    # --------------------------------------------------------------------------------- batch size, measuring
+
+    @property
+    def batch_time(self) -> int:
+        """Agent steps until now."""
+        return self.num_timesteps
+
+    @property
+    def size_multiple(self) -> int:
+        """A batch is cut into ``batch_divisor`` parts."""
+        return self.batch_divisor
+
+    def check_batch(self, name: str, size: object) -> int:
+        """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_batch`."""
+        return checks.check_batch_size(size, self.buffer_size, self.batch_divisor, name)
+
+    def set_batch_size(self, batch_size: int) -> int:
+        """
+        Change the batch size; the next gradient step uses it.
+
+        :param batch_size: samples per gradient step
+        :return: the size that will be used
+        :raises InvalidValue: below 1, more than the replay buffer holds, or no multiple of ``batch_divisor``
+        """
+        self.batch_size = self.check_batch("batch_size", batch_size)
+        return self.batch_size
+
+    def resize_batch(self, size: int) -> int:
+        """See :meth:`set_batch_size`."""
+        return self.set_batch_size(size)
+
+    def probe_observations(self, n_states: int, rng: np.random.Generator) -> PyTorchObs:
+        """Without replacement from the newest 8,192 transitions."""
+        buffer = self.replay_buffer
+        assert buffer is not None
+        newest = newest_transitions(buffer, min(buffer.size(), -(-RECENT // self.n_envs)))
+        chosen = rng.choice(newest, size=min(n_states, len(newest)), replace=False)
+        return observations_at(buffer, chosen, self._vec_normalize_env)
+
+    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
+        """
+        Gradients of the parts of a batch drawn as in training, with its noise.
+
+        :param n_parts: at most ``batch_size``
+        :return: ``(n_parts, parameters)``, samples in each part
+        """
+        part_size, buffer = self.batch_size // n_parts, self.replay_buffer
+        generators = [self.noise_rng] + ([buffer.rng] if isinstance(buffer, FrameReplayBuffer) else [])
+        with undisturbed(self.policy), streams_kept(self.device, generators), th.enable_grad():
+            parts = self._sample_replay(part_size * n_parts).split(n_parts)
+            losses = ((part.weights * self._losses(part)[0]).mean() for part in parts)
+            return th.stack([flat_gradient(loss, self.policy.q_net) for loss in losses]), part_size
+
     # ------------------------------------------------------------------------------------------------- files
+
+    def save_replay_buffer(self, path: PathOrFile) -> None:
+        """
+        Save the replay buffer; ours as an archive of plain arrays, SB3's as SB3 does.
+
+        :param path: file (``.npz`` is added if it has no suffix) or open file
+        """
+        if isinstance(self.replay_buffer, FrameReplayBuffer):
+            save_arrays(path, self.replay_buffer.get_state())
+        else:
+            super().save_replay_buffer(path)  # type: ignore[arg-type]
+
+    def load_replay_buffer(self, path: PathOrFile, truncate_last_traj: bool = True) -> None:
+        """
+        Load a replay buffer. If the file is damaged or does not fit, the present buffer stays.
+
+        :param path: file or open file
+        :param truncate_last_traj: for SB3's hindsight replay only
+        :raises FileNotFoundError: no such file
+        :raises InvalidValue: damaged, or of another size or other observations
+        """
+        if not issubclass(self.replay_buffer_class or FrameReplayBuffer, FrameReplayBuffer):
+            super().load_replay_buffer(path, truncate_last_traj)  # type: ignore[arg-type]
+            return
+        state, buffer = load_arrays(path, "replay buffer"), self._make_replay_buffer()
+        assert isinstance(buffer, FrameReplayBuffer)
+        buffer.set_state(state)
+        self.replay_buffer = buffer
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_stop"]

@@ -13,22 +13,20 @@ import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from sbbatch.agents.base import arguments as checks
-from sbbatch.agents.base.agent import Agent, at
+from sbbatch.agents.base.agent import Agent
 from sbbatch.agents.base.collect import WatchedSteps
 from sbbatch.agents.base.finite import require_finite, require_finite_returns
-from sbbatch.agents.base.smoke_test import try_network, try_optimizer
+from sbbatch.agents.base.measuring import at
+from sbbatch.agents.base.smoke_test import try_network
 from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import id_of
-from sbbatch.errors import InvalidType, InvalidValue, check_bool, check_int, check_keywords, describe
+from sbbatch.errors import InvalidValue, check_int
+from sbbatch.recipe import with_defaults
 from sbbatch.replay.sizes import free_memory, n_bytes_of
-
-# What a rollout buffer gets from its agent.
-_OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
 
 
 class RolloutAgent(Agent, OnPolicyAlgorithm):
@@ -47,8 +45,6 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
     scale_epochs: bool
     reference_length: ClassVar[int]  # of a rollout that `scaling_defaults` are for
     rollout_copies: ClassVar[int] = 1  # of the observations, while the agent learns from them
-    pending = {"n_steps": "_requested_n_steps"}
-    kept_as = {**Agent.kept_as, "n_epochs": "_own_epochs"}
     _own_epochs: int  # `n_epochs` as it was given
     _requested_n_steps: int | None = None
     _n_rollouts = 0
@@ -60,12 +56,20 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         self.epoch_reference = self.n_steps if epoch_reference is None else epoch_reference
         self.scale_epochs = scale_epochs
 
+    @classmethod
+    def as_attributes(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """See :meth:`Agent.as_attributes`; a new ``n_steps`` also replaces the length that was asked for last."""
+        attributes = super().as_attributes(arguments)
+        if "n_epochs" in attributes:
+            attributes["_own_epochs"] = attributes.pop("n_epochs")
+        return attributes | ({"_requested_n_steps": None} if "n_steps" in attributes else {})
+
     def _settle(self) -> None:
         """What was asked for before the agent was saved, unless :meth:`load` was asked for something else."""
         if self.epoch_reference is None:  # likewise
             self.epoch_reference = self._requested_n_steps or self.n_steps
         if self._requested_n_steps is not None:
-            self._follow(self._requested_n_steps)
+            self._follow(check_int("n_steps", self._requested_n_steps, 1))
             self._requested_n_steps = None
 
     def _setup_model(self) -> None:
@@ -74,8 +78,7 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         self._check_memory("n_steps", self.n_steps)
         self.n_epochs = self.epochs_for(self.n_steps)
         super()._setup_model()
-        try_optimizer(self)
-        try_network(self)
+        try_network(self.policy, (self.policy_kwargs or {}).get("activation_fn"))
         if self.env is not None:
             self.env_id = id_of(self.env)
 
@@ -92,17 +95,17 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         return replace(own, min_size=bounds[0], max_size=bounds[1])
 
     @property
-    def batch_clock(self) -> int:
+    def batch_time(self) -> int:
         """Rollouts until now."""
         return self._n_rollouts
 
     @property
-    def batch_quantum(self) -> int:
+    def size_multiple(self) -> int:
         """Minibatches of equal size: ``n_steps * n_envs`` must be a multiple of their number."""
         return self.n_minibatches // math.gcd(self.n_envs, self.n_minibatches)
 
     @property
-    def batch_unit(self) -> int:
+    def samples_per_unit(self) -> int:
         """Samples of one rollout step."""
         return self.n_envs
 
@@ -205,17 +208,7 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         epochs, rest = divmod(n_gradient_steps, -(-n_samples // self.batch_size))
         return epochs * n_samples + rest * self.batch_size
 
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 1,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> Any:
-        """See :meth:`Agent.learn`; the log is written after every rollout, as in SB3."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+    learn = with_defaults(Agent.learn, {"log_interval": 1})  # a log entry after every rollout, as in SB3
 
     # --------------------------------------------------------------------------------------------- measuring
 
@@ -244,32 +237,6 @@ def check_minibatches(name: str, n_steps: int, n_envs: int, n_minibatches: int) 
             f"{name}: got {n_steps}, whose {n_steps * n_envs} samples in {n_envs} environments do not split into "
             f"{n_minibatches} equal minibatches; the nearest that do: {nearest}"
         )
-
-
-def check_scaling_arguments(arguments: dict[str, Any]) -> None:
-    """
-    :param arguments: constructor arguments of an agent that learns from rollouts
-    :raises InvalidValue: one that is not allowed
-    :raises InvalidType: one of the wrong type
-    """
-    if arguments["epoch_reference"] is not None:
-        check_int("epoch_reference", arguments["epoch_reference"], 1)
-    check_bool("scale_epochs", arguments["scale_epochs"])
-    checks.check_batch_size_callback(arguments["batch_size_callback"])
-    check_int("n_steps", arguments["n_steps"], 1)
-    if arguments.get("_requested_n_steps") is not None:
-        check_int("n_steps", arguments["_requested_n_steps"], 1)
-    check_int("n_epochs", arguments.get("_own_epochs", arguments["n_epochs"]), 1)
-    _check_buffer(arguments.get("rollout_buffer_class"), arguments.get("rollout_buffer_kwargs"))
-
-
-def _check_buffer(buffer_class: Any, buffer_kwargs: Any) -> None:
-    buffer_class = RolloutBuffer if buffer_class is None else buffer_class
-    if not (isinstance(buffer_class, type) and issubclass(buffer_class, RolloutBuffer)):
-        got = describe(buffer_class)
-        raise InvalidType(f"rollout_buffer_class: got {got}, expected a subclass of SB3's RolloutBuffer")
-    if buffer_kwargs is not None:
-        check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)
 
 
 def in_minibatches(n_samples: int, n_minibatches: int, rng: np.random.Generator) -> Iterator[th.Tensor]:

@@ -1,0 +1,76 @@
+"""What is put back afterwards is put back after an exception, too."""
+
+import numpy as np
+import pytest
+import torch as th
+from contract_tools import make_agent
+from torch import nn
+
+from sbbatch.agents.base.measuring import buffers_kept, streams_kept, undisturbed
+
+
+class Boom(Exception):
+    pass
+
+
+def fail_after(*calls):
+    for call in calls:
+        call()
+    raise Boom
+
+
+def test_a_failed_look_leaves_the_mode_of_the_policy(algorithm):
+    policy = make_agent(algorithm).policy
+    policy.set_training_mode(True)
+    with pytest.raises(Boom), undisturbed(policy):
+        raise Boom
+    assert policy.training
+    assert th.is_grad_enabled()
+
+
+def test_a_failed_look_leaves_every_random_stream():
+    own = np.random.default_rng(0)
+    before = own.bit_generator.state, np.random.get_state()[1].tolist(), th.get_rng_state().tolist()
+    with pytest.raises(Boom), streams_kept(th.device("cpu"), [own]):
+        fail_after(own.random, np.random.rand, lambda: th.rand(1))
+    assert (own.bit_generator.state, np.random.get_state()[1].tolist(), th.get_rng_state().tolist()) == before
+
+
+def test_a_failed_look_leaves_what_a_torso_counts():
+    norm = nn.BatchNorm1d(2)
+    with pytest.raises(Boom), buffers_kept(norm):
+        fail_after(lambda: norm(th.ones(3, 2)))
+    assert norm.num_batches_tracked == 0
+    assert th.equal(norm.running_mean, th.zeros(2))
+
+
+def test_a_failed_update_is_over_for_those_who_were_told_of_it(algorithm):
+    told = []
+
+    class Hook:
+        def before_update(self):
+            told.append("before")
+
+        def after_update(self):
+            told.append("after")
+            raise ValueError
+
+    agent = make_agent(algorithm)
+    agent.update_hooks.append(Hook())
+    with pytest.raises(Boom), agent.updating():
+        raise Boom
+    assert told == ["before", "after"]
+    assert not getattr(agent.policy.optimizer, "_optimizer_step_post_hooks", {})
+
+
+def test_a_failed_measurement_leaves_the_agent_as_it_was(replay_algorithm, monkeypatch):
+    agent = make_agent(replay_algorithm)
+    agent.learn(40)
+    agent.policy.set_training_mode(True)
+    states = [one.bit_generator.state for one in (agent.noise_rng, agent.replay_buffer.rng)]
+
+    monkeypatch.setattr(agent, "_losses", lambda batch: fail_after(agent.noise_rng.random))
+    with pytest.raises(Boom):
+        agent.gradient_parts(2)
+    assert agent.policy.training
+    assert [one.bit_generator.state for one in (agent.noise_rng, agent.replay_buffer.rng)] == states
