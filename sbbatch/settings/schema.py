@@ -76,7 +76,8 @@ def convert(where: str, value: Any, argument: Argument) -> Any:
         value = tuple(value)
     if isinstance(value, dict):
         value = _with_classes(where, value)
-    return argument.check(value, where)
+    argument.check(value, where)
+    return value  # as it was given: some checks return what the constructor makes of it
 
 
 def _with_classes(where: str, values: dict[Any, Any]) -> dict[Any, Any]:
