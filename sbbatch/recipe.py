@@ -9,10 +9,10 @@ from typing import Any
 
 
 def with_defaults(
-    init: Callable[..., None], defaults: dict[str, Any], ignored: Collection[str] = ()
-) -> Callable[..., None]:
+    init: Callable[..., Any], defaults: dict[str, Any], ignored: Collection[str] = ()
+) -> Callable[..., Any]:
     """
-    A constructor of the same arguments in the same order, with other default values.
+    A constructor, or another method, of the same arguments in the same order, with other default values.
 
     It exists so that a recipe lists what it changes and nothing else, while ``inspect.signature`` (and so ``help``, the
     command line and its error messages) shows the real defaults.
@@ -28,11 +28,11 @@ def with_defaults(
     assert not unknown, f"a recipe sets arguments its base class does not have: {unknown}"
 
     @functools.wraps(init)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807 - it becomes the class's __init__
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         others = {name: value for name, value in defaults.items() if name not in names[: len(args)]}
-        init(self, *args, **others | {name: value for name, value in kwargs.items() if name not in ignored})
+        return init(self, *args, **others | {name: value for name, value in kwargs.items() if name not in ignored})
 
     parameters = signature.parameters.values()
     new = [parameter.replace(default=defaults.get(parameter.name, parameter.default)) for parameter in parameters]
-    __init__.__signature__ = signature.replace(parameters=new)  # type: ignore[attr-defined]
-    return __init__
+    method.__signature__ = signature.replace(parameters=new)  # type: ignore[attr-defined]
+    return method

@@ -34,7 +34,6 @@ from sbbatch.networks.checks import fits_in_memory
 Weight = Annotated[float, Within(0.0, 1e6)]
 # What a rollout buffer gets from its agent.
 _OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
-_NO_GRADIENT_PARTS = "GradientNoiseScale: PPO has no fixed targets to measure it on; use ABS, which looks at KL"
 
 
 class PPO(RolloutAgent, stable_baselines3.PPO):
@@ -102,40 +101,14 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         epoch_reference: Count | None = None,
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
-        _check_together(locals())
+        of_sb3 = checks.of_sb3(stable_baselines3.PPO, locals())
+        _check_together(of_sb3)
         policy_class = checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy)
         env = self._make_env(env, seed=seed)
         if normalize_advantage and n_steps * getattr(env, "num_envs", 1) == 1:
             raise InvalidValue("n_steps: got 1 in one environment, expected more: one advantage cannot be normalised")
         _check_use_sde(use_sde, getattr(env, "action_space", None))
-        super().__init__(
-            policy_class,
-            env,
-            learning_rate,
-            n_steps,
-            batch_size,
-            n_epochs,
-            gamma,
-            gae_lambda,
-            clip_range,
-            clip_range_vf,
-            normalize_advantage,
-            ent_coef,
-            vf_coef,
-            max_grad_norm,
-            use_sde,
-            sde_sample_freq,
-            rollout_buffer_class,
-            rollout_buffer_kwargs,
-            target_kl,
-            stats_window_size,
-            tensorboard_log,
-            policy_kwargs,
-            verbose,
-            seed,
-            device,
-            _init_setup_model=False,
-        )
+        super().__init__(policy_class, env, **of_sb3, _init_setup_model=False)
         self.batch_size_callback = batch_size_callback
         self._set_up_resizing(n_epochs, epoch_reference, scale_epochs)
         if _init_setup_model:
@@ -255,18 +228,6 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         else:
             parts = [categorical_kl(new, old) for new, old in zip(after, before, strict=True)]
         return max(sum(part.mean().item() for part in parts), 0.0)  # rounding may put it just below
-
-    def check_gradient_parts(self, n_parts: int, size: int) -> None:
-        """
-        :raises InvalidValue: always; the noise scale is defined for agents with one loss on fixed targets
-        """
-        raise InvalidValue(_NO_GRADIENT_PARTS)
-
-    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
-        """
-        :raises InvalidValue: always, see :meth:`check_gradient_parts`
-        """
-        raise InvalidValue(_NO_GRADIENT_PARTS)
 
     # ------------------------------------------------------------------------------------------------- files
 

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from sbbatch.agents.base import arguments as checks
 from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
-from sbbatch.agents.base.measuring import flat_gradient, undisturbed
+from sbbatch.agents.base.measuring import at, flat_gradient, undisturbed
 from sbbatch.agents.base.q_learning import QLearningAgent
 from sbbatch.agents.base.rollout import RolloutAgent, check_minibatches, in_minibatches
 from sbbatch.arguments import Count, Fraction, Natural, Positive, checked
@@ -125,26 +126,10 @@ class PQN(QLearningAgent, RolloutAgent):
         epoch_reference: Count | None = None,
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
-        super().__init__(
-            checks.check_policy(policy, self.policy_aliases, RolloutPolicy),
-            self._make_env(env, seed=seed),
-            learning_rate,
-            n_steps,
-            gamma,
-            gae_lambda=q_lambda,
-            ent_coef=0.0,
-            vf_coef=0.0,
-            max_grad_norm=max_grad_norm,  # type: ignore[arg-type]
-            use_sde=False,
-            sde_sample_freq=-1,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=dict(policy_kwargs or {}),
-            verbose=verbose,
-            device=device,
-            seed=seed,
-            _init_setup_model=False,
-        )
+        of_sb3 = checks.of_sb3(OnPolicyAlgorithm, locals())
+        of_sb3 |= {"gae_lambda": q_lambda, "ent_coef": 0.0, "vf_coef": 0.0, "use_sde": False, "sde_sample_freq": -1}
+        policy_class = checks.check_policy(policy, self.policy_aliases, RolloutPolicy)
+        super().__init__(policy_class, self._make_env(env, seed=seed), **of_sb3, _init_setup_model=False)
         self.q_lambda = q_lambda
         self.n_minibatches = n_minibatches
         self.exploration_fraction = exploration_fraction
@@ -177,9 +162,8 @@ class PQN(QLearningAgent, RolloutAgent):
     def batch_scaling(self) -> BatchScaling:
         """PQN-L and PQN-XL go further, as in the authors' code."""
         usual = super().batch_scaling
-        return (
-            replace(usual, max_size=2 * usual.max_size) if issubclass(self.policy_class, RolloutCnnPolicyL) else usual
-        )
+        is_large = issubclass(self.policy_class, RolloutCnnPolicyL)
+        return replace(usual, max_size=2 * usual.max_size) if is_large else usual
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
@@ -202,8 +186,7 @@ class PQN(QLearningAgent, RolloutAgent):
             observations, actions, targets = self._samples()
             for _ in range(self.n_epochs):
                 for part in in_minibatches(len(targets), self.n_minibatches, self.shuffle_rng):
-                    loss = self._loss(self._part(observations, part), actions[part], targets[part])
-                    losses.append(self._optimize(loss))
+                    losses.append(self._optimize(self._loss(observations, actions, targets, part)))
             self._n_updates += self.n_epochs * self.n_minibatches
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", np.mean(losses))
@@ -218,13 +201,12 @@ class PQN(QLearningAgent, RolloutAgent):
         actions = _flat(rollout.actions).reshape(-1).long().to(self.device)
         return observations, actions, _flat(rollout.returns).to(self.device)
 
-    def _part(self, observations: Any, part: th.Tensor) -> Any:
-        if isinstance(observations, dict):
-            return {key: value[part].to(self.device) for key, value in observations.items()}
-        return observations[part].to(self.device)
-
-    def _loss(self, observations: Any, actions: th.Tensor, targets: th.Tensor) -> th.Tensor:
-        return self.q_net.returns(observations).td_loss(actions, targets).mean()
+    def _loss(self, observations: Any, actions: th.Tensor, targets: th.Tensor, part: th.Tensor) -> th.Tensor:
+        """Of a part of the samples, by their indices."""
+        chosen = at(observations, part)
+        is_dict = isinstance(chosen, dict)
+        chosen = {key: one.to(self.device) for key, one in chosen.items()} if is_dict else chosen.to(self.device)
+        return self.q_net.returns(chosen).td_loss(actions[part], targets[part]).mean()
 
     # ------------------------------------------------------------------------------------------------ acting
 
@@ -258,8 +240,7 @@ class PQN(QLearningAgent, RolloutAgent):
             gradients = []
             for start in range(0, n_parts * part_size, part_size):
                 part = th.arange(start, start + part_size)
-                loss = self._loss(self._part(observations, part), actions[part], targets[part])
-                gradients.append(flat_gradient(loss, self.q_net))
+                gradients.append(flat_gradient(self._loss(observations, actions, targets, part), self.q_net))
         return th.stack(gradients), part_size
 
     # ------------------------------------------------------------------------------------------------- files

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 from sbbatch.arguments import Count, Within, checked
 from sbbatch.batch.callback import BatchSizeCallback, Verbosity, check_bounds, sizes_for
+from sbbatch.batch.protocol import HasGradientParts
 from sbbatch.batch.timer import Timer
+from sbbatch.errors import InvalidValue
 from sbbatch.functional.noise_scale import gradient_noise_scale
 
 _NO_SIGNAL = 1e-8  # the authors'
@@ -61,7 +63,15 @@ class GradientNoiseScale(BatchSizeCallback):
     def _start(self) -> None:
         scaling = self.agent.batch_scaling
         self.sizes = sizes_for(self, self.min_size, self.max_size, self.agent.size_multiple)
-        self.agent.check_gradient_parts(self.n_parts, self.sizes[0])
+        if not isinstance(self.model, HasGradientParts):
+            raise InvalidValue(
+                f"GradientNoiseScale: {type(self.model).__name__} has no fixed targets to measure it on; use ABS"
+            )
+        n_samples = self.sizes[0] * self.agent.samples_per_unit
+        if self.n_parts > n_samples:
+            raise InvalidValue(
+                f"n_parts: got {self.n_parts}, expected at most {n_samples}, the samples of the smallest batch"
+            )
         self._timer = Timer(self._check_every or scaling.check_every, self.agent.batch_time)
         self.resize(self._within(getattr(self.model, scaling.size_name)))
 
@@ -71,7 +81,8 @@ class GradientNoiseScale(BatchSizeCallback):
         if not self._timer.is_due(now):
             return
         self._timer.restart(now)
-        gradients, part_size = self.agent.gradient_parts(self.n_parts)
+        assert isinstance(self.model, HasGradientParts)
+        gradients, part_size = self.model.gradient_parts(self.n_parts)
         noise, signal = gradient_noise_scale(gradients, part_size)
         scale = 0.0 if signal <= _NO_SIGNAL else noise / signal
         self.resize(self._as_size(scale))

@@ -112,12 +112,10 @@ class BatchScalable(Protocol):
         :return: how far it moved, >= 0
         """
 
-    def check_gradient_parts(self, n_parts: int, size: int) -> None:
-        """
-        :param n_parts: how many parts
-        :param size: the smallest size they will be asked of, of ``size_name``
-        :raises InvalidValue: the agent does not offer :meth:`gradient_parts`, or has too few samples
-        """
+
+@runtime_checkable
+class HasGradientParts(Protocol):
+    """An agent with one loss on fixed targets, whose gradient has a noise to measure."""
 
     def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
         """

@@ -47,10 +47,6 @@ class Agent:
     def divergence(self, before, after):
         return self.divergences.pop(0)
 
-    def check_gradient_parts(self, n_parts, size):
-        if n_parts > size * self.samples_per_unit:
-            raise InvalidValue("n_parts: too many")
-
     def gradient_parts(self, n_parts):
         return self.gradients, self.part_size
 
@@ -350,7 +346,7 @@ def test_a_threshold_that_does_not_fit_the_agents_is_refused_at_the_start():
 
 
 def test_more_parts_than_samples_are_refused_at_the_start():
-    with pytest.raises(InvalidValue, match="n_parts: too many"):
+    with pytest.raises(InvalidValue, match="n_parts: got 161, expected at most 160"):
         Agent().start(GradientNoiseScale(16, 64, n_parts=161))
 
 

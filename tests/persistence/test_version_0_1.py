@@ -29,7 +29,8 @@ def test_a_run_is_resumed_and_played(tmp_path):
     shutil.copytree(OLD / "run", folder)
     assert train.main(["--resume", str(folder), "-n", "1700", "--no-progress"]) == 0
     steps = [int(line.split(",")[0]) for line in (folder / "batch_size.csv").read_text().split()[1:]]
-    assert steps == sorted(set(steps)) and steps[-1] > 1500
+    assert steps == sorted(set(steps))
+    assert steps[-1] > 1500
     words = ["--algo", "qrdqn", "--env", "CartPole-v1", "-f", str(tmp_path / "logs"), "--no-render", "-n", "50"]
     assert enjoy.main(words) == 0
 

@@ -195,11 +195,3 @@ class Agent(SafeFiles, BaseAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_update_hooks"]
-
-    def check_gradient_parts(self, n_parts: int, size: int) -> None:
-        """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_gradient_parts`."""
-        n_samples = size * self.samples_per_unit  # type: ignore[attr-defined]
-        if n_parts > n_samples:
-            raise InvalidValue(
-                f"n_parts: got {n_parts}, expected at most {n_samples}, the samples of the smallest batch"
-            )

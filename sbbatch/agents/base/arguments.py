@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
@@ -33,54 +35,29 @@ from sbbatch.replay.buffer import FrameReplayBuffer
 PolicyT = TypeVar("PolicyT")
 
 
-def check_learning_rate(name: str, value: Any) -> Any:
-    """
-    :param name: as the user writes it
-    :param value: a number, or a function of the progress remaining; a warm-up or decay may touch 0
-    :return: the value
-    :raises InvalidValue: outside [0, 1] somewhere, or 0 throughout
-    :raises InvalidType: something else
-    """
+def _learning_rate(name: str, value: Any) -> Any:
+    """A warm-up or decay may touch 0."""
     if not any(check_schedule(name, value, 0.0, 1.0)):
         raise InvalidValue(f"{name}: got 0 from beginning to end, expected a number in (0, 1]")
     return value
 
 
-def check_device(name: str, device: Any) -> Any:
+def _device(name: str, device: Any) -> Any:
     """
-    :param name: as the user writes it
-    :param device: what was given
-    :return: the device
-    :raises InvalidValue: PyTorch knows no such device
+    SB3 would silently take the processor in the place of a GPU; PyTorch knows the names of devices it was not built
+    for, of a GPU too many, and of one without numbers (meta).
     """
-    if device == "auto":
-        return device
     try:
-        kind = th.device(device).type
-    except (RuntimeError, TypeError):
-        raise InvalidValue(f"{name}: got {device!r}, expected auto, cpu, cuda or the like") from None
-    missing = kind == "cuda" and not th.cuda.is_available()  # SB3 would silently take the processor
-    if missing or not _can_compute(device):
-        raise InvalidValue(f"{name}: got {str(device)!r}, but PyTorch finds no such device here; expected auto or cpu")
+        th.zeros(1, device="cpu" if device == "auto" else device).item()
+    except (RuntimeError, AssertionError, TypeError):
+        raise InvalidValue(
+            f"{name}: got {str(device)!r}, on which PyTorch cannot compute here; expected auto, cpu, cuda or the like"
+        ) from None
     return device
 
 
-def _can_compute(device: Any) -> bool:
-    """PyTorch knows the names of devices it was not built for, of a GPU too many, and of one without numbers (meta)."""
-    try:
-        th.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError):
-        return False
-    return True
-
-
-def check_policy_kwargs(name: str, given: Any) -> Any:
-    """
-    :param name: as the user writes it
-    :param given: what was given; the policy itself knows which names there are
-    :return: the same, numbers of NumPy as Python's
-    :raises InvalidType: no dictionary, or a name that SB3 or the agent passes
-    """
+def _policy_kwargs(name: str, given: Any) -> Any:
+    """The policy itself knows which names there are."""
     if given is not None:
         check_keywords(name, given, None, {*OF_POLICIES, "head_class", "use_sde"})
         for part in ("features_extractor_kwargs", "optimizer_kwargs"):
@@ -105,13 +82,8 @@ def as_train_freq(name: str, train_freq: Any) -> TrainFreq:
     return TrainFreq(checked, TrainFrequencyUnit(unit))
 
 
-def as_folder(name: str, folder: Any) -> str | None:
-    """
-    :param name: as the user writes it
-    :param folder: text or path, or None
-    :return: text
-    :raises InvalidType: something else
-    """
+def _folder(name: str, folder: Any) -> str | None:
+    """Text or path."""
     if not (folder is None or isinstance(folder, (str, os.PathLike))):
         raise InvalidType(f"{name}: got {describe(folder)}, expected a folder")
     return None if folder is None else os.fspath(folder)
@@ -125,11 +97,21 @@ def _as_it_is(name: str, value: Any) -> Any:
 # Arguments that several agents have.
 Policy = Annotated[str | type[BasePolicy], _as_it_is]
 Environment = Annotated[GymEnv | str | None, _as_it_is]
-LearningRate = Annotated[float | Schedule, Within(0.0, 1.0), check_learning_rate]
-PolicyKwargs = Annotated[dict[str, Any] | None, check_policy_kwargs]
-Device = Annotated[th.device | str, check_device]
+LearningRate = Annotated[float | Schedule, Within(0.0, 1.0), _learning_rate]
+PolicyKwargs = Annotated[dict[str, Any] | None, _policy_kwargs]
+Device = Annotated[th.device | str, _device]
 Seed = Annotated[int, Within(0, 2**32 - 1)] | None
-Folder = Annotated[str | None, as_folder]
+Folder = Annotated[str | None, _folder]
+
+
+def of_sb3(algorithm: type[BaseAlgorithm], given: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    :param algorithm: SB3's base of an agent
+    :param given: arguments of the agent's constructor
+    :return: those that SB3's constructor takes as they are
+    """
+    names = inspect.signature(algorithm).parameters.keys() - {"policy", "env", "_init_setup_model"}
+    return {name: value for name, value in given.items() if name in names}
 
 
 def check_policy(policy: Any, aliases: Mapping[str, type[Any]], base: type[PolicyT]) -> type[PolicyT]:
@@ -190,34 +172,22 @@ def check_replay_arguments(arguments: Mapping[str, Any]) -> None:
             raise InvalidValue("gradient_steps: got 0, with which samples_per_step has no effect; leave it out")
         if arguments["train_freq"].unit is TrainFrequencyUnit.EPISODE:
             raise InvalidValue("samples_per_step: needs train_freq in vector steps, not in episodes")
-    buffer_class, given = arguments["replay_buffer_class"] or FrameReplayBuffer, arguments["replay_buffer_kwargs"] or {}
-    check_keywords("replay_buffer_kwargs", given, buffer_class, _set_by_the_agent(buffer_class, given))
+    _check_buffer(arguments)
 
 
-def _set_by_the_agent(buffer_class: type[ReplayBuffer], given: Mapping[str, Any]) -> set[str]:
-    """Arguments of a replay buffer; SB3's know n-step returns only from their own arguments."""
+def _check_buffer(arguments: Mapping[str, Any]) -> None:
+    """SB3's buffers know n-step returns only from their own arguments; those of our samplers are the agent's."""
+    buffer_class: type[ReplayBuffer] = arguments["replay_buffer_class"] or FrameReplayBuffer
+    given = arguments["replay_buffer_kwargs"] or {}
     taken = {"buffer_size", "observation_space", "action_space", "device", "n_envs", "optimize_memory_usage", "env"}
-    if not issubclass(buffer_class, FrameReplayBuffer):
-        return taken
-    # The arguments of our samplers are the agent's.
-    return taken | {"n_steps", "gamma"} | (set() if "sampler_class" in given else {"sampler_kwargs"})
-
-
-def check_sb3_buffer(
-    buffer_class: type[ReplayBuffer], given: Mapping[str, Any], n_steps: int, prioritized: bool
-) -> None:
-    """
-    :param buffer_class: one of SB3's
-    :param given: its arguments
-    :param n_steps: what the agent asks for
-    :param prioritized: likewise
-    :raises InvalidValue: such a buffer cannot do it
-    """
-    if prioritized or (n_steps > 1 and "n_steps" not in given):
+    if issubclass(buffer_class, FrameReplayBuffer):
+        taken |= {"n_steps", "gamma"} | (set() if "sampler_class" in given else {"sampler_kwargs"})
+    elif arguments["prioritized"] or (arguments["n_steps"] > 1 and "n_steps" not in given):
         raise InvalidValue(
             f"n_steps and prioritized need sbbatch's own replay buffer, but replay_buffer_class is "
             f"{buffer_class.__name__}; leave it out, or configure that class by replay_buffer_kwargs"
         )
+    check_keywords("replay_buffer_kwargs", given, buffer_class, taken)
 
 
 def check_discrete_actions(agent: str, space: spaces.Space) -> None:

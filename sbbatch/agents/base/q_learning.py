@@ -73,8 +73,12 @@ class QLearningAgent(Agent):
         :param deterministic: greedy actions only
         :return: action, or actions ``(batch,)``, and the state
         """
-        if not isinstance(observation, dict):
-            observation = as_observation(observation)
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+            raise InvalidValue(
+                "observation: got a tuple of an observation and its info, expected the observation alone; you are "
+                "probably mixing Gym API (obs, info = env.reset()) with SB3 VecEnv API (obs = vec_env.reset())"
+            )
+        observation = observation if isinstance(observation, dict) else np.asarray(observation)
         if deterministic or not self.policy.is_vectorized_observation(observation):
             with nullcontext() if deterministic else stochastic(self.q_net, self.noise_rng):
                 actions, state = self.policy.predict(observation, state, episode_start, deterministic=True)
@@ -124,16 +128,3 @@ class QLearningAgent(Agent):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "exploration", "noise_rng"]
-
-
-def as_observation(given: Any) -> np.ndarray:
-    """
-    :param given: an array, or what can be made one
-    :raises InvalidValue: what ``env.reset()`` of Gymnasium returns
-    """
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict):  # in SB3's words
-        raise InvalidValue(
-            "observation: got a tuple of an observation and its info, expected the observation alone; you are probably "
-            "mixing Gym API (obs, info = env.reset()) with SB3 VecEnv API (obs = vec_env.reset())"
-        )
-    return np.asarray(given)

@@ -175,31 +175,11 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         samples_per_step: Annotated[float, Within(0.0, 1e6, open_low=True)] | None = None,
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
-        checks.check_replay_arguments(locals())
-        super().__init__(
-            checks.check_policy(policy, self.policy_aliases, ValuePolicy),
-            self._make_env(env, seed=seed),
-            learning_rate,
-            buffer_size,
-            learning_starts,
-            batch_size,
-            tau,
-            gamma,
-            train_freq,
-            gradient_steps,
-            replay_buffer_class=replay_buffer_class,
-            replay_buffer_kwargs=dict(replay_buffer_kwargs or {}),
-            optimize_memory_usage=optimize_memory_usage,
-            n_steps=n_steps,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=dict(policy_kwargs or {}),
-            verbose=verbose,
-            device=device,
-            seed=seed,
-            sde_support=False,
-            support_multi_env=True,
-        )
+        given = dict(locals())
+        checks.check_replay_arguments(given)
+        policy_class = checks.check_policy(policy, self.policy_aliases, ValuePolicy)
+        of_sb3 = checks.of_sb3(OffPolicyAlgorithm, given) | {"sde_support": False, "support_multi_env": True}
+        super().__init__(policy_class, self._make_env(env, seed=seed), **of_sb3)
         self.exploration_initial_eps = exploration_initial_eps
         self.exploration_final_eps = exploration_final_eps
         self.exploration_fraction = exploration_fraction
@@ -260,7 +240,6 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
                 kwargs["sampler_class"] = PrioritizedSampler
                 kwargs["sampler_kwargs"] = {**exponents, "epsilon": self.priority_epsilon}
         else:
-            checks.check_sb3_buffer(buffer_class, given, self.n_steps, self.prioritized)
             # Hindsight replay asks the environment for rewards, n-step replay sums rewards itself.
             known = set(inspect.signature(buffer_class.__init__).parameters) & {"env", "gamma"}
             kwargs |= {name: getattr(self, name) for name in ("optimize_memory_usage", *known)}

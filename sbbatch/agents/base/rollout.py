@@ -13,7 +13,7 @@ import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs
+from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -25,6 +25,7 @@ from sbbatch.agents.base.smoke_test import try_network
 from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import id_of
 from sbbatch.errors import InvalidValue, check_int
+from sbbatch.recipe import with_defaults
 from sbbatch.replay.sizes import free_memory, n_bytes_of
 
 
@@ -201,17 +202,7 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         epochs, rest = divmod(n_gradient_steps, -(-n_samples // self.batch_size))
         return epochs * n_samples + rest * self.batch_size
 
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 1,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> Any:
-        """See :meth:`Agent.learn`; the log is written after every rollout, as in SB3."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+    learn = with_defaults(Agent.learn, {"log_interval": 1})  # a log entry after every rollout, as in SB3
 
     # --------------------------------------------------------------------------------------------- measuring
 

@@ -126,9 +126,6 @@ def _check_shapes(expected: tuple[int, ...], **found: th.Tensor) -> None:
 
 
 def _made_up_batch(space: spaces.Space, device: th.device) -> ReplayBatch:
-    numbers = th.zeros(_N_SAMPLES, device=device)
-    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
-    zeros = {key: np.zeros((_N_SAMPLES, *get_obs_shape(part)), part.dtype) for key, part in parts.items()}
-    observations = obs_as_tensor(zeros if isinstance(space, spaces.Dict) else zeros[""], device)
+    numbers, observations = th.zeros(_N_SAMPLES, device=device), _sampled_observations(space, device)
     indices = np.arange(_N_SAMPLES)
     return ReplayBatch(observations, numbers.long(), numbers, observations, numbers, numbers + 1, indices)
