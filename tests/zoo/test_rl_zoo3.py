@@ -13,7 +13,7 @@ import sbbatch
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.resolution import require_algorithm
 from sbbatch.zoo import register, rl_zoo3
-from sbbatch.zoo.tune.search import zoo_spaces as search_spaces
+from sbbatch.zoo import rl_zoo3 as search_spaces
 
 INSTALLED = importlib.util.find_spec("rl_zoo3") is not None
 with_zoo = pytest.mark.skipif(not INSTALLED, reason="rl_zoo3 is not installed: pip install 'sbbatch[zoo]'")

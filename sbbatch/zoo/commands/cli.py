@@ -6,13 +6,13 @@ import argparse
 import errno
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from sbbatch.errors import InvalidValue, NumericalError, UserError, did_you_mean
 from sbbatch.zoo.console.exit_codes import INTERRUPTED, NUMERICAL_ERROR, USER_ERROR
-from sbbatch.zoo.console.streams import lasting_streams
 
 MAX_SEED = 2**31 - 1  # NumPy takes 32 bits, and the seeds of the other environments are sums of this one
 
@@ -63,8 +63,10 @@ def guarded(main: Main) -> Main:
     """
 
     @functools.wraps(main)
-    @lasting_streams()
     def run(argv: list[str] | None = None) -> int:
+        # Python has no stream at all where the shell closed it (`>&-`).
+        nowhere = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
         try:
             return main(argv)
         except UserError as error:
@@ -140,11 +142,7 @@ def _hint(text: str) -> str:
 
 
 def torch_device(text: str) -> str:
-    """
-    An argparse type for a device that is there: SB3 would take the processor for a GPU that is not.
-
-    :param text: e.g. ``"cuda:1"``
-    """
+    """An argparse type for a device that is there: SB3 would take the processor for a GPU that is not."""
     if text != "auto" and not _computes(text):
         usable = ", ".join(["auto", *filter(_computes, ("cpu", "cuda", "mps"))])
         raise argparse.ArgumentTypeError(f"got '{text}', on which PyTorch cannot compute here; expected {usable}")
@@ -162,12 +160,7 @@ def _computes(device: str) -> bool:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """
-    ``sbbatch <command> ...``.
-
-    :param argv: the words after ``sbbatch`` (``None``: those of the process)
-    :return: exit code
-    """
+    """``sbbatch <command> ...``: the words after ``sbbatch`` (``None``: those of the process) to an exit code."""
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
         print(HELP.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))

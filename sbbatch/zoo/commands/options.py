@@ -70,16 +70,11 @@ class Option:
         if value is None or value == self.default:
             return self.default
         action = self.arguments.get("action", "store")
-        if action in ("store_true", "store_false"):
-            if not isinstance(value, bool):
-                raise InvalidValue(f"{where}: got {value!r}, expected true or false")
+        kind = {"store_true": bool, "store_false": bool, "extend": list}.get(action, object)
+        if not isinstance(value, kind) or value not in self.arguments.get("choices", [value]):
+            raise InvalidValue(f"{where}: got {value!r}, which is not allowed")
+        if kind is not object:
             return value
-        if action == "extend":
-            if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-                raise InvalidValue(f"{where}: got {value!r}, expected a list of texts")
-            return value
-        if value not in self.arguments.get("choices", [value]):
-            raise InvalidValue(f"{where}: got {value!r}, expected {' or '.join(self.arguments['choices'])}")
         try:
             return self.arguments.get("type", str)(str(value))
         except argparse.ArgumentTypeError as error:
@@ -87,11 +82,7 @@ class Option:
 
 
 def seed_list(text: str) -> list[int]:
-    """
-    An argparse type: ``0:5`` as Python's ``range(0, 5)``, ``0,3,7``, or both.
-
-    :param text: as typed
-    """
+    """An argparse type: ``0:5`` as Python's ``range(0, 5)``, ``0,3,7``, or both."""
     seeds: list[int] = []
     for part in text.split(","):
         first, colon, end = part.partition(":")
@@ -109,11 +100,7 @@ def seed_list(text: str) -> list[int]:
 
 
 def true_or_false(text: str) -> bool:
-    """
-    An argparse type.
-
-    :param text: as typed
-    """
+    """An argparse type."""
     values = {"true": True, "false": False, "1": True, "0": False}
     if text.lower() not in values:
         raise argparse.ArgumentTypeError(f"got '{text}', expected true or false")
@@ -121,11 +108,7 @@ def true_or_false(text: str) -> bool:
 
 
 def abs_bounds(text: str) -> ABS:
-    """
-    An argparse type: ``16:64``, or nothing for the algorithm's own bounds, as the value of ``batch_size_callback``.
-
-    :param text: as typed
-    """
+    """An argparse type: ``16:64``, or nothing for the algorithm's own bounds, as a ``batch_size_callback``."""
     if not text:
         return ABS()
     low, _, high = text.partition(":")
@@ -135,11 +118,7 @@ def abs_bounds(text: str) -> ABS:
 
 
 def int_or_text(text: str) -> Any:
-    """
-    A number if it is one; the hyperparameter's own check says the rest in the same words as for YAML.
-
-    :param text: as typed
-    """
+    """A number if it is one; the hyperparameter's own check says the rest in the same words as for YAML."""
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
@@ -171,7 +150,7 @@ OPTIONS = (
     _option("--n-envs", SETTING, "environments side by side", _SEARCHED.format("n_envs"), type=int_or_text),
     _option("--abs", SETTING, "adapt the batch size (ABS), between bounds or the algorithm's own: rollout steps for "
             "PQN and PPO, samples per gradient step for the others",
-            type=abs_bounds, nargs="?", const=abs_bounds(""), metavar="LOW:HIGH"),
+            type=abs_bounds, nargs="?", const="", metavar="LOW:HIGH"),
     _option("--protocol", SETTING, f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)",
             _SEARCHED.format("atari_protocol")),
     _option("-params --hyperparams", SETTING, "override hyperparameters", default=[], **_PAIRS),
@@ -261,40 +240,29 @@ class Refused(argparse.Action):
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """
-    :param parser: gets options of the table
-    :param names: their names in Python
-    """
+    """Give a parser the options of the table that have these names."""
     for option in OPTIONS:
         if option.name in names:
             parser.add_argument(*option.flags, **option.arguments, default=option.default)
 
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: gets the options of all commands that resolve hyperparameters
-    """
+    """The options of all commands that resolve hyperparameters."""
     add_options(parser, "hyperparams", "conf_file", "suite")
 
 
 def add_import_options(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: gets the options of all commands that make the environments of a run
-    """
+    """The options of all commands that make the environments of a run."""
     add_options(parser, "gym_packages", "allow_import")
 
 
 def add_env_options(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: gets the options of all commands that make the environments to learn in
-    """
+    """The options of all commands that make the environments to learn in."""
     add_options(parser, "gym_packages", "allow_import", "env_kwargs", "eval_env_kwargs")
 
 
 def refuse_options_of_training(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: of ``sbbatch tune``, which gets all that was typed beside ``-optimize``
-    """
+    """For ``sbbatch tune``, which gets all that was typed beside ``-optimize``."""
     for option in OPTIONS:
         if option.in_tune is not None:
             parser.add_argument(*option.flags, action=Refused, instead=option.in_tune)
@@ -314,38 +282,24 @@ def env_overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def train_parser(**texts: Any) -> argparse.ArgumentParser:
-    """
-    The parser of ``sbbatch train``; what is not typed does not appear in its result.
-
-    :param texts: further arguments of the parser, e.g. ``epilog``
-    """
+    """The parser of ``sbbatch train``, with its ``epilog``; what is not typed does not appear in its result."""
     parser = Parser(prog="sbbatch train", description="Train an agent.", **texts)
     for option in OPTIONS:
         parser.add_argument(*option.flags, **option.arguments, default=argparse.SUPPRESS)
-    for flag in _OF_TUNING:
-        instead = "it belongs to tuning; add -optimize, or give it to `sbbatch tune`"
-        parser.add_argument(flag, action=Refused, instead=instead)
-    for flag in _OF_A_STUDY:
-        instead = "no study is read; `sbbatch tune` leaves the best trial's settings in a best.yml, which -conf takes"
-        parser.add_argument(flag, action=Refused, instead=instead)
+    tuning = "it belongs to tuning; add -optimize, or give it to `sbbatch tune`"
+    study = "no study is read; `sbbatch tune` leaves the best trial's settings in a best.yml, which -conf takes"
+    for flag in (*_OF_TUNING, *_OF_A_STUDY):
+        parser.add_argument(flag, action=Refused, instead=tuning if flag in _OF_TUNING else study)
     return parser
 
 
 def with_defaults(values: dict[str, Any]) -> argparse.Namespace:
-    """
-    :param values: by the options' names, e.g. those that were typed
-    :return: all options
-    """
+    """All options, those of which nothing is said with their defaults."""
     return argparse.Namespace(**{name: option.default for name, option in BY_NAME.items()} | values)
 
 
 def setting_overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """
-    What the options say about the settings.
-
-    :param args: all options
-    :raises InvalidValue: a key is given twice
-    """
+    """What the options say about the settings; an ``InvalidValue`` if a key is given twice."""
     options = {
         "n_timesteps": None if args.n_timesteps == -1 else args.n_timesteps,
         "batch_size": args.batch_size,
@@ -371,20 +325,15 @@ def resumed_options(typed: dict[str, Any], written: dict[str, Any], file: Path) 
     for name, option in BY_NAME.items():
         if option.on_resume is REFUSED and name in typed:
             raise InvalidValue(f"{option.flags[-1]}: it is for new runs, and --resume continues one; remove it")
-        if option.on_resume in (FIXED, FREE):
-            values[name] = option.read(written.get(name), f"{file}: {option.flags[-1]}")
-            if option.on_resume is FIXED and typed.get(name, values[name]) != values[name]:
-                raise InvalidValue(contradiction(option.flags[-1], typed[name], values[name]))
         if option.on_resume in (FREE, TYPED) and name in typed:
             values[name] = typed[name]
+        elif option.on_resume in (FIXED, FREE):
+            values[name] = option.read(written.get(name), f"{file}: {option.flags[-1]}")
+            if typed.get(name, values[name]) != values[name]:
+                raise InvalidValue(contradiction(option.flags[-1], typed[name], values[name]))
     return with_defaults(values)
 
 
 def contradiction(name: str, value: Any, before: Any) -> str:
-    """
-    :param name: of an option or a setting
-    :param value: what was typed
-    :param before: what the run has
-    :return: one sentence
-    """
+    """The sentence about an option or a setting that is typed with another value than the run has."""
     return f"{name}: got {value}, but the run has {before}; remove it, or begin a new run with -i"

@@ -19,6 +19,8 @@ from sbbatch.settings.schema import plain
 from sbbatch.settings.show import show_settings
 from sbbatch.zoo.commands.cli import MAX_SEED, guarded
 from sbbatch.zoo.commands.options import (
+    BY_NAME,
+    OnResume,
     contradiction,
     resumed_options,
     setting_overrides,
@@ -89,14 +91,14 @@ def _new(args: Namespace, words: list[str]) -> Request:
     seed_given = args.seed != -1 or args.seeds is not None
     if args.seed == -1:
         args.seed = secrets.randbelow(MAX_SEED + 1)
-    return _request(args, settings, words, seed_given=seed_given)
+    return _request(args, settings, words, vars(args), seed_given=seed_given)
 
 
 def _check_combinations(args: Namespace) -> None:
     if args.seeds is not None and args.seed != -1:
         raise InvalidValue("--seed and --seeds: got both; give one of them")
     if args.suite is not None and args.trained_agent is not None:
-        raise InvalidValue("--suite: a trained agent keeps its own settings; remove --suite")
+        raise InvalidValue("--suite: a trained agent goes on with its own settings; remove --suite")
     if args.jobs > 1 and args.seeds is None:
         raise InvalidValue(f"--jobs: got {args.jobs}, but there is one run only; give --seeds, e.g. --seeds 0:5")
     if args.conf_file is not None and args.conf_file.suffix == ".py":
@@ -130,7 +132,8 @@ def _resumed(typed: dict[str, Any], words: list[str]) -> Request:
         length = args.n_timesteps
     newest = newest_model(folder, require_algorithm(args.algo), args.env, run_value(settings, "normalize") is not None)
     resumption = Resumption(folder, *newest, began_at, began_at + length)
-    return _request(args, settings, words, resumption=resumption, written=written)
+    free = {name: value for name, value in typed.items() if BY_NAME[name].on_resume in (OnResume.FREE, OnResume.TYPED)}
+    return _request(args, settings, words, {**vars(args), **written, **free}, resumption=resumption)
 
 
 def _check_agrees(args: Namespace, settings: Settings) -> None:
@@ -145,19 +148,18 @@ def _request(
     args: Namespace,
     settings: Settings,
     words: list[str],
+    arguments: dict[str, Any],
     *,
     seed_given: bool = True,
     resumption: Resumption | None = None,
-    written: dict[str, Any] | None = None,
 ) -> Request:
     names = {field.name for field in fields(Request)}
-    options = {name: value for name, value in vars(args).items() if name != "resume"}
     return Request(
-        **{name: value for name, value in options.items() if name in names},
+        **{name: value for name, value in vars(args).items() if name in names},
         settings=allow_imports(settings, args.allow_import),
         seed_given=seed_given,
         resumption=resumption,
-        arguments={**options, **(written or {}), "n_timesteps": int(run_value(settings, "n_timesteps"))},
+        arguments={**arguments, "n_timesteps": int(run_value(settings, "n_timesteps"))},
         words=words,
     )
 

@@ -25,7 +25,7 @@ Row = dict[str, float]
 
 def find_batch_callback(model: BaseAlgorithm) -> BatchSizeCallback | None:
     """
-    What changes the batch size or rollout length of a model that learns: its own callback, or one that was given to ``learn``.
+    What changes the batch size or rollout length of a model: its own callback, or one that was given to ``learn``.
 
     :param model: any agent, also one of SB3, whose batch size is fixed
     """
@@ -86,11 +86,7 @@ def read_batch_log(path: Path) -> list[Row]:
 
 
 def lines_of(rows: Iterable[Mapping[str, float | None]]) -> str:
-    """
-    Rows as they stand in the file: counts without a point, and nothing for what is not known.
-
-    :param rows: e.g. the history of a :class:`~sbbatch.batch.BatchSizeCallback`
-    """
+    """Rows as they stand in the file: counts without a point, and nothing for what is not known."""
     return "".join(",".join(_field(row.get(name)) for name in COLUMNS) + "\n" for row in rows)
 
 

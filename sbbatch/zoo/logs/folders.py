@@ -47,11 +47,7 @@ class RunFolder:
 
 
 def folder_name(env_id: str) -> str:
-    """
-    An environment id as a file name.
-
-    :param env_id: e.g. ``ALE/Breakout-v5``
-    """
+    """An environment id, such as ``ALE/Breakout-v5``, as a file name."""
     return env_id.replace("/", "-").replace(":", "-")
 
 
@@ -123,12 +119,7 @@ def _nearest_run(path: Path) -> str:
 
 @contextmanager
 def alone_in(run: RunFolder) -> Iterator[None]:
-    """
-    No other process trains in this folder meanwhile; the lock of a killed one falls with it.
-
-    :param run: the run
-    :raises InvalidValue: one does
-    """
+    """No other process trains in this folder meanwhile, or an ``InvalidValue``; the lock of a killed one falls."""
     lock = FileLock(run.parameters / LOCK_NAME)
     try:
         lock.acquire(timeout=0)
@@ -157,12 +148,7 @@ def probe_folder(folder: Path, option: str = "-f") -> None:
 
 
 def run_of(model: Path, env_id: str) -> RunFolder | None:
-    """
-    The run that a model file lies in, ``None`` for a file that was taken elsewhere.
-
-    :param model: any of the run's models
-    :param env_id: environment
-    """
+    """The run that a model file lies in, ``None`` for a file that was taken elsewhere."""
     run = RunFolder(model.parent, folder_name(env_id))
     return run if run.config.is_file() else None
 
@@ -190,13 +176,7 @@ def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFo
 
 
 def unwritable(path: Path, error: OSError, option: str = "-f") -> str:
-    """
-    Why a folder cannot be written, in one sentence.
-
-    :param path: what was to be written
-    :param error: what the operating system said
-    :param option: the option that names the folder
-    """
+    """One sentence about a folder that cannot be written, with the option that names it."""
     return f"cannot write to {path}: {why_unwritable(path, error)}; give another folder with {option}"
 
 

@@ -35,9 +35,7 @@ class WriteErrors:
 
     @contextmanager
     def told(self, path: Path) -> Iterator[None]:
-        """
-        :param path: what is written in here
-        """
+        """Around the writing of a file."""
         try:
             yield
             self._told = False

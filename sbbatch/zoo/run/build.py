@@ -148,12 +148,7 @@ def run_env(
 
 
 def env_arguments(settings: Settings, training: bool) -> dict[str, Any] | None:
-    """
-    Keyword arguments of the environments.
-
-    :param settings: the resolved settings
-    :param training: ``False``: of the evaluation environments, which have the same unless they are given their own
-    """
+    """Keyword arguments of the environments; those for evaluation have the same unless they are given their own."""
     own = None if training else run_value(settings, "eval_env_kwargs")
     return run_value(settings, "env_kwargs") if own is None else own
 
@@ -229,36 +224,21 @@ def model_file(path: Path) -> Path:
 
 
 def default_policy(observation_space: spaces.Space) -> str:
-    """
-    The policy that fits what is observed.
-
-    :param observation_space: of one environment
-    """
+    """The policy that fits what is observed."""
     if isinstance(observation_space, spaces.Dict):
         return "MultiInputPolicy"
     return "CnnPolicy" if is_image_space(observation_space) else "MlpPolicy"
 
 
 def require_discrete(env_id: str, action_space: spaces.Space) -> spaces.Discrete:
-    """
-    The action space, if a value-based agent can use it.
-
-    :param env_id: environment
-    :param action_space: of one environment
-    :raises InvalidValue: the actions are not numbered
-    """
+    """The action space, or an ``InvalidValue`` if its actions are not numbered."""
     if not isinstance(action_space, spaces.Discrete):
         raise InvalidValue(f"{env_id} has the action space {action_space}, expected a Discrete one")
     return action_space
 
 
 def save_model(model: BaseAlgorithm, path: Path) -> None:
-    """
-    Save a model and its normalization; the statistics first, so that no model is ever without them.
-
-    :param model: what learns, with its environments
-    :param path: the model's zip file
-    """
+    """Save a model and its normalization; the statistics first, so that no model is ever without them."""
     assert model.env is not None
     save_normalization(statistics_of(path), model.env)
     model.save(path)
@@ -271,7 +251,7 @@ def _check_ale(
     for wrapper in env_wrapper:
         if wrapper.path != ATARI_WRAPPER or wrapper.kwargs:
             raise InvalidValue(
-                f"{wrapper.where}: got {wrapper.path}, but no gymnasium wrapper fits around ALE's C++ environments, in "
+                f"{wrapper.where}: got {wrapper.path}, but no gymnasium wrapper goes around ALE's C++ environments, in "
                 "which Atari games are played; choose their preprocessing with atari_protocol"
             )
     if env_kwargs:

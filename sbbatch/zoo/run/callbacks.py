@@ -221,9 +221,8 @@ class Checkpoint(BaseCallback):
     Save the model now and then, under the zoo's name ``rl_model_<n>_steps.zip``.
 
     It saves before a rollout begins, when the agent has learned from the one before: step counter, replay buffer and
-    weights agree, and an agent that goes on from there has missed no update. SB3's ``CheckpointCallback`` saves in the
-    middle of a step, when the counter is one transition ahead. The model is written last, so that its file says that
-    the checkpoint is complete.
+    weights agree. SB3's ``CheckpointCallback`` saves in the middle of a step, when the counter is one transition ahead.
+    The model is written last, so that its file says that the checkpoint is complete.
 
     :param folder: where to
     :param save_freq: agent steps between two saves

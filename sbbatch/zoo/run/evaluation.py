@@ -10,12 +10,12 @@ import numpy as np
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from sbbatch.analysis.metrics import describe_returns
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.logs.kept_logs import kept_evaluations
 from sbbatch.zoo.logs.logger import WriteErrors
-from sbbatch.zoo.play.scores import describe_returns
 from sbbatch.zoo.run.callbacks import SaveModel, StopRequest
 
 _PATIENCE_SECONDS = 20.0  # after this, a progress bar that stands still is explained

@@ -93,10 +93,6 @@ class Request:
     vec_env: str
     truncate_last_trajectory: bool
     track: bool
-    wandb_project_name: str
-    wandb_entity: str | None
-    wandb_group: str | None
-    wandb_tags: list[str]
 
     @property
     def cls(self) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from sbbatch.errors import NumericalError
 from sbbatch.settings.imports import import_packages
-from sbbatch.zoo.console.exit_codes import INTERRUPTED, KILLED, NUMERICAL_ERROR, USER_ERROR
+from sbbatch.zoo.console.exit_codes import KILLED, NUMERICAL_ERROR, USER_ERROR
 from sbbatch.zoo.console.progress import say, warn
 from sbbatch.zoo.logs.folders import RunFolder
 from sbbatch.zoo.run.callbacks import StopRequest
@@ -96,8 +96,6 @@ def _one_after_the_other(requests: Sequence[Request], results: Sequence[SeedResu
             finish(folder)
         except NumericalError as error:
             _tell_failure(result, error)
-        except KeyboardInterrupt:
-            result.exit_code = INTERRUPTED
         if result.state == "stopped early":
             break
 

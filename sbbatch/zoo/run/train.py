@@ -17,6 +17,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from sbbatch.analysis.metrics import describe_returns
+from sbbatch.envs.make import parallel_episodes
 from sbbatch.errors import NumericalError, UnwritableFile, UserError
 from sbbatch.settings.resolution import explicit_values, run_value
 from sbbatch.settings.schema import plain
@@ -24,7 +26,6 @@ from sbbatch.zoo.console.progress import Progress, say, warn
 from sbbatch.zoo.logs.folders import RunFolder, alone_in, create_run_folder, describe_run
 from sbbatch.zoo.logs.logger import make_logger
 from sbbatch.zoo.logs.track import new_id, tracking
-from sbbatch.zoo.play.scores import describe_returns, games_side_by_side
 from sbbatch.zoo.run.build import load_model, make_model, run_env, save_model
 from sbbatch.zoo.run.callbacks import BatchSizeLog, Checkpoint, EpisodeLog, StopRequest, StopWhenAsked
 from sbbatch.zoo.run.evaluation import Evaluation
@@ -53,9 +54,7 @@ def run(request: Request, begun: Callable[[RunFolder], object] | None = None) ->
         env = stack.enter_context(_closing(build_env(request)))
         model = build_model(request, env)
         callbacks = [part.make() for part in run_value(request.settings, "callback") or ()]
-        eval_env = build_eval_env(request)
-        if eval_env is not None:
-            stack.enter_context(_closing(eval_env))
+        eval_env = stack.enter_context(_closing(build_env(request, False))) if request.eval_freq > 0 else None
         if goes_on is not None:
             folder = goes_on.folder
         else:
@@ -70,38 +69,18 @@ def run(request: Request, begun: Callable[[RunFolder], object] | None = None) ->
         return _train(request, model, eval_env, folder, arguments, callbacks), folder
 
 
-def build_env(request: Request) -> VecEnv:
-    """
-    The environments to learn in.
-
-    :param request: the run
-    """
-    n_envs = run_value(request.settings, "n_envs", 1)
-    more: dict[str, Any] = {"vec_env": request.vec_env, "packages": request.gym_packages}
-    return run_env(request.env, request.cls, request.settings, request.env_seed, True, n_envs, **more)
-
-
-def build_eval_env(request: Request) -> VecEnv | None:
-    """
-    Environments for whole episodes with raw rewards, with other seeds than those to learn in; ``None``: no evaluations.
-
-    :param request: the run
-    """
-    if request.eval_freq <= 0:
-        return None
-    n_envs = games_side_by_side(request.env, request.eval_episodes, request.n_eval_envs)
-    more: dict[str, Any] = {"vec_env": request.vec_env, "packages": request.gym_packages}
-    more["max_steps"] = request.eval_max_steps
-    return run_env(request.env, request.cls, request.settings, request.env_seed + 10_000, False, n_envs, **more)
+def build_env(request: Request, training: bool = True) -> VecEnv:
+    """The environments to learn in, or those for whole episodes with raw rewards, which have other seeds."""
+    n_envs, seed, max_steps = run_value(request.settings, "n_envs", 1), request.env_seed, None
+    if not training:
+        n_envs = parallel_episodes(request.env, request.eval_episodes, request.n_eval_envs)
+        seed, max_steps = seed + 10_000, request.eval_max_steps
+    more = {"vec_env": request.vec_env, "packages": request.gym_packages}
+    return run_env(request.env, request.cls, request.settings, seed, training, n_envs, max_steps, **more)
 
 
 def build_model(request: Request, env: VecEnv) -> BaseAlgorithm:
-    """
-    A new model, or the one to train further.
-
-    :param request: the run
-    :param env: its environments
-    """
+    """A new model, or the one to train further."""
     goes_on = request.resumption
     path = request.trained_agent if goes_on is None else goes_on.model
     if path is None:
@@ -121,14 +100,10 @@ def build_model(request: Request, env: VecEnv) -> BaseAlgorithm:
 
 
 def arguments_of(request: Request, model: BaseAlgorithm) -> dict[str, Any]:
-    """
-    What ``args.yml`` holds: every option, with what was chosen for the user.
-
-    :param request: the run
-    :param model: what learns
-    """
+    """What ``args.yml`` holds: every option, with what was chosen for the user."""
     own = {field.name: getattr(request, field.name) for field in fields(request) if field.name in request.arguments}
-    return {"wandb_id": new_id(), "steps_before": model.num_timesteps, **request.arguments, **own}
+    arguments = {"wandb_id": new_id(), "steps_before": model.num_timesteps, **request.arguments, **own}
+    return {name: value for name, value in arguments.items() if name != "resume"}
 
 
 def _train(

@@ -25,6 +25,7 @@ from sbbatch.zoo.commands import train
 from sbbatch.zoo.commands.options import seed_list
 from sbbatch.zoo.commands.train import read_request
 from sbbatch.zoo.run import seeds
+from sbbatch.zoo.run.processes import in_own_process
 from sbbatch.zoo.run.seeds import PrefixedStream, SeedResult, run_seeds, summary
 
 WORDS = [*SHORT[:2], *SHORT[4:], "-n", "150", "--eval-freq", "100"]
@@ -83,10 +84,9 @@ def test_side_by_side_the_same_agents_are_trained_and_a_kill_takes_no_other_alon
 
 
 def test_what_is_wrong_with_all_of_them_is_told_once_and_nothing_more_begun(tmp_path, capfd):
-    words = [*WORDS, "-f", str(tmp_path), "--seeds", "0:9", *PARAMS, "policy:MultiInputPolicy"]
-    for jobs in (["--jobs", "1"], ["--jobs", "2"]):
-        assert train.main([*words, *jobs]) == 2
-        assert capfd.readouterr().err.count("expected a Dict") == 1
+    words = [*WORDS, "-f", str(tmp_path), "--seeds", "0:9", "--jobs", "2", *PARAMS, "policy:MultiInputPolicy"]
+    assert train.main(words) == 2
+    assert capfd.readouterr().err.count("expected a Dict") == 1
     assert not (tmp_path / "dqn").exists()
 
 
@@ -131,15 +131,17 @@ def test_ctrl_c_ends_the_run_and_begins_no_other(tmp_path, capsys, monkeypatch):
     assert not run_folder(tmp_path, 2).exists()
 
 
-@pytest.mark.parametrize("to_all", [True, False])
-def test_ctrl_c_ends_all_processes_with_their_models(tmp_path, to_all):
-    """A terminal sends it to every process; ``kill`` only to the first."""
+def test_a_process_of_its_own_leaves_ctrl_c_to_the_first_one():
+    assert in_own_process(signal.raise_signal, signal.SIGINT) is None  # a terminal sends it to all of them
+
+
+def test_ctrl_c_ends_all_processes_with_their_models(tmp_path):
     words = [*WORDS, "-n", "1000000", "--eval-freq", "-1", "-f", str(tmp_path), "--seeds", "0:3", "--jobs", "2"]
     process = start_script(*words, *PARAMS)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("dqn/*/0.monitor.csv"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 130  # what was asked of it, not the SIGTERM that it sent on
     assert len(list(tmp_path.glob("dqn/*/CartPole-v1.zip"))) == 2

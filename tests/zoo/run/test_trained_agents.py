@@ -130,7 +130,7 @@ def test_the_quickstart_plays_its_own_run_and_not_the_latest(tmp_path, monkeypat
     mine = RunFolder(tmp_path, "ALE-RoadRunner-v5")
     monkeypatch.setattr(quickstart, "run", lambda request: (0, mine))
     monkeypatch.setattr(quickstart, "draw_pictures", lambda folder: None)
-    monkeypatch.setattr(quickstart, "of_run", open_run)
+    monkeypatch.setattr(quickstart, "agent_of_run", open_run)
     with pytest.raises(Reached) as caught:
         quickstart.main(["-f", str(tmp_path)])
     assert caught.value.args == (mine,)

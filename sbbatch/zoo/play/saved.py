@@ -1,11 +1,9 @@
-"""Which trained model a command is about: one of a run of the log folder, or a file."""
+"""Agents that were saved, with the settings of their runs: what plays, and how it was trained."""
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +12,21 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import sbbatch
 from sbbatch.envs.atari import atari_game
-from sbbatch.envs.make import canonical_id
+from sbbatch.envs.make import canonical_id, parallel_episodes
 from sbbatch.errors import InvalidValue
 from sbbatch.persistence.normalization import load_normalization, statistics_of
 from sbbatch.persistence.saved_agent import trained_environment
 from sbbatch.persistence.sb3_model import SB3ModelFile, open_model
-from sbbatch.settings.imports import WRAPPERS, allow_imports, import_environments
 from sbbatch.settings.resolution import Setting, Settings, require_algorithm, resolve, run_value
-from sbbatch.zoo.commands.cli import Parser, torch_device, whole_number
-from sbbatch.zoo.commands.options import add_import_options
-from sbbatch.zoo.console.progress import games_bar
 from sbbatch.zoo.logs.folders import RunFolder, find_run, run_of
-from sbbatch.zoo.play.scores import PlayedGame, games_side_by_side, play_games
+from sbbatch.zoo.play.scores import Episode, play_episodes
 from sbbatch.zoo.run.build import check_trained_in, env_arguments, model_file, run_env, run_protocol
 
-DEFAULT_ALGO = "qrdqn"
 _CHECKPOINT = re.compile(r"rl_model_(\d+)_steps\.zip")
 
 
 @dataclass(frozen=True)
-class Trained:
+class SavedAgent:
     """
     A model file with all that is needed to play as it was trained.
 
@@ -63,31 +56,33 @@ class Trained:
         usual = run_protocol(self.env_id, self.cls, self.settings)
         return usual and (run_value(self.settings, "atari_protocol") or trained_environment(self.path)[1] or usual)
 
-    def drawn_with(self) -> dict[str, Any]:
+    def rendered_with(self) -> dict[str, Any]:
         """
-        The environment's arguments and wrappers of the training, as :func:`sbbatch.zoo.play.record.record` takes them.
+        What :class:`~sbbatch.zoo.play.screen.RenderedEnv` needs to show what was seen in the training.
 
-        :raises InvalidValue: nothing can be drawn through one of them
+        :raises InvalidValue: nothing can be drawn through one of its wrappers
         """
         if run_value(self.settings, "vec_env_wrapper"):
             raise InvalidValue(
                 f"{self.path} was trained with a vec_env_wrapper, through which nothing is drawn; play it with "
                 "enjoy --no-render"
             )
-        wrappers = () if atari_game(self.env_id) is not None else run_value(self.settings, "env_wrapper") or ()
-        return {"env_kwargs": env_arguments(self.settings, False), "env_wrapper": wrappers}
-
-    def normalizes(self) -> bool:
-        """Whether it was trained on normalized observations or rewards."""
-        return run_value(self.settings, "normalize") is not None
+        if atari_game(self.env_id) is not None:
+            return {"protocol": self.protocol()}
+        normalizes = run_value(self.settings, "normalize") is not None
+        return {
+            "env_kwargs": env_arguments(self.settings, False),
+            "env_wrapper": run_value(self.settings, "env_wrapper") or (),
+            **({"normalize": self.make_env(1, 0).normalize_obs} if normalizes else {}),
+        }
 
     def make_env(self, n_envs: int, seed: int, max_steps: int | None = None) -> VecEnv:
         """
-        Environments for whole games with raw rewards, whose observations are normalized as in the training.
+        Environments for whole episodes with raw rewards, whose observations are normalized as in the training.
 
         :param n_envs: how many
         :param seed: of the first; the others get the next numbers
-        :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+        :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
         """
         env = run_env(self.env_id, self.cls, self.settings, seed, False, n_envs, max_steps)
         try:
@@ -99,100 +94,64 @@ class Trained:
 
     def play(
         self,
-        n_episodes: int,
+        n_episodes: int | None = None,
         *,
         n_envs: int | None = None,
         seed: int = 0,
         max_steps: int | None = None,
-        n_steps: int | None = None,
-        deterministic: bool = True,
         device: str = "auto",
-        progress: bool | None = False,
-    ) -> list[PlayedGame]:
+        **options: Any,
+    ) -> list[Episode]:
         """
-        Whole games with their raw returns.
+        Whole episodes with their raw returns.
 
-        :param n_episodes: games to play
-        :param n_envs: games side by side (``None``: all of them on Atari, else 1)
+        :param n_episodes: episodes to play
+        :param n_envs: episodes side by side (``None``: all of them on Atari, else 1)
         :param seed: of the environments
-        :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
-        :param n_steps: steps of every environment after which to stop
-        :param deterministic: greedy actions
+        :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
         :param device: torch device
-        :param progress: whether to show a bar; ``None``: on a terminal
+        :param options: see :func:`~sbbatch.zoo.play.scores.play_episodes`
         """
-        env = self.make_env(games_side_by_side(self.env_id, n_episodes, n_envs), seed, max_steps)
+        if n_episodes is not None:
+            n_envs = parallel_episodes(self.env_id, n_episodes, n_envs)
+        env = self.make_env(n_envs or 1, seed, max_steps)
         try:
-            model = self.load(device)
-            with games_bar(n_episodes, progress) as tell:
-                return play_games(model, env, n_episodes, n_steps=n_steps, deterministic=deterministic, tell=tell)
+            return play_episodes(self.load(device), env, n_episodes, **options)
         finally:
             env.close()
 
 
-def add_options(parser: Parser) -> None:
+def find_agent(log_folder: Path, algo: str, env_id: str, number: int = 0, which: str | int = "last") -> SavedAgent:
     """
-    The options that name a model, by rl-baselines3-zoo's names.
+    An agent of a run in the log folder.
 
-    :param parser: of the command
-    """
-    add = parser.add_argument
-    add("--algo", help=f"algorithm (default: {DEFAULT_ALGO}, or what the file says)")
-    add("--env", help="environment, e.g. CartPole-v1, ALE/Breakout-v5 (with -i: default: what the file says)")
-    add("-f", "--folder", type=Path, default=Path("logs"), help="log folder")
-    add("--exp-id", type=whole_number(0, -1), default=0, help="number of the run; 0: the latest, -1: no run folder")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--load-best", action="store_true", help="the model with the best evaluation, not the last one")
-    which.add_argument(
-        "--load-checkpoint", type=whole_number(1), metavar="N", help="the checkpoint after N agent steps"
-    )
-    which.add_argument("--load-last-checkpoint", action="store_true", help="the latest checkpoint")
-    which.add_argument("-i", "--trained-agent", type=Path, metavar="FILE", help="a model's zip file, also one of SB3")
-    add("--trust", action="store_true", help="with -i, run what a file of SB3 has pickled besides SB3's own classes")
-    add_import_options(parser)
-    add("--device", type=torch_device, default="auto", help="torch device")
-
-
-def find_trained(args: argparse.Namespace) -> Trained:
-    """
-    The model that the options of :func:`add_options` name.
-
-    :param args: the command line
+    :param log_folder: e.g. ``logs``
+    :param algo: name of the algorithm
+    :param env_id: environment
+    :param number: of the run; 0: the latest, -1: files that lie in the algorithm's folder itself
+    :param which: ``"last"``, ``"best"``, ``"last checkpoint"``, or the agent steps of a checkpoint
     :raises UserError: there is none, or one of another environment
     """
-    if args.env is not None:
-        import_environments(args)
-    if args.trained_agent is not None:
-        trained = _of_file(model_file(args.trained_agent), args.algo, args.env, args.trust)
-        return replace(trained, settings=allow_imports(trained.settings, args.allow_import, WRAPPERS))
-    if args.env is None:
-        raise InvalidValue("--env: give the environment, e.g. --env CartPole-v1, or a model's file with -i")
-    env_id, algo = canonical_id(args.env), args.algo or DEFAULT_ALGO
     require_algorithm(algo)
-    run = find_run(args.folder, algo, env_id, args.exp_id)
-    if args.load_checkpoint is not None or args.load_last_checkpoint:
-        path = _checkpoint(run, args.load_checkpoint)
-    else:
-        path = run.best_model if args.load_best else run.last_model
-    return of_run(run, algo, env_id, path, args.allow_import)
+    run = find_run(log_folder, algo, env_id, number)
+    paths = {"last": run.last_model, "best": run.best_model}
+    return agent_of_run(run, algo, env_id, paths[which] if which in paths else _checkpoint(run, which))  # type: ignore[index]
 
 
-def of_run(run: RunFolder, algo: str, env_id: str, path: Path, allow: Sequence[str] = ()) -> Trained:
+def agent_of_run(run: RunFolder, algo: str, env_id: str, path: Path) -> SavedAgent:
     """
-    A model of a run.
+    An agent of a run.
 
     :param run: its folder
     :param algo: name of the algorithm
     :param env_id: environment
     :param path: the model's file
-    :param allow: modules whose wrappers may be imported, besides those known to be harmless
     :raises UserError: no such model, or one of another environment
     """
     if not path.is_file():
         raise InvalidValue(f"no such model: {path}; {_why_missing(run, path)}")
     check_trained_in(trained_environment(path)[0], env_id, str(path))
-    settings = allow_imports(resolve(algo, env_id, run_file=run.config), allow, WRAPPERS)
-    return Trained(path, require_algorithm(algo), env_id, settings)
+    return SavedAgent(path, require_algorithm(algo), env_id, resolve(algo, env_id, run_file=run.config))
 
 
 def _why_missing(run: RunFolder, path: Path) -> str:
@@ -206,24 +165,32 @@ def _why_missing(run: RunFolder, path: Path) -> str:
 
 def _checkpoints(run: RunFolder) -> dict[int, Path]:
     """By their agent steps."""
-    if not run.path.is_dir():
-        return {}
-    return {int(match[1]): path for path in run.path.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))}
+    return {int(match[1]): path for path in run.path.glob("*.zip") if (match := _CHECKPOINT.fullmatch(path.name))}
 
 
-def _checkpoint(run: RunFolder, steps: int | None) -> Path:
+def _checkpoint(run: RunFolder, which: str | int) -> Path:
     """The one after so many agent steps, or the latest."""
     found = _checkpoints(run)
     if not found:
         raise InvalidValue(f"{run.path}: no checkpoints; train with --save-freq")
-    if steps is not None and steps not in found:
-        known = ", ".join(str(number) for number in sorted(found))
+    steps = which if isinstance(which, int) else max(found)
+    if steps not in found:
+        known = ", ".join(map(str, sorted(found)))
         raise InvalidValue(f"--load-checkpoint: got {steps}, of which {run.path} has none; there are: {known}")
-    return found[max(found) if steps is None else steps]
+    return found[steps]
 
 
-def _of_file(path: Path, algo: str | None, env: str | None, trust: bool) -> Trained:
-    """What is not given, the file says."""
+def agent_of_file(path: Path, algo: str | None = None, env: str | None = None, trust: bool = False) -> SavedAgent:
+    """
+    An agent of a model's file, ours or SB3's; what is not given, the file or its run says.
+
+    :param path: the file, with or without ``.zip``
+    :param algo: name of the algorithm
+    :param env: environment
+    :param trust: whether a file of SB3 may run what it has pickled
+    :raises UserError: there is none, or one of another algorithm or environment, or something is not known
+    """
+    path = model_file(path)
     model = open_model(path)
     held = model.algorithm
     algo = algo or next((name for name, cls in sbbatch.ALGORITHMS.items() if cls.__name__ == held), None)
@@ -249,7 +216,7 @@ def _of_file(path: Path, algo: str | None, env: str | None, trust: bool) -> Trai
     settings = {} if run is None else resolve(algo, env_id, run_file=run.config)
     if isinstance(model, SB3ModelFile) and atari_game(env_id) is not None:
         settings["atari_protocol"] = Setting("sb3", "sb3", str(path))
-    return Trained(path, cls, env_id, settings, trust)
+    return SavedAgent(path, cls, env_id, settings, trust)
 
 
 def _written_by_zoo(run: RunFolder) -> bool:
