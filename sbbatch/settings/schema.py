@@ -14,7 +14,6 @@ from typing import Any, get_origin
 from stable_baselines3.common.utils import LinearSchedule
 
 from sbbatch.arguments import Argument
-from sbbatch.arguments import declared as keyword_arguments  # noqa: F401
 from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.schedule import Linear, Piecewise
