@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sbbatch.errors import InvalidValue
+from sbbatch.errors import InvalidValue, reason_of
 from sbbatch.files import find_file
-from sbbatch.persistence.safe_pickle import Note, UnreadablePickle, read_notes, state_of
-from sbbatch.persistence.sb3_names import SB3, VEC_NORMALIZE
-
-_PLAIN = ("training", "norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon")
+from sbbatch.persistence.unpickle import SavedVecNormalize, UnreadablePickle, unpickle
 
 
 def load_vec_normalize(path: str | os.PathLike[str], venv: VecEnv) -> VecNormalize:
@@ -29,34 +25,24 @@ def load_vec_normalize(path: str | os.PathLike[str], venv: VecEnv) -> VecNormali
     :raises InvalidValue: it holds something else, or statistics of other observations
     """
     file = find_file(path, ".pkl", "VecNormalize")
-    notes = _notes_of(file)
     try:
-        state = state_of(notes)
-        wanted = (*_PLAIN, "norm_obs_keys", "ret_rms", *(["obs_rms"] if state.get("norm_obs") else []))
-        built = {name: SB3.build(state.get(name)) for name in wanted}
-        env = VecNormalize(venv, **{name: built[name] for name in (*_PLAIN, "norm_obs_keys")})
-        fits = not env.norm_obs or _shapes(env.obs_rms) == _shapes(built["obs_rms"])
-    except (UnreadablePickle, AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidValue(
-            f"{file}: its statistics cannot be read, or are not of these environments ({reason})"
-        ) from error
+        saved = unpickle(file.read_bytes())
+    except UnreadablePickle as error:
+        raise InvalidValue(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(saved, SavedVecNormalize):
+        raise InvalidValue(f"{file}: not a file that VecNormalize.save wrote")
+    observed, returns = saved.pop("obs_rms"), saved.pop("ret_rms")
+    try:
+        env = VecNormalize(venv, **saved)
+        fits = not env.norm_obs or _shapes(env.obs_rms) == _shapes(observed)
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InvalidValue(f"{file}: not the statistics of these environments ({reason_of(error)})") from error
     if not fits:
         raise InvalidValue(f"{file}: statistics of other observations than these environments show")
-    env.ret_rms = built["ret_rms"]
+    env.ret_rms = returns
     if env.norm_obs:
-        env.obs_rms = built["obs_rms"]
+        env.obs_rms = observed
     return env
-
-
-def _notes_of(file: Path) -> Note:
-    try:
-        notes = read_notes(file.read_bytes())
-    except UnreadablePickle:
-        notes = None
-    if not isinstance(notes, Note) or notes.name != VEC_NORMALIZE:
-        raise InvalidValue(f"{file}: not a file that VecNormalize.save wrote, or damaged")
-    return notes
 
 
 def _shapes(statistics: object) -> object:

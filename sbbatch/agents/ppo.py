@@ -237,7 +237,7 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         exact_match: bool = True,
         device: th.device | str = "auto",
     ) -> None:
-        """See :meth:`SafeFiles.set_parameters`; the noise of gSDE is drawn anew, as its scale is a parameter."""
+        """See :meth:`Agent.set_parameters`; the noise of gSDE is drawn anew, as its scale is a parameter."""
         super().set_parameters(load_path_or_dict, exact_match, device)
         if self.use_sde:
             with streams_kept(self.device):

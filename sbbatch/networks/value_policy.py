@@ -19,7 +19,7 @@ from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sbbatch.arguments import checked
+from sbbatch.arguments import checked, declared
 from sbbatch.errors import built
 from sbbatch.networks.action_layers import Dueling, LayerSpec, NoiseScale
 from sbbatch.networks.checks import Activation, NetArch, check_head_kwargs, check_parts, fits_in_memory
@@ -248,23 +248,9 @@ class ValuePolicy(BasePolicy):
         raise AttributeError
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        data = super()._get_constructor_parameters()
-        data.update(
-            net_arch=self.net_arch,
-            activation_fn=self.activation_fn,
-            lr_schedule=self._dummy_schedule,
-            optimizer_class=self.optimizer_class,
-            optimizer_kwargs=self.optimizer_kwargs,
-            features_extractor_class=self.features_extractor_class,
-            features_extractor_kwargs=self.features_extractor_kwargs,
-            head_class=self.head_class,
-            dueling=self.dueling,
-            noisy_sigma0=self.noisy_sigma0,
-            initializer=self.initializer,
-            layer_norm=self.layer_norm,
-            **self.head_kwargs,
-        )
-        return data
+        own = {name: getattr(self, name) for name in declared(ValuePolicy) if hasattr(self, name)}
+        common = super()._get_constructor_parameters()
+        return common | own | {"lr_schedule": self._dummy_schedule} | self.head_kwargs
 
     def set_training_mode(self, mode: bool) -> None:
         """

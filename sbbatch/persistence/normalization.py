@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,8 @@ def statistics_of(model: Path) -> Path:
 
     :param model: ``<env>.zip``, ``best_model.zip`` or ``rl_model_<n>_steps.zip``
     """
-    name = "vecnormalize"
-    if model.stem == "best_model":
-        name = "best_vecnormalize"
-    elif model.stem.startswith("rl_model_"):
+    name = "best_vecnormalize" if model.stem == "best_model" else "vecnormalize"
+    if model.stem.startswith("rl_model_"):
         name = model.stem.replace("rl_model_", "rl_model_vecnormalize_", 1)
     return model.with_name(f"{name}.npz")
 
@@ -38,9 +34,8 @@ def save_normalization(path: Path, env: VecEnv) -> None:
     :param path: an ``.npz`` file
     :param env: environments; nothing is written if they are not normalized
     """
-    arrays: dict[str, Any] = {}
-    for name, statistics in _statistics(env).items():
-        arrays |= {f"{name}.mean": statistics.mean, f"{name}.var": statistics.var, f"{name}.count": statistics.count}
+    named = _statistics(env).items()
+    arrays: dict[str, Any] = {f"{name}.{what}": getattr(moments, what) for name, moments in named for what in _MOMENTS}
     if arrays:
         with atomic_write(path) as file:
             np.savez(file, **arrays)
@@ -57,23 +52,20 @@ def load_normalization(path: Path, env: VecEnv) -> None:
     statistics = _statistics(env)
     if not statistics:
         return
+    if not path.is_file():
+        raise InvalidValue(f"no such file: {path}, which holds the statistics of this normalized environment")
+    named = [(name, what) for name in statistics for what in _MOMENTS]
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            saved = {name: {what: arrays[f"{name}.{what}"] for what in _MOMENTS} for name in statistics}
-    except FileNotFoundError:
-        raise InvalidValue(f"no such file: {path}, which holds the statistics of this normalized environment") from None
-    except (AttributeError, TypeError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        saved = {}
-    fits = [
-        np.shape(getattr(running, what)) == saved[name][what].shape and np.isfinite(saved[name][what]).all()
-        for name, running in statistics.items()
-        if name in saved
-        for what in _MOMENTS
-    ]
-    if not (fits and all(fits)):
+            saved = {(name, what): arrays[f"{name}.{what}"] for name, what in named}
+        own = [np.shape(getattr(statistics[name], what)) for name, what in named]
+        fits = own == [array.shape for array in saved.values()] and all(np.isfinite(x).all() for x in saved.values())
+    except Exception:  # NumPy has half a dozen words for bytes it did not write
+        fits = False
+    if not fits:
         raise InvalidValue(f"{path}: damaged, or not the statistics of this normalized environment")
-    for name, running in statistics.items():
-        running.mean, running.var, running.count = saved[name]["mean"], saved[name]["var"], float(saved[name]["count"])
+    for (name, what), array in saved.items():
+        setattr(statistics[name], what, float(array) if what == "count" else array)
 
 
 def _statistics(env: VecEnv) -> dict[str, RunningMeanStd]:

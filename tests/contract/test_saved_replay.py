@@ -12,6 +12,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sbbatch.errors import InvalidValue
 
 
+@pytest.fixture(params=["dqn", "rainbow"], scope="module")
+def replay_name(request):
+    """The buffers of all agents are the same: uniform or prioritized."""
+    return request.param
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("prioritized", [False, True])
 def test_a_replay_buffer_survives_saving_and_loading(replay_algorithm, kind, prioritized, tmp_path):

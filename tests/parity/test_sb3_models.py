@@ -55,54 +55,34 @@ def four_poles():
     return DummyVecEnv([lambda: gym.make("CartPole-v1")] * 4)
 
 
+NET = {"policy_kwargs": {"net_arch": [32, 16, 8], "activation_fn": th.nn.Tanh}}
+TWO_NETS = {"policy_kwargs": {"net_arch": {"pi": [16], "vf": [32, 8]}, "activation_fn": th.nn.ReLU}}
+SMALL_CNN = {"policy_kwargs": {"n_quantiles": 5, "net_arch": [24]}}
+SB3_DQN, SB3_PPO, SB3_QRDQN = stable_baselines3.DQN, stable_baselines3.PPO, sb3_contrib.QRDQN
 CASES = {
-    "dqn": (stable_baselines3.DQN, DQN, "MlpPolicy", lambda: "CartPole-v1", REPLAY),
-    "dqn-net": (
-        stable_baselines3.DQN,
-        DQN,
-        "MlpPolicy",
-        lambda: "CartPole-v1",
-        {
-            **REPLAY,
-            "train_freq": (1, "episode"),
-            "policy_kwargs": {"net_arch": [32, 16, 8], "activation_fn": th.nn.Tanh},
-        },
-    ),
-    "dqn-cnn": (stable_baselines3.DQN, DQN, "CnnPolicy", images, REPLAY),
-    "dqn-dict": (stable_baselines3.DQN, DQN, "MultiInputPolicy", DictEnv, REPLAY),
-    "dqn-n-step": (stable_baselines3.DQN, DQN, "MlpPolicy", four_poles, {**REPLAY, "n_steps": 3, "gradient_steps": 2}),
-    "qrdqn": (
-        sb3_contrib.QRDQN,
-        QRDQN,
-        "MlpPolicy",
-        lambda: "CartPole-v1",
-        {**REPLAY, "policy_kwargs": {"n_quantiles": 7}},
-    ),
-    "qrdqn-cnn": (
-        sb3_contrib.QRDQN,
-        QRDQN,
-        "CnnPolicy",
-        images,
-        {**REPLAY, "policy_kwargs": {"n_quantiles": 5, "net_arch": [24]}},
-    ),
-    "ppo": (stable_baselines3.PPO, PPO, "MlpPolicy", four_poles, {**ROLLOUTS, "clip_range_vf": 0.3}),
-    "ppo-box": (
-        stable_baselines3.PPO,
-        PPO,
-        "MlpPolicy",
-        lambda: "Pendulum-v1",
-        {**ROLLOUTS, "policy_kwargs": {"net_arch": {"pi": [16], "vf": [32, 8]}, "activation_fn": th.nn.ReLU}},
-    ),
-    "ppo-sde": (stable_baselines3.PPO, PPO, "MlpPolicy", lambda: "Pendulum-v1", {**ROLLOUTS, "use_sde": True}),
-    "ppo-cnn": (stable_baselines3.PPO, PPO, "CnnPolicy", images, ROLLOUTS),
+    "dqn": (SB3_DQN, DQN, "MlpPolicy", "CartPole-v1", REPLAY),
+    "dqn-net": (SB3_DQN, DQN, "MlpPolicy", "CartPole-v1", REPLAY | {"train_freq": (1, "episode")} | NET),
+    "dqn-cnn": (SB3_DQN, DQN, "CnnPolicy", images, REPLAY),
+    "dqn-dict": (SB3_DQN, DQN, "MultiInputPolicy", DictEnv, REPLAY),
+    "dqn-n-step": (SB3_DQN, DQN, "MlpPolicy", four_poles, REPLAY | {"n_steps": 3, "gradient_steps": 2}),
+    "qrdqn": (SB3_QRDQN, QRDQN, "MlpPolicy", "CartPole-v1", REPLAY | {"policy_kwargs": {"n_quantiles": 7}}),
+    "qrdqn-cnn": (SB3_QRDQN, QRDQN, "CnnPolicy", images, REPLAY | SMALL_CNN),
+    "ppo": (SB3_PPO, PPO, "MlpPolicy", four_poles, ROLLOUTS | {"clip_range_vf": 0.3}),
+    "ppo-box": (SB3_PPO, PPO, "MlpPolicy", "Pendulum-v1", ROLLOUTS | TWO_NETS),
+    "ppo-sde": (SB3_PPO, PPO, "MlpPolicy", "Pendulum-v1", ROLLOUTS | {"use_sde": True}),
+    "ppo-cnn": (SB3_PPO, PPO, "CnnPolicy", images, ROLLOUTS),
 }
+
+
+def made(env):
+    return gym.make(env) if isinstance(env, str) else env()
 
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request, tmp_path_factory):
     """SB3's model, the file it wrote, our class, and its environment."""
     peer, ours, policy, env, arguments = CASES[request.param]
-    model = peer(policy, env(), device="cpu", **arguments).learn(300)
+    model = peer(policy, made(env), device="cpu", **arguments).learn(300)
     path = tmp_path_factory.mktemp("models") / "sb3_model.zip"
     model.save(path)
     return model, path, ours, env
@@ -146,30 +126,12 @@ def test_a_model_of_sb3_predicts_the_same(case):
 def test_it_has_the_hyperparameters_and_the_progress(case):
     model, path, ours, _ = case
     loaded = ours.load(path, device="cpu")
-    names = [
-        "learning_rate",
-        "gamma",
-        "batch_size",
-        "n_steps",
-        "seed",
-        "num_timesteps",
-        "_n_updates",
-        "n_envs",
-        "max_grad_norm",
-    ]
-    names += (
-        ["n_epochs", "gae_lambda", "ent_coef", "vf_coef", "use_sde", "normalize_advantage", "target_kl"]
-        if ours is PPO
-        else [
-            "buffer_size",
-            "train_freq",
-            "exploration_rate",
-            "exploration_final_eps",
-            "tau",
-            "gradient_steps",
-            "_n_calls",
-        ]
-    )
+    names = "learning_rate gamma batch_size n_steps seed num_timesteps _n_updates n_envs max_grad_norm "
+    if ours is PPO:
+        names += "n_epochs gae_lambda ent_coef vf_coef use_sde normalize_advantage target_kl"
+    else:
+        names += "buffer_size train_freq exploration_rate exploration_final_eps tau gradient_steps _n_calls"
+    names = names.split()
     assert {name: getattr(loaded, name) for name in names} == {name: getattr(model, name) for name in names}
     if ours is PPO:
         assert loaded.clip_range(0.5) == model.clip_range(0.5)
@@ -179,7 +141,7 @@ def test_it_has_the_hyperparameters_and_the_progress(case):
 
 def test_learning_goes_on_and_it_is_saved_as_ours(case, tmp_path):
     model, path, ours, env = case
-    loaded = ours.load(path, env=env(), device="cpu")
+    loaded = ours.load(path, env=made(env), device="cpu")
     before = [parameter.clone() for parameter in loaded.policy.parameters()]
     loaded.learn(200, reset_num_timesteps=False)
     assert loaded.num_timesteps >= model.num_timesteps + 200
@@ -196,9 +158,9 @@ def test_learning_goes_on_and_it_is_saved_as_ours(case, tmp_path):
 @pytest.mark.parametrize("name", ["dqn-cnn", "qrdqn-cnn", "ppo-box"])
 def test_parameters_alone_are_taken_over(name, tmp_path):
     peer, ours, policy, env, arguments = CASES[name]
-    theirs = peer(policy, env(), device="cpu", **arguments).learn(100)
+    theirs = peer(policy, made(env), device="cpu", **arguments).learn(100)
     theirs.save(tmp_path / "m")
-    fresh = ours(policy, env(), device="cpu", **{**arguments, "seed": 2})
+    fresh = ours(policy, made(env), device="cpu", **{**arguments, "seed": 2})
     fresh.set_parameters(tmp_path / "m", device="cpu")
     seen = observations(theirs)
     th.testing.assert_close(estimates(fresh, seen), estimates(theirs, seen), rtol=1e-5, atol=1e-5)
@@ -221,7 +183,7 @@ def samples_for(model):
 @pytest.mark.parametrize("name", ["dqn", "dqn-net", "dqn-cnn", "qrdqn", "qrdqn-cnn"])
 def test_the_next_gradient_steps_are_those_of_sb3_with_its_moments(name, tmp_path):
     peer, ours, policy, env, arguments = CASES[name]
-    theirs = peer(policy, env(), device="cpu", **arguments).learn(300)
+    theirs = peer(policy, made(env), device="cpu", **arguments).learn(300)
     theirs.save(tmp_path / "m")
     loaded = ours.load(tmp_path / "m", device="cpu")
     samples = samples_for(theirs)
@@ -240,9 +202,8 @@ def test_the_next_gradient_steps_are_those_of_sb3_with_its_moments(name, tmp_pat
 @pytest.mark.parametrize("name", ["ppo", "ppo-box", "ppo-sde"])
 def test_ppo_goes_on_as_sb3s_does_to_the_bit(name, tmp_path):
     peer, ours, policy, env, arguments = CASES[name]
-    peer(policy, env(), device="cpu", **arguments).learn(300).save(tmp_path / "m")
-    make = lambda: gym.make(env()) if isinstance(env(), str) else env()  # noqa: E731
-    after = [cls.load(tmp_path / "m", env=make(), device="cpu") for cls in (peer, ours)]
+    peer(policy, made(env), device="cpu", **arguments).learn(300).save(tmp_path / "m")
+    after = [cls.load(tmp_path / "m", env=made(env), device="cpu") for cls in (peer, ours)]
     for model in after:
         model.set_random_seed(7)
         model.learn(300, reset_num_timesteps=False)
@@ -373,12 +334,6 @@ def test_a_malicious_file_runs_nothing(saved, tmp_path):
     with pytest.raises(InvalidValue):  # the file is as dangerous as it looks: whoever trusts it runs it
         DQN.load(rewritten(saved(clean), lambda data: data.update(policy_class=serialized)), trust=True)
     assert marker.exists()
-
-
-def test_trust_is_of_the_file_that_is_loaded_and_nothing_else(saved):
-    path = saved(stable_baselines3.DQN("MlpPolicy", "CartPole-v1"))
-    assert DQN.load(path, trust=True, device="cpu").num_timesteps == 0
-    assert "unknown attribute 'trusted'" in refusal(DQN, path, trusted=True)
 
 
 def test_a_schedule_of_the_zoo_is_read_without_the_zoo(saved):

@@ -8,16 +8,24 @@ from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, TypeVar
 from weakref import WeakSet
 
+import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import get_device, get_system_info
+from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.agents.base.arguments import check_learn
 from sbbatch.arguments import check_arguments, declared
 from sbbatch.batch.callback import BatchSizeCallback, find_batch_size_callback
 from sbbatch.batch.protocol import BatchScaling, UpdateHook
+from sbbatch.envs.checks import check_environment, check_same_spaces
+from sbbatch.envs.make import id_of, make_env, protocol_of
 from sbbatch.errors import InvalidType, InvalidValue, NumericalError
-from sbbatch.persistence.saved_agent import SafeFiles
+from sbbatch.files import PathOrFile, open_to_write
+from sbbatch.persistence.parameters import fitting_states, without_compiler
+from sbbatch.persistence.saved_agent import check_holds, load_agent
+from sbbatch.persistence.sb3_model import open_model
 from sbbatch.recipe import with_defaults
 
 _learning: WeakSet[BaseAlgorithm] = WeakSet()  # no attribute: a copy made meanwhile does not learn
@@ -25,7 +33,7 @@ _learning: WeakSet[BaseAlgorithm] = WeakSet()  # no attribute: a copy made meanw
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
 
-class Agent(SafeFiles, BaseAlgorithm):
+class Agent(BaseAlgorithm):
     """
     The part of :class:`~sbbatch.batch.protocol.BatchScalable` that does not depend on how an agent learns.
 
@@ -39,6 +47,10 @@ class Agent(SafeFiles, BaseAlgorithm):
     scaling_defaults: ClassVar[BatchScaling]
     batch_size_callback: BatchSizeCallback | None = None
     batch_scaling_state: dict[str, Any] | None = None
+    atari_protocol: ClassVar[str] = "dopamine"  # of games given by their name
+    atari_envs: ClassVar[int] = 1  # copies of them
+    env_id: str | None = None  # saved with the model, so that a run is not resumed in another game
+    trained_protocol: str | None = None  # of an Atari game; saved, so that the model is played as it was trained
     _update_hooks: list[UpdateHook]
     _generator_states: dict[str, Any] | None = None  # of a loaded model
 
@@ -62,7 +74,8 @@ class Agent(SafeFiles, BaseAlgorithm):
             raise InvalidType(
                 f"env: got None, expected an environment or its id; {name}.load(path) loads a trained agent"
             )
-        attributes = {name: self.kept_as.get(name, name) for name in declared(agent_class) if name != "policy"}
+        names = declared(agent_class).keys() - {"policy"}
+        attributes = {name: next(iter(self.as_attributes({name: None}))) for name in names}
         present = {name: vars(self)[attribute] for name, attribute in attributes.items() if attribute in vars(self)}
         arguments = check_arguments(agent_class, present)
         vars(self).update({attributes[name]: value for name, value in arguments.items()})
@@ -147,15 +160,6 @@ class Agent(SafeFiles, BaseAlgorithm):
             _learning.discard(self)
             self._end_scaling()
 
-    def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
-        """
-        See :meth:`SafeFiles.set_env`. While the agent learns only without a reset: the observation that its last step
-        started from would be lost before that step is stored.
-        """
-        if force_reset:
-            self._require_idle("set_env")
-        super().set_env(env, force_reset)
-
     def _require_idle(self, method: str) -> None:
         if self in _learning:
             raise InvalidValue(f"{method}: the agent is learning; call it when its learn() has returned")
@@ -178,13 +182,108 @@ class Agent(SafeFiles, BaseAlgorithm):
             if isinstance(hook, BatchSizeCallback):
                 self.batch_scaling_state = hook.saved_state()
 
+    # ------------------------------------------------------------------------------------------------- files
+
+    def save(self, path: PathOrFile, exclude: Any = None, include: Any = None) -> None:
+        """
+        Save the model with SB3's layout, and the name of the algorithm; at any instant either the old file or the whole
+        new one is there. It contains pickled objects, as SB3's does: load only files you trust.
+
+        :param path: file (``.zip`` is added if it has no suffix) or open file
+        :param exclude: names of further attributes to leave out
+        :param include: names of attributes to save although they are normally left out
+        """
+        self.algorithm = self.own_name()
+        if self.env is not None:
+            self.trained_protocol = protocol_of(self.env)
+        self._note_state()
+        with open_to_write(path, ".zip") as file:
+            super().save(file, exclude, include)
+
+    @classmethod
+    def load(
+        cls: type[SelfAgent],
+        path: PathOrFile,
+        env: GymEnv | str | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        *,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> SelfAgent:
+        """
+        Load a model from a file: ours, or that of SB3's ``DQN`` or ``PPO`` or sb3-contrib's ``QRDQN`` by the same name.
+
+        :param path: file, with or without ``.zip``, or open file
+        :param env: environment to go on with, or its id; not needed to predict
+        :param device: where the networks go
+        :param custom_objects: objects that replace the saved ones, by name
+        :param print_system_info: print the systems the model was saved and is loaded on
+        :param force_reset: reset the environment before training goes on
+        :param trust: run what a file of SB3 has pickled besides SB3's own classes; without it nothing is run
+        :param kwargs: attributes to change, e.g. ``batch_size=8``; a ``seed`` starts every generator of the
+            agent anew (not the one that chooses the states :class:`~sbbatch.batch.abs.ABS` looks at)
+        :raises FileNotFoundError: no such file
+        :raises InvalidValue: a damaged file, a model of another algorithm, or of other spaces than the environment's
+        :raises InvalidType: an attribute that does not exist
+        """
+        model = open_model(path, trust)
+        check_holds(model, cls)
+        if print_system_info:
+            print("== CURRENT SYSTEM INFO ==")
+            get_system_info()
+            print(f"== SAVED MODEL SYSTEM INFO ==\n{model.system_info()}")
+        return load_agent(cls, model, env, device, custom_objects, force_reset, kwargs)
+
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """States of networks and optimizer by name, the same whether a network is compiled or not."""
+        return {name: without_compiler(state) for name, state in super().get_parameters().items()}
+
+    def set_parameters(
+        self,
+        load_path_or_dict: PathOrFile | dict[str, Any],
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """
+        Take over the parameters of a model file, or of another agent's ``get_parameters()``.
+
+        :param load_path_or_dict: file, or dictionary of states by name; if it does not fit, nothing is changed
+        :param exact_match: whether it must hold all parameters
+        :param device: where they go
+        :raises FileNotFoundError: no such file
+        :raises InvalidValue: a damaged file, a model of another algorithm, or parameters that do not fit
+        """
+        states, where = load_path_or_dict, "set_parameters"
+        if not isinstance(states, dict):
+            model = open_model(states)  # `load` hands over the one it has opened
+            check_holds(model, type(self))
+            states, where = model.states(self, get_device(device)), model.name
+        super().set_parameters(fitting_states(self, states, exact_match, where), exact_match, device)
+
+    @classmethod
+    def own_name(cls) -> str:
+        """Name of the agent of ours that this class is or extends; its models are saved under it."""
+        return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("sbbatch."))
+
+    @classmethod
+    def as_attributes(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """
+        Constructor arguments as the attributes of an agent that has them.
+
+        :param arguments: by name; what is no argument is passed on
+        """
+        return {"_stats_window_size" if name == "stats_window_size" else name: arguments[name] for name in arguments}
+
     def _note_state(self) -> None:
-        super()._note_state()
+        """Put the states of the agent's parts, which are not saved themselves, where :meth:`save` finds them."""
         self._note_scaling()
 
     @classmethod
     def _check_changes(cls, saved: dict[str, Any], given: dict[str, Any]) -> None:
-        super()._check_changes(saved, given)
+        """Refuse keyword arguments of :meth:`load` that contradict the saved attributes."""
         name = cls.scaling_defaults.size_name
         callback = given.get("batch_size_callback", saved.get("batch_size_callback"))
         if name in given and callback is not None:
@@ -195,3 +294,35 @@ class Agent(SafeFiles, BaseAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_update_hooks"]
+
+    def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
+        """
+        Go on in another environment with the same observations and actions. While the agent learns only without a
+        reset: the observation that its last step started from would be lost before that step is stored.
+
+        :param env: environment, vector environment of as many as before, or id
+        :param force_reset: reset it before training goes on
+        :raises InvalidValue: other observations, actions or number of environments
+        """
+        if force_reset:
+            self._require_idle("set_env")
+        env = self._wrap_env(self._make_env(env, self.trained_protocol), self.verbose)
+        check_same_spaces("set_env", vars(self), env)
+        if env.num_envs != self.n_envs:
+            raise InvalidValue(
+                f"set_env: got {env.num_envs} environments, the agent has {self.n_envs}; "
+                f"{type(self).__name__}.load(path, env=env) takes another number"
+            )
+        super().set_env(env, force_reset)
+        self.env_id = id_of(env)
+
+    @classmethod
+    def _make_env(cls, env: Any, protocol: str | None = None, seed: int | None = None) -> Any:
+        """An environment, also by its id; anything else is passed on."""
+        return make_env(env, protocol or cls.atari_protocol, seed, cls.atari_envs) if isinstance(env, str) else env
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        """Every environment comes through here, to the constructor as to :meth:`load` and :meth:`set_env`."""
+        check_environment(env)
+        return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)

@@ -45,8 +45,6 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
     scale_epochs: bool
     reference_length: ClassVar[int]  # of a rollout that `scaling_defaults` are for
     rollout_copies: ClassVar[int] = 1  # of the observations, while the agent learns from them
-    pending = {"n_steps": "_requested_n_steps"}
-    kept_as = {**Agent.kept_as, "n_epochs": "_own_epochs"}
     _own_epochs: int  # `n_epochs` as it was given
     _requested_n_steps: int | None = None
     _n_rollouts = 0
@@ -57,6 +55,14 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         self.n_epochs = self._own_epochs = n_epochs
         self.epoch_reference = self.n_steps if epoch_reference is None else epoch_reference
         self.scale_epochs = scale_epochs
+
+    @classmethod
+    def as_attributes(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """See :meth:`Agent.as_attributes`; a new ``n_steps`` also replaces the length that was asked for last."""
+        attributes = super().as_attributes(arguments)
+        if "n_epochs" in attributes:
+            attributes["_own_epochs"] = attributes.pop("n_epochs")
+        return attributes | ({"_requested_n_steps": None} if "n_steps" in attributes else {})
 
     def _settle(self) -> None:
         """What was asked for before the agent was saved, unless :meth:`load` was asked for something else."""

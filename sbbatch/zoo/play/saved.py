@@ -15,7 +15,7 @@ from sbbatch.envs.atari import atari_game
 from sbbatch.envs.make import canonical_id, parallel_episodes
 from sbbatch.errors import InvalidValue
 from sbbatch.persistence.normalization import load_normalization, statistics_of
-from sbbatch.persistence.saved_agent import trained_environment
+from sbbatch.persistence.saved_agent import check_holds, trained_environment
 from sbbatch.persistence.sb3_model import SB3ModelFile, open_model
 from sbbatch.settings.resolution import Setting, Settings, require_algorithm, resolve, run_protocol, run_value
 from sbbatch.zoo.logs.folders import RunFolder, find_run, run_of
@@ -197,7 +197,7 @@ def agent_of_file(path: Path, algo: str | None = None, env: str | None = None, t
     if algo is None:
         raise InvalidValue(f"{path}: holds no agent of sbbatch or SB3 that is known here; give --algo")
     cls: Any = require_algorithm(algo)
-    cls.check_holds_own(model)  # its settings would be read as those of another agent
+    check_holds(model, cls)  # its settings would be read as those of another agent
     trained_in, _ = trained_environment(path)
     if trained_in is None and env is None:
         raise InvalidValue(f"{path}: does not say what it was trained in; give --env")

@@ -91,7 +91,7 @@ def read_batch_run(folder: Path | str) -> BatchRun:
         raise InvalidValue(f"{folder}: nothing was measured yet, so there is nothing to draw")
     columns = {column: np.array([row[column] for row in rows], dtype=float) for column in COLUMNS}
     algorithm = ALGORITHMS.get(run.agent)
-    return BatchRun(run, columns, "batch size" if algorithm is None else UNITS[algorithm.scaling_defaults.size_name])
+    return BatchRun(run, columns, "batch size" if algorithm is None else UNITS[algorithm.scaling_defaults.knob])
 
 
 def _names(runs: list[Run]) -> tuple[str, list[str]]:
@@ -145,7 +145,9 @@ def _draw(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
         marks = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         if marks:
             place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "ncols": 2}
-            axes.legend(marks.values(), marks.keys(), **place, **_TEXT)
+            legend = axes.legend(marks.values(), marks.keys(), **place, **_TEXT)
+            for handle in [] if alone else legend.legend_handles:
+                handle.set_color("#777777")  # of no run in particular
     if not alone:
         legend = figure.legend(sizes.get_lines(), names, loc="outside lower center", ncols=5, **_TEXT)
         for text in legend.get_texts():

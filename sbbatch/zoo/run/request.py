@@ -12,7 +12,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sbbatch.envs.atari import atari_game
 from sbbatch.errors import InvalidValue
-from sbbatch.persistence.saved_agent import trained_environment
+from sbbatch.persistence.saved_agent import check_holds, trained_environment
 from sbbatch.persistence.sb3_model import open_model
 from sbbatch.settings.resolution import (
     COMMAND_LINE,
@@ -175,7 +175,7 @@ def settings_of_trained_agent(
     for key in ("policy", "policy_kwargs"):
         if key in overrides:
             raise InvalidValue(f"{key}: a trained agent keeps its network; remove {key}, or train a new one without -i")
-    cls.check_holds_own(open_model(model))  # its settings would be read as those of another agent
+    check_holds(open_model(model), cls)  # its settings would be read as those of another agent
     trained_in, protocol = trained_environment(model)
     check_trained_in(trained_in, env_id, str(model))
     run = run_of(model, env_id)

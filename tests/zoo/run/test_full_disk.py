@@ -11,7 +11,7 @@ from sbbatch.zoo.logs.logger import OptionalWriter, WriteErrors
 from sbbatch.zoo.run.callbacks import EpisodeLog
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
-TOLD = "no space is left on the device; free some space"
+TOLD = "no space left on device"
 
 
 @pytest.fixture
