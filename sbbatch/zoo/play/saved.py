@@ -73,7 +73,7 @@ class SavedAgent:
         return {
             "env_kwargs": env_arguments(self.settings, False),
             "env_wrapper": run_value(self.settings, "env_wrapper") or (),
-            **({"normalize": self.make_env(1, 0).normalize_obs} if normalizes else {}),
+            **({"normalize": self.make_env(1, 0).normalize_obs} if normalizes else {}),  # type: ignore[attr-defined]
         }
 
     def make_env(self, n_envs: int, seed: int, max_steps: int | None = None) -> VecEnv:
@@ -135,7 +135,7 @@ def find_agent(log_folder: Path, algo: str, env_id: str, number: int = 0, which:
     require_algorithm(algo)
     run = find_run(log_folder, algo, env_id, number)
     paths = {"last": run.last_model, "best": run.best_model}
-    return agent_of_run(run, algo, env_id, paths[which] if which in paths else _checkpoint(run, which))  # type: ignore[index]
+    return agent_of_run(run, algo, env_id, paths[which] if which in paths else _checkpoint(run, which))
 
 
 def agent_of_run(run: RunFolder, algo: str, env_id: str, path: Path) -> SavedAgent:
