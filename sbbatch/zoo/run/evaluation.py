@@ -114,15 +114,18 @@ class Evaluation(EvalCallback):
             self.eval_freq = period
         if not self.best.succeeded:
             self.best_mean_reward = best  # of the file: the next model that beats it takes its place
+        self._write_down()
+        if self.announce:
+            say(f"evaluation at {self.num_timesteps:,} agent steps: {describe_returns(self._returns)}")
+        return go_on
+
+    def _write_down(self) -> None:
         self.evaluations_timesteps.append(self.num_timesteps)
         self.evaluations_results.append(self._returns)
         self.evaluations_length.append(self._lengths)
         if self._is_success_buffer:
             self.evaluations_successes.append(self._is_success_buffer)
         self._save()
-        if self.announce:
-            say(f"evaluation at {self.num_timesteps:,} agent steps: {describe_returns(self._returns)}")
-        return go_on
 
     def _save(self) -> None:
         """``evaluations.npz`` as SB3 writes it, but whole at any instant."""

@@ -152,8 +152,8 @@ class Request:
         start, size, period = (self.settings.get(key) for key in ("learning_starts", "batch_size", "train_freq"))
         if self.is_new and start and size and start.value < size.value:
             warn(f"learning_starts {start.value} < batch_size {size.value}: the first batches repeat transitions")
-        if period and isinstance(period.value, int) and period.value > 10 * self.n_timesteps:
-            warn(f"train_freq {period.value} > n_timesteps {self.n_timesteps}: the run lasts until its first update")
+        if period and isinstance(period.given, int) and period.given > 10 * self.n_timesteps:
+            warn(f"train_freq {period.given} > n_timesteps {self.n_timesteps}: the run lasts until its first update")
         if self.vec_env == "subproc" and atari_game(self.env) is not None:
             warn("--vec-env subproc changes nothing for Atari games: ALE's C++ environments have their own threads")
 

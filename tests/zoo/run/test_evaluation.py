@@ -8,8 +8,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sbbatch import DQN
 from sbbatch.zoo.run.callbacks import StopRequest
 from sbbatch.zoo.run.evaluation import Evaluation
+from sbbatch.zoo.tune.objective import TrialEvaluation
 from sbbatch.zoo.tune.request import Budget
-from sbbatch.zoo.tune.trial import TrialEvaluation
 
 
 def cart_poles(n_envs):

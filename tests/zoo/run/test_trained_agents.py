@@ -24,7 +24,7 @@ def normalized(tmp_path_factory):
 def pong(tmp_path_factory):
     """A run under another protocol than the algorithm's."""
     logs = tmp_path_factory.mktemp("logs")
-    words = ["--env", "Pong", "--protocol", "atari100k", "--eval-freq", "-1", "-f", str(logs), "-n", "60"]
+    words = ["--env", "Pong", "--protocol", "atari100k", "--eval-freq", "-1", "-f", str(logs), "-n", "80"]
     assert train.main([*SHORT, *words, *PARAMS[:-1], "buffer_size:500"]) == 0
     return logs / "dqn/ALE-Pong-v5_1/ALE-Pong-v5.zip"
 
