@@ -52,7 +52,7 @@ def test_a_study_leaves_its_files(trained):
     names = {str(path.relative_to(request.folder)) for path in request.folder.rglob("*") if path.is_file()}
     inner = {f"CartPole-v1/{name}" for name in ("args.yml", "command.txt", "config.yml")}
     pairs = ("batch_size_learning_rate", "batch_size_n_steps", "learning_rate_n_steps")
-    files = {"best.yml", "trials.csv", "report.html", "history.png", *(f"heatmap_{pair}.png" for pair in pairs)}
+    files = {"best.yml", "trials.csv", "report.html", "history.png", *(f"map_{pair}.png" for pair in pairs)}
     assert names == inner | files | {"study.db"}
     assert lines[0] == "2 of 2 trials are done (2 complete)"
     assert all(name in lines[-1] for name in files)
@@ -197,7 +197,7 @@ def test_the_median_pruner_stops_what_is_below_the_median_and_the_trial_counts(t
 def test_outcomes_are_told_on_the_screen_and_in_the_files(tmp_path, monkeypatch, capsys):
     nan, refused, bug = (
         NumericalError("loss: nan"),
-        InvalidValue("command line n_steps: got 3"),
+        InvalidValue(f"command line n_steps: got 3, {'x' * 80}"),
         ZeroDivisionError("oh"),
     )
     scripted(monkeypatch, 1.0, bug, nan, refused, NotCounted(), 3.0)
@@ -219,7 +219,13 @@ def test_outcomes_are_told_on_the_screen_and_in_the_files(tmp_path, monkeypatch,
     with (request.folder / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["outcome"] for row in rows] == found
-    assert [row["reason"] for row in rows[:4]] == ["", "ZeroDivisionError: oh", "loss: nan", "n_steps: got 3"]
+    assert [row["reason"] for row in rows[:4]] == [
+        "",
+        "ZeroDivisionError: oh",
+        "loss: nan",
+        f"n_steps: got 3, {'x' * 80}",
+    ]
+    assert "x" * 80 in (request.folder / "report.html").read_text()
     assert (request.folder / "importances.png").exists() == (len(rows) >= 8)
 
 

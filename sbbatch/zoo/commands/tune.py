@@ -76,7 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
 def read_options(words: list[str]) -> argparse.Namespace:
     """
     :param words: as typed
-    :return: the options, with the environment's id as ``env`` and ``deadline``, seconds since the epoch, for ``timeout``
+    :return: the options, with a canonical ``env``, and with ``timeout`` also as ``deadline``, seconds since the epoch
     :raises UserError: anything that is wrong with them
     """
     options = make_parser().parse_args(words)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -13,11 +12,9 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
 from sbbatch.zoo.plot.figure import new_figure
-from sbbatch.zoo.tune.space import Entry, Space, exponent, is_whole, labels_of, optuna_name
+from sbbatch.zoo.tune.space import Entry, Space, optuna_name
 
 _LEADING = 3  # arguments that are drawn against each other
-_BINS = 8
-_MANY = 12  # integers of a range that get a column each
 _FEW_TRIALS = 8  # too few to tell importances from
 _TOP_TRIALS = 5  # that PED-ANOVA compares with all, at least
 
@@ -42,17 +39,15 @@ def draw_study(study: optuna.Study, space: Space) -> dict[str, bytes]:
     pictures = {}
     with pyplot.rc_context():  # Optuna changes the style for good
         pyplot.switch_backend("agg")
-        axes = plot_optimization_history(study, target_name="score")
-        pictures["history"] = _png(axes.figure)
-        whole = with_pruned(scored)
+        if any(trial.state is TrialState.COMPLETE for trial in scored):
+            pictures["history"] = _png(plot_optimization_history(study, target_name="score").figure)
         if len(scored) >= _FEW_TRIALS and len({trial.value for trial in scored}) > 1:
             evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(_TOP_TRIALS / len(scored), 0.5)))
-            axes = plot_param_importances(whole, evaluator=evaluator, target_name="score")
+            axes = plot_param_importances(with_pruned(scored), evaluator=evaluator, target_name="score")
             pictures["importances"] = _png(axes.figure)
         pyplot.close("all")
     for across, up in combinations(list(space.varied)[:_LEADING], 2):
-        figure = draw_heatmap(space, across, up, scored)
-        pictures[f"heatmap_{across}_{up}".replace(".", "_")] = _png(figure)
+        pictures[f"map_{across}_{up}".replace(".", "_")] = _png(draw_map(space, across, up, scored))
     return pictures
 
 
@@ -76,9 +71,9 @@ def with_pruned(trials: list[FrozenTrial]) -> optuna.Study:
     return study
 
 
-def draw_heatmap(space: Space, across: str, up: str, trials: list[FrozenTrial]) -> Any:
+def draw_map(space: Space, across: str, up: str, trials: list[FrozenTrial]) -> Any:
     """
-    The mean score of the trials in each cell, and every trial: a dot, or a cross if it was stopped early.
+    Every trial where its settings are, in the colour of its score: a dot, or a cross if it was stopped early.
 
     :param space: that is searched
     :param across: argument on the horizontal axis
@@ -86,65 +81,30 @@ def draw_heatmap(space: Space, across: str, up: str, trials: list[FrozenTrial]) 
     :param trials: with a score
     :return: the figure
     """
-    axis_of = [_axis_of(space.varied[key], [trial.params for trial in trials], key) for key in (across, up)]
-    edges, scores = [axis.edges for axis in axis_of], np.array([trial.value for trial in trials])
-    counts, *_ = np.histogram2d(*(axis.places for axis in axis_of), bins=edges)
-    sums, *_ = np.histogram2d(*(axis.places for axis in axis_of), bins=edges, weights=scores)
-    means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-    figure = new_figure(2.2 + 0.62 * (len(edges[0]) - 1), 1.6 + 0.45 * (len(edges[1]) - 1))
+    figure = new_figure(7, 5)
     axes = figure.subplots()
-    axes.set_facecolor("#F2F2F2")
-    image = axes.pcolormesh(*edges, np.ma.masked_invalid(means.T), cmap="viridis")
-    rng = np.random.default_rng(0)  # trials of equal values would hide each other
-    x, y = (axis.places + rng.uniform(-0.22, 0.22, len(trials)) * axis.is_discrete for axis in axis_of)
+    values = [space.values(trial.params) for trial in trials]
+    scores = np.array([trial.value for trial in trials])
     complete = np.array([trial.state is TrialState.COMPLETE for trial in trials])
-    for marker, chosen in (("o", complete), ("x", ~complete)):
-        axes.plot(x[chosen], y[chosen], marker, color="white", markersize=8, markeredgewidth=3.0)  # to be seen anywhere
-        axes.plot(x[chosen], y[chosen], marker, color="black", markerfacecolor="white", markeredgewidth=1.2)
-    axes.set_xticks(axis_of[0].ticks, axis_of[0].labels, rotation=30, ha="right")
-    axes.set_yticks(axis_of[1].ticks, axis_of[1].labels)
+    for name, key in (("x", across), ("y", up)):
+        entry = space.varied[key]
+        if "choices" in entry:
+            # matplotlib shows text in the order in which it first comes.
+            getattr(axes, f"{name}axis").update_units([str(choice) for choice in entry["choices"]])
+        elif "powers_of" in entry or entry.get("log"):
+            getattr(axes, f"set_{name}scale")("log", base=entry.get("powers_of", 10))
+            getattr(axes, f"{name}axis").set_major_formatter("{x:g}")
+    marks = []
+    for marker, chosen in (("o", complete), ("X", ~complete)):
+        x, y = ([_shown(space.varied[key], values[i][key]) for i in np.flatnonzero(chosen)] for key in (across, up))
+        limits = {"vmin": scores.min(), "vmax": scores.max()}
+        marks.append(axes.scatter(x, y, c=scores[chosen], marker=marker, s=90, edgecolors="black", **limits))
     axes.set(xlabel=across, ylabel=up)
-    figure.colorbar(image, ax=axes, label="mean score of the cell")
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.colorbar(marks[0], ax=axes, label="score")
     return figure
 
 
-@dataclass(frozen=True)
-class Axis:
-    """
-    An argument as an axis cut into cells.
-
-    :param places: where the trials are
-    :param edges: of the cells
-    :param ticks: where its labels are
-    :param labels: what they say
-    :param is_discrete: whether a cell is one value
-    """
-
-    places: np.ndarray
-    edges: np.ndarray
-    ticks: np.ndarray
-    labels: list[str]
-    is_discrete: bool
-
-
-def _axis_of(entry: Entry, params: list[dict[str, Any]], key: str) -> Axis:
-    stored = [one[optuna_name(key, entry)] for one in params]
-    if "choices" in entry:
-        labels = labels_of(entry)
-        return _discrete([labels.index(one) for one in stored], 0, labels)
-    if "powers_of" in entry:
-        first, last = exponent(entry, entry["low"]), exponent(entry, entry["high"])
-        return _discrete(stored, first, [entry["powers_of"] ** n for n in range(first, last + 1)])
-    low, high, log = entry["low"], entry["high"], entry.get("log", False)
-    if is_whole(entry) and high - low < _MANY and not log:
-        return _discrete(stored, low, list(range(low, high + 1)))
-    places, low, high = (np.log10(one) if log else np.asarray(one, float) for one in (stored, low, high))
-    edges = np.linspace(low, high, _BINS + 1)
-    labels = [f"{10**edge if log else edge:.2g}" for edge in edges]
-    return Axis(places, edges, edges, labels, is_discrete=False)
-
-
-def _discrete(places: list[Any], first: int, labels: list[Any]) -> Axis:
-    ticks = first + np.arange(len(labels))
-    edges = first + np.arange(len(labels) + 1) - 0.5
-    return Axis(np.array(places, float), edges, ticks, [str(label) for label in labels], is_discrete=True)
+def _shown(entry: Entry, value: Any) -> Any:
+    return str(value) if "choices" in entry else value

@@ -7,6 +7,7 @@ import json
 import shlex
 import textwrap
 from collections import Counter
+from datetime import datetime
 from html import escape
 from typing import Any
 
@@ -38,8 +39,7 @@ _CAPTIONS = {
     "history": "Score of each complete trial, and the best so far.",
     "importances": "How much each argument decides whether a trial is among the best (PED-ANOVA). Trials that were "
     "stopped early count with the score they had.",
-    "heatmap": "Mean score of the trials in each cell. A dot is a complete trial, a cross one that was stopped early; "
-    "where a cell is one value they are spread at random.",
+    "map": "Every trial where its settings are, in the colour of its score; a cross was stopped early.",
 }
 
 
@@ -55,7 +55,8 @@ def trial_line(request: StudyRequest, study: optuna.Study, trial: FrozenTrial) -
     outcome = "" if row["outcome"] == "complete" else f" {row['outcome']}"
     reason = f" ({row['reason']})" if row["reason"] else ""
     counted = study.get_trials(deepcopy=False, states=COUNTED)
-    n_done = sum(other.datetime_complete <= trial.datetime_complete for other in counted)
+    end = trial.datetime_complete or datetime.max
+    n_done = sum((other.datetime_complete or end) <= end for other in counted)
     done = f"[{n_done}/{request.n_trials}]"
     return f"{done} trial {trial.number}: {score}{outcome}, {_searched(request, trial)}{reason}"
 
@@ -80,7 +81,7 @@ def _row(space: Space, trial: FrozenTrial) -> dict[str, Any]:
         value = values.get(key)
         found[key] = json.dumps(value) if isinstance(value, (list, dict)) else value
     for key in ("seeds", "scores"):
-        found[key] = " ".join(map(str, attributes.get(key, [])))
+        found[key] = " ".join(str(round(number, 4)) for number in attributes.get(key, []))
     return {**found, "seconds": attributes.get("seconds"), "reason": lines[-1] if lines else ""}
 
 
@@ -117,7 +118,8 @@ def write_report(request: StudyRequest, study: optuna.Study) -> list[str]:
     done = n_counted(study)
     outcomes = Counter(table["outcome"]) if len(table) else Counter()
     parts = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.most_common()) or "none has ended"
-    summary = f"{done} of {max(done, request.n_trials)} trials are done ({parts})"
+    wanted = done if request.options.report_only else max(done, request.n_trials)
+    summary = f"{done} of {wanted} trials are done ({parts})"
     lines, files = [summary], {TABLE_NAME: table.to_csv(index=False, lineterminator="\n").encode()}
     if best is None:
         lines.append("no trial is complete, so there is no best one")
@@ -215,7 +217,8 @@ def _page(
     if len(table):
         ranked = table.assign(whole=table["outcome"] == "complete")
         ranked = ranked.sort_values(["whole", "score"], ascending=False).drop(columns="whole")
-        html = ranked.apply(lambda column: column.map(_short)).to_html(index=False, border=0)
+        with pd.option_context("display.max_colwidth", None):
+            html = ranked.apply(lambda column: column.map(_short)).to_html(index=False, border=0)
         parts += ["<h2>Trials, best first</h2>", f"<div class='scroll'>{html}</div>"]
     return "\n".join([*parts, "</body></html>\n"])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,7 @@ from sbbatch.zoo.run.build import run_env
 from sbbatch.zoo.run.environment import UNLIMITED_STEPS
 from sbbatch.zoo.tune.space import Space, extremes, read_space, with_abs
 
-# name -> package that Optuna needs for it
-SAMPLERS = {"tpe": None, "random": None, "cmaes": "cmaes", "qmc": "scipy", "gp": "scipy"}
+SAMPLERS = ("tpe", "random", "cmaes", "qmc", "gp")
 PRUNERS = ("median", "halving", "hyperband", "none")
 # A trial only has to tell good settings from bad ones.
 SHARE_OF_A_RUN = 5
@@ -117,9 +115,6 @@ def check_options(options: Any) -> None:
     for option, name, known in (("sampler", options.sampler, SAMPLERS), ("pruner", options.pruner, PRUNERS)):
         if name not in known:
             raise InvalidValue(f"--{option}: unknown {option} '{name}'{did_you_mean(name, known)}")
-    package = SAMPLERS[options.sampler]
-    if package is not None and find_spec(package) is None:
-        raise InvalidValue(f"--sampler {options.sampler} needs {package}; run pip install 'sbbatch[tune]'")
     name = options.study_name
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,99}", name, re.ASCII):
         raise InvalidValue(f"--study-name: got '{name}', expected letters, digits and any of _ . + -")

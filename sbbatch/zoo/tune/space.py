@@ -56,11 +56,12 @@ class Space:
         for key, entry in self.varied.items():
             name = optuna_name(key, entry)
             if "choices" in entry:
-                trial.suggest_categorical(name, labels_of(entry))
+                trial.suggest_categorical(name, _labels(entry))
             elif "powers_of" in entry:
-                trial.suggest_int(name, exponent(entry, entry["low"]), exponent(entry, entry["high"]))
+                trial.suggest_int(name, _exponent(entry, entry["low"]), _exponent(entry, entry["high"]))
             else:
-                suggest: Any = trial.suggest_int if is_whole(entry) else trial.suggest_float
+                whole = isinstance(entry["low"], int) and isinstance(entry["high"], int)
+                suggest: Any = trial.suggest_int if whole else trial.suggest_float
                 suggest(name, entry["low"], entry["high"], log=entry.get("log", False))
         return self.values(trial.params)
 
@@ -77,7 +78,7 @@ class Space:
             elif stored is not params:
                 found[key] = stored
                 if "choices" in entry:
-                    found[key] = entry["choices"][labels_of(entry).index(stored)]
+                    found[key] = entry["choices"][_labels(entry).index(stored)]
                 elif "powers_of" in entry:
                     found[key] = entry["powers_of"] ** int(stored)
         return found
@@ -109,11 +110,7 @@ def optuna_name(key: str, entry: Entry) -> str:
     return f"log{entry['powers_of']}_{key}" if "powers_of" in entry else key
 
 
-def exponent(entry: Entry, power: float) -> int:
-    """
-    :param entry: of powers
-    :param power: one of them
-    """
+def _exponent(entry: Entry, power: float) -> int:
     return round(math.log(power, entry["powers_of"]))
 
 
@@ -125,21 +122,10 @@ def extremes(entry: Entry) -> list[Any]:
     return list(entry.get("choices") or (entry["low"], entry["high"]))
 
 
-def labels_of(entry: Entry) -> list[Any]:
-    """
-    :param entry: of choices
-    :return: what Optuna keeps for each: JSON of those it cannot store
-    """
+def _labels(entry: Entry) -> list[Any]:
+    """What Optuna keeps for each choice: JSON of those it cannot store."""
     plain = (type(None), bool, int, float, str)
     return [value if isinstance(value, plain) else json.dumps(value) for value in entry["choices"]]
-
-
-def is_whole(entry: Entry) -> bool:
-    """
-    :param entry: of a range
-    :return: whether its values are ints
-    """
-    return isinstance(entry["low"], int) and isinstance(entry["high"], int)
 
 
 def _with_entry(where: str, whole: Any, path: list[str], value: Any) -> dict[str, Any]:
@@ -242,5 +228,5 @@ def _check_entry(entry: Any) -> None:
         raise InvalidValue(f"got low {low} and high {high}, expected low < high")
     if low <= 0 and (entry.get("log") or "powers_of" in entry):
         raise InvalidValue(f"got low {low}, expected a number above 0 on a logarithmic scale")
-    if "powers_of" in entry and any(entry["powers_of"] ** exponent(entry, end) != end for end in (low, high)):
+    if "powers_of" in entry and any(entry["powers_of"] ** _exponent(entry, end) != end for end in (low, high)):
         raise InvalidValue(f"got {low} and {high}, expected powers of {entry['powers_of']}")

@@ -174,17 +174,18 @@ def run_workers(request: StudyRequest, study: optuna.Study, stop: StopRequest) -
             connection.wait([worker.sentinel for worker in workers], timeout=0.5)
             for worker in [worker for worker in workers if worker.exitcode is not None]:
                 workers.remove(worker)
-                if worker.exitcode == 0:
+                if is_over(request, study):
                     continue
-                ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-                deaths, n_ended = (deaths + 1 if ended == n_ended else 1), ended
-                if deaths > _DEATHS_ALLOWED * request.options.n_jobs:
-                    raise InvalidValue(
-                        f"{deaths} workers died and no trial ended, the last {_how(worker)}; give fewer --n-jobs if "
-                        "the memory is full"
-                    )
-                silence = MISSED_HEARTBEATS * request.options.heartbeat
-                warn(f"worker {worker.pid} {_how(worker)}; a new one starts, the trial is retried after {silence} s")
+                if worker.exitcode != 0:
+                    ended = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+                    deaths, n_ended = (deaths + 1 if ended == n_ended else 1), ended
+                    if deaths > _DEATHS_ALLOWED * request.options.n_jobs:
+                        raise InvalidValue(
+                            f"{deaths} workers died and no trial ended, the last {_how(worker)}; give fewer --n-jobs "
+                            "if the memory is full"
+                        )
+                    silence = MISSED_HEARTBEATS * request.options.heartbeat
+                    warn(f"worker {worker.pid} {_how(worker)}; its trial is retried after {silence} s")
                 workers.append(_start(request))
     finally:
         _end(workers)
