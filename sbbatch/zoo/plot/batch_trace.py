@@ -91,7 +91,7 @@ def read_batch_run(folder: Path | str) -> BatchRun:
         raise InvalidValue(f"{folder}: nothing was measured yet, so there is nothing to draw")
     columns = {column: np.array([row[column] for row in rows], dtype=float) for column in COLUMNS}
     algorithm = ALGORITHMS.get(run.agent)
-    return BatchRun(run, columns, "batch size" if algorithm is None else UNITS[algorithm.scaling_defaults.knob])
+    return BatchRun(run, columns, "batch size" if algorithm is None else UNITS[algorithm.scaling_defaults.size_name])
 
 
 def _names(runs: list[Run]) -> tuple[str, list[str]]:
