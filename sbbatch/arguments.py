@@ -129,7 +129,7 @@ def declared(function: Callable[..., Any]) -> Mapping[str, Argument]:
     """
     is_class = isinstance(function, type)
     target = function.__init__ if is_class else function
-    # SB3's GymEnv names VecEnv in a text, which not every module of an agent imports.
+    # SB3's `GymEnv` names this class in a string, which not every module that uses it has imported.
     hints = typing.get_type_hints(target, localns={"VecEnv": VecEnv}, include_extras=True)
     parameters = list(inspect.signature(target).parameters.values())
     named = [one for one in parameters[is_class:] if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
