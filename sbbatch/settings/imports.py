@@ -178,20 +178,6 @@ def import_packages(names: Sequence[str], option: str = "--gym-packages") -> Non
         _import(name, option, also_from_here=True)
 
 
-def import_environments(args: Any) -> None:
-    """
-    Import what the command line says about packages; ``module:Name-v0``, Gymnasium's other way, becomes ``Name-v0``.
-
-    :param args: the command line, with ``env`` and ``gym_packages``
-    :raises InvalidValue: a module cannot be imported
-    """
-    import_packages(args.gym_packages)
-    module, colon, name = args.env.partition(":")
-    if colon:
-        import_packages([module], "--env")
-        args.env, args.gym_packages = name, [*args.gym_packages, module]
-
-
 def _check_modules(names: Sequence[str], option: str) -> None:
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
@@ -206,6 +192,3 @@ def _import(name: str, where: str, also_from_here: bool) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise InvalidValue(f"{where}: {name} cannot be imported ({error})") from None
-
-
-Imported = ClassSpec

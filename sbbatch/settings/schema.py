@@ -14,7 +14,6 @@ from typing import Any, get_origin
 from stable_baselines3.common.utils import LinearSchedule
 
 from sbbatch.arguments import Argument
-from sbbatch.arguments import declared as keyword_arguments  # noqa: F401
 from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale, ReversedABS, Yoked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.schedule import Linear, Piecewise
@@ -84,7 +83,8 @@ def convert(where: str, value: Any, argument: Argument) -> Any:
         value = tuple(value)
     if isinstance(value, dict):
         value = _with_classes(where, value)
-    return argument.check(value, where)
+    argument.check(value, where)
+    return value  # as it was given: some checks return what the constructor makes of it
 
 
 def _with_classes(where: str, values: dict[Any, Any]) -> dict[Any, Any]:

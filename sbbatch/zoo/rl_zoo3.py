@@ -10,13 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import sbbatch
+from sbbatch.arguments import declared
 from sbbatch.envs.atari import atari_game, get_protocol
 from sbbatch.envs.make import make_gym_env
 from sbbatch.errors import InvalidValue, did_you_mean
-from sbbatch.settings.resolution import Settings, constructor_values, require_algorithm, resolve, run_value
-from sbbatch.settings.schema import convert, keyword_arguments
+from sbbatch.settings.resolution import (
+    Settings,
+    constructor_values,
+    require_algorithm,
+    resolve,
+    run_protocol,
+    run_value,
+)
+from sbbatch.settings.schema import convert
 from sbbatch.zoo.commands.cli import Parser, guarded
-from sbbatch.zoo.run.build import default_policy, run_protocol
+from sbbatch.zoo.run.build import default_policy
 from sbbatch.zoo.tune.space import Space, read_space
 
 # Where the zoo looks for the hyperparameters of an agent that has no YAML file there: a module with this name in it.
@@ -136,7 +144,7 @@ def converter(algo: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 def _arguments(algo: str, values: dict[str, Any]) -> dict[str, Any]:
     """``double`` -> ``Double()``."""
-    known = keyword_arguments(require_algorithm(algo))
+    known = declared(require_algorithm(algo))
     return {name: convert(name, value, known[name]) for name, value in values.items()}
 
 

@@ -309,9 +309,10 @@ def test_a_constructors_complaint_is_told_with_the_values_origin(tmp_path):
 
 OWN_AGENT = """
 from sbbatch import DQN
+from stable_baselines3.common.type_aliases import GymEnv
 
 class Own(DQN):
-    def __init__(self, policy, env, *, width: int = 3, scale: float | None = None, anything=None, **kwargs):
+    def __init__(self, policy, env: GymEnv, *, width: int = 3, scale: float | None = None, anything=None, **kwargs):
         super().__init__(policy, env, **kwargs)
 """
 

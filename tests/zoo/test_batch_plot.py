@@ -104,7 +104,7 @@ def test_a_damaged_file_is_told_and_begun_anew(tmp_path, capsys):
     path.write_text("rubbish\n")
     Session(path, [], start=50).step()
     assert path.read_text() == HEADER + "50,,,,,8\n"
-    assert "begun anew" in capsys.readouterr().err
+    assert "starting over" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, capsys, monkeypatch):

@@ -5,9 +5,9 @@ import pytest
 from tune_tools import request_of
 
 import sbbatch
+from sbbatch.arguments import declared
 from sbbatch.errors import InvalidType, InvalidValue, UserError
 from sbbatch.settings.resolution import resolve
-from sbbatch.settings.schema import keyword_arguments
 from sbbatch.zoo.run.build import make_model, run_env
 from sbbatch.zoo.tune.space import extremes, make_space, read_space, with_abs
 
@@ -18,7 +18,7 @@ SPACES = ("batch-lr-nstep", "full")
 def test_every_key_of_the_packaged_spaces_is_an_argument_of_its_agent(algo):
     full = read_space("full", algo)
     for space in (read_space("batch-lr-nstep", algo), full, with_abs(full, algo, "batch_size", 1e4)):
-        assert {key.partition(".")[0] for key in space.entries} <= set(keyword_arguments(sbbatch.ALGORITHMS[algo]))
+        assert {key.partition(".")[0] for key in space.entries} <= set(declared(sbbatch.ALGORITHMS[algo]))
 
 
 @pytest.mark.parametrize("algo", ["qrdqn", "btr", "ppo"])

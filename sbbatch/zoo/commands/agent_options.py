@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.settings.imports import WRAPPERS, allow_imports, import_environments
+from sbbatch.settings.imports import WRAPPERS, allow_imports
 from sbbatch.zoo.commands.cli import Parser, torch_device, whole_number
-from sbbatch.zoo.commands.options import add_import_options
+from sbbatch.zoo.commands.options import add_import_options, import_environments
 from sbbatch.zoo.play.saved import SavedAgent, agent_of_file, find_agent
 
 DEFAULT_ALGO = "qrdqn"

@@ -17,6 +17,7 @@ from sbbatch.agents import ALGORITHMS
 from sbbatch.batch import ABS
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.errors import InvalidValue
+from sbbatch.settings.imports import import_packages
 from sbbatch.settings.resolution import read_overrides, read_parameters
 from sbbatch.settings.suites import SUITES
 from sbbatch.zoo.commands.cli import MAX_SEED, MAX_THREADS, Parser, torch_device, whole_number
@@ -337,3 +338,17 @@ def resumed_options(typed: dict[str, Any], written: dict[str, Any], file: Path) 
 def contradiction(name: str, value: Any, before: Any) -> str:
     """The sentence about an option or a setting that is typed with another value than the run has."""
     return f"{name}: got {value}, but the run has {before}; remove it, or begin a new run with -i"
+
+
+def import_environments(args: argparse.Namespace) -> None:
+    """
+    Import what the command line says about packages; ``module:Name-v0``, Gymnasium's other way, becomes ``Name-v0``.
+
+    :param args: the command line, with ``env`` and ``gym_packages``
+    :raises InvalidValue: a module cannot be imported
+    """
+    import_packages(args.gym_packages)
+    module, colon, name = args.env.partition(":")
+    if colon:
+        import_packages([module], "--env")
+        args.env, args.gym_packages = name, [*args.gym_packages, module]

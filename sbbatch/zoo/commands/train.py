@@ -12,7 +12,7 @@ from typing import Any
 
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue, UserError, check_int
-from sbbatch.settings.imports import allow_imports, import_environments, import_packages
+from sbbatch.settings.imports import allow_imports, import_packages
 from sbbatch.settings.reader import read_yaml
 from sbbatch.settings.resolution import Settings, require_algorithm, resolve, run_value
 from sbbatch.settings.schema import plain
@@ -22,6 +22,7 @@ from sbbatch.zoo.commands.options import (
     BY_NAME,
     OnResume,
     contradiction,
+    import_environments,
     resumed_options,
     setting_overrides,
     train_parser,

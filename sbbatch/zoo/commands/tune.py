@@ -11,13 +11,13 @@ from pathlib import Path
 from sbbatch.agents import ALGORITHMS
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.settings.imports import import_environments
 from sbbatch.settings.resolution import read_overrides, require_algorithm
 from sbbatch.zoo.commands.cli import MAX_SEED, Parser, guarded, torch_device, whole_number
 from sbbatch.zoo.commands.options import (
     add_env_options,
     add_settings_options,
     env_overrides,
+    import_environments,
     refuse_options_of_training,
 )
 from sbbatch.zoo.console.progress import say

@@ -17,10 +17,10 @@ from sbbatch.errors import InvalidValue
 from sbbatch.persistence.normalization import load_normalization, statistics_of
 from sbbatch.persistence.saved_agent import check_holds, trained_environment
 from sbbatch.persistence.sb3_model import SB3ModelFile, open_model
-from sbbatch.settings.resolution import Setting, Settings, require_algorithm, resolve, run_value
+from sbbatch.settings.resolution import Setting, Settings, require_algorithm, resolve, run_protocol, run_value
 from sbbatch.zoo.logs.folders import RunFolder, find_run, run_of
 from sbbatch.zoo.play.scores import Episode, play_episodes
-from sbbatch.zoo.run.build import check_trained_in, env_arguments, model_file, run_env, run_protocol
+from sbbatch.zoo.run.build import check_trained_in, env_arguments, model_file, run_env
 
 _CHECKPOINT = re.compile(r"rl_model_(\d+)_steps\.zip")
 

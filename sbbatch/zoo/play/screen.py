@@ -20,7 +20,7 @@ from stable_baselines3.common.monitor import Monitor
 from sbbatch.envs.atari import AtariProtocol, atari_game, get_protocol
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.settings.imports import Imported
+from sbbatch.settings.imports import ClassSpec
 from sbbatch.zoo.run.build import check_trained_in
 from sbbatch.zoo.run.environment import EnvRecipe
 
@@ -49,7 +49,7 @@ class RenderedEnv:
         protocol: str | AtariProtocol | None = None,
         window: bool = False,
         env_kwargs: dict[str, Any] | None = None,
-        env_wrapper: Sequence[Imported] = (),
+        env_wrapper: Sequence[ClassSpec] = (),
         normalize: Callable[[np.ndarray], np.ndarray] = lambda observation: observation,
     ) -> None:
         game = atari_game(env_id)

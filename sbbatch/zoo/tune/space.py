@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from sbbatch.arguments import Within, check_arguments
+from sbbatch.batch import ABS
 from sbbatch.errors import InvalidType, InvalidValue, UserError, check_names, describe, did_you_mean
 from sbbatch.settings.reader import hyperparams_folder, read_call, read_literal, read_yaml
+from sbbatch.settings.schema import plain
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -175,7 +177,7 @@ def with_abs(space: Space, algo: str, adapted: str, n_steps: float) -> Space:
 
 def _adaptive(low: int, high: int, check_every: int) -> str:
     """The setting of an adaptive batch size; text, for it is stored in the database and in ``best.yml``."""
-    return f"abs({low}, {high}, check_every={check_every})"
+    return plain(ABS(low, high, check_every=check_every))
 
 
 def _sections() -> dict[str, Any]:
