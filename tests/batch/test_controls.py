@@ -20,12 +20,12 @@ def train(callback, seed):
     lengths = []
     update = model.train
     model.train = lambda: (lengths.append((model.num_timesteps, model.n_steps)), update())
-    model.learn(1_500)
+    model.learn(600)
     return lengths
 
 
 def test_a_yoked_run_has_the_rollouts_of_the_other_one_at_the_same_steps(tmp_path):
-    adaptive = ABS(4, 32, low=0.01, high=0.5, check_every=2, warmup=1, ema=0.5)
+    adaptive = ABS(4, 32, low=0.01, high=0.5, check_every=1, warmup=1, ema=0.5)
     lengths = train(adaptive, seed=0)
     assert len({size for _, size in lengths}) > 3  # there is something to replay
     log = write_log(tmp_path / "pqn" / "batch_size.csv", [(row["timesteps"], row["size"]) for row in adaptive.history])
