@@ -9,7 +9,7 @@ import torch as th
 from contract_tools import make_agent, refusal
 
 from sbbatch import ABS, DQN, PPO, PQN, GradientNoiseScale
-from sbbatch.agents.base import agent as scaling
+from sbbatch.agents.base import replay
 from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.errors import InvalidValue
 
@@ -190,7 +190,7 @@ def test_the_probe_has_different_states_of_the_newest_transitions(replay_algorit
 
 
 def test_the_newest_transitions_are_a_fixed_number_of_them(replay_algorithm, monkeypatch):
-    monkeypatch.setattr(scaling, "RECENT", 30)
+    monkeypatch.setattr(replay, "RECENT", 30)
     agent = make_agent(replay_algorithm).learn(100)
     found = agent.probe_observations(1_000, np.random.default_rng(0)).numpy()
     newest = agent.replay_buffer.observations[-30:, 0]
