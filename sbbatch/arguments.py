@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number, check_schedule, describe, did_you_mean
 
@@ -128,7 +129,8 @@ def declared(function: Callable[..., Any]) -> Mapping[str, Argument]:
     """
     is_class = isinstance(function, type)
     target = function.__init__ if is_class else function
-    hints = typing.get_type_hints(target, include_extras=True)
+    # SB3's `GymEnv` names this class in a string, which not every module that uses it has imported.
+    hints = typing.get_type_hints(target, localns={"VecEnv": VecEnv}, include_extras=True)
     parameters = list(inspect.signature(target).parameters.values())
     named = [one for one in parameters[is_class:] if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
     return {one.name: Argument(one.name, one.default, *_read(hints.get(one.name, Any))) for one in named}

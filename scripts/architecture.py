@@ -61,7 +61,7 @@ def draw() -> str:
         for column, package in enumerate(row):
             place[package] = (WIDTH * (column + 1) / (len(row) + 1), 30 + (top - level) * FLOOR)
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {60 + top * FLOOR + 20}" font-family="sans-serif"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {80 + top * FLOOR}" font-family="sans-serif"'
         ' font-size="13">',
         '<rect width="100%" height="100%" fill="white"/>',
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'

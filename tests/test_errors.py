@@ -12,12 +12,10 @@ from sbbatch.errors import (
     InvalidValue,
     UserError,
     built,
-    check_bool,
     check_keywords,
     check_schedule,
     describe,
     describe_space,
-    did_you_mean,
     reason_of,
     restored,
 )
@@ -44,32 +42,14 @@ def test_a_dictionary_space_is_described_by_its_parts():
     assert describe_space(space) == "Dict(image: Box(4, 84, 84) of uint8, lives: Discrete(4))"
 
 
-def test_where_there_are_no_names_none_are_listed():
-    assert did_you_mean("padding", []) == "; there are none"
-
-
-@pytest.mark.parametrize("value", [0, 1, None, "yes"])
-def test_only_true_and_false_are_flags(value):
-    assert "expected True or False" in sentence(InvalidType, check_bool, "prioritized", value)
-
-
-@pytest.mark.parametrize(
-    "schedule", [0.5, lambda p: 0.5 * p, lambda p: np.float32(p), lambda p: np.array(p), lambda p: th.tensor(p), float]
-)
-def test_a_number_or_a_function_that_gives_numbers_is_a_schedule(schedule):
-    assert all(0.0 <= value <= 1.0 for value in check_schedule("beta", schedule, 0.0, 1.0))
-
-
 @pytest.mark.parametrize(
     ("schedule", "error", "message"),
     [
         (lambda p: None, InvalidType, "beta: at the progress remaining 1: got NoneType None"),
-        (lambda p: "x", InvalidType, "got str 'x'"),
         (lambda p: math.nan, InvalidValue, "got nan"),
         (lambda p: 1.0 if p > 0.7 else 2.0, InvalidValue, "beta: at the progress remaining 0.5: got 2.0"),
         (lambda p: 1e-3 / p, InvalidValue, "beta: at the progress remaining 0 the schedule fails (ZeroDivisionError"),
         (lambda: 1.0, InvalidValue, "takes 0 positional arguments"),
-        (lambda p: np.zeros(2), InvalidValue, "the schedule fails (ValueError"),
         (-1, InvalidValue, "beta: got -1, expected a finite number in [0, 1]"),
         ("x", InvalidType, "beta: got str 'x'"),
     ],
@@ -88,21 +68,14 @@ def flexible(a, **kwargs): ...
     ("given", "target", "message"),
     [
         (5, function, "kw: got int 5, expected a dictionary of keyword arguments"),
-        ([("b", 1)], function, "kw: got list"),
         ({"ep": 1}, function, "kw: unknown key 'ep'; did you mean 'eps'?"),
         ({"a": 1}, function, "kw: 'a' is set by the agent"),
-        ({"a": 1}, flexible, "kw: 'a' is set by the agent"),
         ({3: 1}, flexible, "kw: got int 3 as a key"),
         ({3: 1}, None, "kw: got int 3 as a key"),
     ],
 )
 def test_keyword_arguments_are_compared_with_the_real_signature(given, target, message):
     assert message in sentence(InvalidType, check_keywords, "kw", given, target, {"a"})
-
-
-@pytest.mark.parametrize(("given", "target"), [({"b": 1}, function), ({"any": 1}, flexible), ({"any": 1}, None)])
-def test_keyword_arguments_that_fit_are_let_through(given, target):
-    check_keywords("kw", given, target, {"a"})
 
 
 def test_what_a_foreign_class_refuses_is_told_in_one_line_with_its_reason():
@@ -121,11 +94,6 @@ def test_an_error_of_ours_keeps_its_traceback():
     with pytest.raises(ValueError, match="a bug") as caught:
         built("features_extractor_kwargs", Ours)
     assert not isinstance(caught.value, UserError)
-
-
-def test_an_error_of_several_lines_is_told_in_one():
-    assert reason_of(KeyError("a", "b")) == "KeyError: ('a', 'b')"
-    assert reason_of(RuntimeError("one\n  two\tthree")) == "RuntimeError: one two three"
 
 
 @pytest.mark.parametrize("error", [KeyError("rng"), InvalidValue("size: got 3")])

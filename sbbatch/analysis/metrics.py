@@ -1,26 +1,32 @@
 """
 Aggregate scores and their intervals, as defined by Agarwal et al. (2021, "Deep RL at the edge of the statistical
 precipice"). Scores are arrays ``(runs, tasks)``, normalised so that tasks can be compared.
+
+scipy is imported inside functions, so that importing this module stays cheap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-Statistic = Callable[[np.ndarray], float]
+_AT_ONCE = 1_000  # resamples, for all of them together might not fit in memory
+Statistic = Callable[..., Any]  # of an array, along an axis
 
 
-def iqm(scores: np.ndarray) -> float:
+def iqm(scores: np.ndarray, axis: int | None = None) -> Any:
     """
-    Interquartile mean: all values together, without the lowest and the highest quarter of them.
+    Interquartile mean: the mean without the lowest and the highest quarter of the values.
 
     :param scores: ``(runs, tasks)``, or any shape
+    :param axis: along which (``None``: of all values together)
+    :return: a number, or an array without that axis
     """
-    ordered = np.sort(scores, axis=None)
-    cut = int(0.25 * ordered.size)
-    return float(ordered[cut : ordered.size - cut].mean())
+    from scipy.stats import trim_mean
+
+    return trim_mean(scores, 0.25, axis=axis)
 
 
 def stratified_bootstrap_interval(
@@ -36,18 +42,43 @@ def stratified_bootstrap_interval(
     With three runs it can only reproduce three values and is too narrow: name the number of runs beside it.
 
     :param scores: ``(runs, tasks)``
-    :param statistic: of an array of the same shape
+    :param statistic: e.g. :func:`iqm` or ``numpy.mean``, called with arrays and an axis
     :param n_resamples: how often
     :param level: share of the resamples inside
     :param seed: of the resampling
     :return: lower and upper end
     """
     rng = np.random.default_rng(seed)
-    n_runs, n_tasks = scores.shape
-    values = np.empty(n_resamples)
-    for i in range(n_resamples):
-        drawn = rng.integers(n_runs, size=(n_runs, n_tasks))
-        values[i] = statistic(np.take_along_axis(scores, drawn, axis=0))
-    tail = (1 - level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    values = []
+    for start in range(0, n_resamples, _AT_ONCE):
+        n = min(_AT_ONCE, n_resamples - start)
+        drawn = np.take_along_axis(scores[None], rng.integers(len(scores), size=(n, *scores.shape)), axis=1)
+        values.append(statistic(drawn.reshape(n, -1), axis=1))
+    low, high = np.quantile(np.concatenate(values), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def student_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Mean and half-width of its interval by Student's t.
+
+    :param values: ``(..., n)``; with one value the half-width is 0
+    :param level: confidence
+    :return: both ``(...)``
+    """
+    from scipy.stats import t
+
+    n = values.shape[-1]
+    if n < 2:
+        return values.mean(axis=-1), np.zeros(values.shape[:-1])
+    return values.mean(axis=-1), t.ppf((1 + level) / 2, n - 1) * values.std(axis=-1, ddof=1) / np.sqrt(n)
+
+
+def describe_returns(returns: Sequence[float]) -> str:
+    """
+    Mean and standard deviation for people.
+
+    :param returns: one raw return per episode
+    """
+    episodes = f"{len(returns)} episode{'s' if len(returns) != 1 else ''}"
+    return f"return {np.mean(returns):.1f} ± {np.std(returns):.1f} ({episodes})"

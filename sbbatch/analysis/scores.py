@@ -12,19 +12,17 @@ Scores = TypeVar("Scores", float, np.ndarray)
 
 
 class Scaled(Protocol):
-    """A game with the two scores that its scale is made of; ``sbbatch.settings.games.Game`` is one."""
+    """
+    A game with the raw returns of a random policy and of a human (``None``: nobody published one), which its scale is
+    made of; ``sbbatch.settings.games.Game`` is one.
+    """
 
     @property
-    def name(self) -> str:
-        """What to call it in messages."""
-
+    def name(self) -> str: ...
     @property
-    def random(self) -> float:
-        """Raw return of a uniformly random policy."""
-
+    def random(self) -> float: ...
     @property
-    def human(self) -> float | None:
-        """Raw return of a human player, if anybody published one."""
+    def human(self) -> float | None: ...
 
 
 class Scale(NamedTuple):
@@ -56,9 +54,7 @@ def human_normalized(game: Scaled, score: Scores) -> Scores:
             f"{game.name} has no published human score, so there is no human-normalised one; leave it out of the "
             "average, and say so beside it"
         )
-    for who, value in (("random", game.random), ("human", game.human)):
-        if not np.isfinite(value):
-            raise InvalidValue(f"{game.name}: got the {who} score {value:g}, expected a finite number")
-    if game.human == game.random:
-        raise InvalidValue(f"{game.name}: the human and the random score are both {game.human:g}, which is no scale")
-    return (score - game.random) / (game.human - game.random)
+    span = game.human - game.random
+    if span == 0 or not np.isfinite(span):
+        raise InvalidValue(f"{game.name}: got {game.random:g} and {game.human:g}, expected two different finite scores")
+    return (score - game.random) / span

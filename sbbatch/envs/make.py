@@ -9,6 +9,7 @@ import gymnasium as gym
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
 
+from sbbatch.envs.ale import MAX_ENVS, make_ale_vec_env
 from sbbatch.envs.atari import AtariProtocol, atari_game, looks_like_atari, require_atari_game
 from sbbatch.envs.minatar import register_minatar
 from sbbatch.errors import InvalidValue
@@ -73,8 +74,6 @@ def make_env(
     """
     game = atari_game(canonical_id(env_id))
     if game is not None:
-        from sbbatch.envs.ale import make_ale_vec_env  # ale-py is only imported when a game is played
-
         return make_ale_vec_env(game, atari_envs, protocol=protocol, seed=seed)
     return make_gym_env(env_id)
 
@@ -95,6 +94,19 @@ def make_gym_env(env_id: str, **kwargs: Any) -> gym.Env:
         if "'render_mode'" not in str(error):
             raise
         raise InvalidValue(f"{env_id} cannot be drawn: it knows no render_mode") from None
+
+
+def parallel_episodes(env_id: str, n_episodes: int, n_envs: int | None = None) -> int:
+    """
+    How many environments share an evaluation.
+
+    :param env_id: environment
+    :param n_episodes: episodes to play
+    :param n_envs: what the user asked for (``None``: one for each game on Atari, so that every slot counts its first
+        game, however short the others are; else 1)
+    """
+    default = MAX_ENVS if atari_game(env_id) is not None else 1
+    return min(n_envs or default, n_episodes)
 
 
 def id_of(env: VecEnv) -> str | None:

@@ -16,21 +16,8 @@ from gymnasium import spaces
 
 CELL = 32  # pixels of a picture for each of the 10 x 10 places
 # Okabe and Ito's colours and four more, one for each kind of thing; a game has at most ten.
-_COLORS = np.array(
-    [
-        (0x56, 0xB4, 0xE9),
-        (0xE6, 0x9F, 0x00),
-        (0x00, 0x9E, 0x73),
-        (0xF0, 0xE4, 0x42),
-        (0x00, 0x72, 0xB2),
-        (0xD5, 0x5E, 0x00),
-        (0xCC, 0x79, 0xA7),
-        (0xFF, 0xFF, 0xFF),
-        (0xA6, 0x76, 0x1D),
-        (0x99, 0x99, 0x99),
-    ],
-    np.uint8,
-)
+_HEX = "56B4E9 E69F00 009E73 F0E442 0072B2 D55E00 CC79A7 FFFFFF A6761D 999999"
+_COLORS = np.frombuffer(bytes.fromhex(_HEX), np.uint8).reshape(-1, 3)
 _GROUND, _LINES = 24, 8  # greys of an empty place and of what is between places
 
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")

@@ -17,32 +17,60 @@ wants, so the files of the games have no say in it. For a run that exists, its `
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import sbbatch
+from sbbatch.arguments import Argument, Count, Fraction, Positive, Within, declared
 from sbbatch.envs.atari import atari_game
-from sbbatch.errors import InvalidType, InvalidValue, check_bool, check_int, check_names, check_number, did_you_mean
-from sbbatch.settings.games import overrides_of
-from sbbatch.settings.imports import ENV_ARGUMENTS, KINDS, read_part
+from sbbatch.errors import InvalidType, InvalidValue, check_names, describe, did_you_mean
+from sbbatch.settings.games import read_game
+from sbbatch.settings.imports import BASE_CLASSES, ENV_ARGUMENTS, read_classes, read_keyword_arguments
 from sbbatch.settings.reader import hyperparams_folder, read_command_line_value, read_literal, read_yaml
-from sbbatch.settings.schema import Argument, convert, keyword_arguments
-from sbbatch.settings.suites import Layer, layers
+from sbbatch.settings.schema import convert, plain
+from sbbatch.settings.suites import Section, sections_for
 
 COMMAND_LINE = "command line"
 CLASS_DEFAULT = "class default"
 
-# What a section may hold besides the constructor's arguments, in rl-baselines3-zoo's words.
-RUN_KEYS = {"n_timesteps", "policy", "n_envs", "frame_stack", "normalize", "atari_protocol", *KINDS, *ENV_ARGUMENTS}
+
+@dataclass(frozen=True)
+class RunArguments:
+    """What a section may hold besides the constructor's arguments, in rl-baselines3-zoo's words."""
+
+    n_timesteps: Count
+    policy: str
+    n_envs: Count = 1
+    frame_stack: Annotated[int, Within(1, 1024)] | None = None  # far more only fill the memory
+    normalize: Any = None
+    atari_protocol: str | None = None
+    callback: Any = None
+    env_wrapper: Any = None
+    vec_env_wrapper: Any = None
+    env_kwargs: Any = None
+    eval_env_kwargs: Any = None
+
+
+@dataclass(frozen=True)
+class NormalizeArguments:
+    """What ``normalize`` may hold: numbers of ``VecNormalize``, which checks none of them."""
+
+    norm_obs: bool = True
+    norm_reward: bool = True
+    clip_obs: Positive = 10.0
+    clip_reward: Positive = 10.0
+    gamma: Fraction = 0.99
+    epsilon: Positive = 1e-8
+
+
+RUN_KEYS = set(declared(RunArguments))
 # Set by flags or by the code, never by a section.
-_NOT_IN_FILES = {"env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+_NOT_IN_FILES = {"policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
 _FLAGS = {"env": "--env", "seed": "--seed", "device": "--device", "verbose": "--verbose", "tensorboard_log": "-tb"}
-_NORMALIZE_FLAGS = {"norm_obs", "norm_reward"}
-_NORMALIZE_NUMBERS = {"clip_obs", "clip_reward", "gamma", "epsilon"}
-_MAX_FRAME_STACK = 1024  # far more only fill the memory
+# What rl-baselines3-zoo's files write for Atari games, and the protocol that does the same.
+ATARI_WRAPPER, ATARI_WRAPPER_PROTOCOL = "stable_baselines3.common.atari_wrappers.AtariWrapper", "sb3"
 
 
 @dataclass(frozen=True)
@@ -51,7 +79,7 @@ class Setting:
     One hyperparameter with its history.
 
     :param value: what the constructor gets
-    :param given: what was written, before schedules and literals were read
+    :param given: what was written, before schedules and literals were read, as a file would have it
     :param origin: ``class default``, ``command line``, or file and section
     """
 
@@ -78,20 +106,6 @@ def require_algorithm(name: str) -> type:
     if name not in sbbatch.ALGORITHMS:
         raise InvalidValue(f"unknown algorithm '{name}'{did_you_mean(name, sbbatch.ALGORITHMS)}")
     return sbbatch.ALGORITHMS[name]
-
-
-def read_sections(algo: str, conf_file: Path | None = None) -> tuple[dict[str, Any], str]:
-    """
-    Read an algorithm's hyperparameter file.
-
-    :param algo: name of the algorithm
-    :param conf_file: another file to read instead
-    :return: its sections, and the file's name for messages
-    """
-    if conf_file is not None:
-        return read_yaml(conf_file), str(conf_file)
-    path = hyperparams_folder() / f"{algo}.yml"
-    return (read_yaml(path, f"hyperparams/{path.name}") if path.exists() else {}), f"hyperparams/{path.name}"
 
 
 def read_parameters(pairs: Iterable[str], option: str = "-params") -> dict[str, Any]:
@@ -150,31 +164,83 @@ def resolve(
     :raises UserError: an unknown key, a wrong type, a missing length of the run
     """
     cls = require_algorithm(algo)
-    known = {name: arg for name, arg in keyword_arguments(cls).items() if name not in _NOT_IN_FILES}
-    if run_file is not None:
-        file, written = str(run_file), [(str(run_file), read_yaml(run_file))]
+    known = {name: argument for name, argument in declared(cls).items() if name not in _NOT_IN_FILES}
+    if run_file is None:
+        file, sections = _sections_of_files(algo, env_id, conf_file, suite)
     else:
-        written, file = _file_layers(algo, env_id, conf_file, suite)
-    settings: Settings = {
-        name: Setting(argument.default, argument.default, CLASS_DEFAULT)
+        file, sections = str(run_file), [(str(run_file), read_yaml(run_file))]
+    settings = {
+        name: Setting(argument.default, plain(argument.default), CLASS_DEFAULT)
         for name, argument in known.items()
         if argument.default is not inspect.Parameter.empty
     }
-    for origin, layer in [*written, (COMMAND_LINE, dict(overrides or {}))]:
-        for key in layer:
-            if key in _FLAGS:
-                raise InvalidType(f"{origin}: '{key}' is no hyperparameter; give it as {_FLAGS[key]}")
-        if "batch_size" in layer and "batch_size" not in known:
-            raise InvalidType(
-                f"{origin}: {cls.__name__} has no batch_size: a gradient step learns from n_steps * n_envs / "
-                "n_minibatches samples; give --n-steps N, or -params n_minibatches:N"
-            )
-        check_names(origin, layer, set(known) | RUN_KEYS)
-        settings.update({key: _setting(key, value, origin, known) for key, value in layer.items()})
+    for origin, section in [*sections, (COMMAND_LINE, overrides or {})]:
+        _check_keys(origin, section, known, cls)
+        for key, value in section.items():
+            where = f"{origin} {key}"
+            read = _run_value(where, key, value) if key in RUN_KEYS else convert(where, value, known[key])
+            settings[key] = Setting(read, plain(value), origin)
     if "n_timesteps" not in settings:
         raise InvalidValue(f"missing key n_timesteps in {file} section {env_id}; write it there or give -n")
-    _check_policy(settings, cls)
+    policy, policies = settings.get("policy"), getattr(cls, "policy_aliases", {})
+    if policy is not None and policy.value not in policies:  # SB3 would not name the nearest
+        hint = did_you_mean(policy.value, policies)
+        raise InvalidValue(f"{policy.origin} policy: unknown policy '{policy.value}'{hint}")
     return settings
+
+
+def _sections_of_files(algo: str, env_id: str, conf_file: Path | None, suite: str | None) -> tuple[str, list[Section]]:
+    """The main file's name for messages, and what the files say, lowest precedence first."""
+    path = hyperparams_folder() / f"{algo}.yml" if conf_file is None else conf_file
+    file = f"hyperparams/{path.name}" if conf_file is None else str(conf_file)
+    sections = read_yaml(path, file) if conf_file is not None or path.exists() else {}
+    found = sections_for(env_id, sections, file, suite)
+    if conf_file is not None and not found and env_id not in sections:
+        raise InvalidValue(
+            f"{file}: no section is for {env_id}, so nothing in it counts{did_you_mean(env_id, sections)}"
+        )
+    game_file = hyperparams_folder() / "atari" / f"{atari_game(env_id)}.yml"
+    if conf_file is None and game_file.exists():
+        origin = f"hyperparams/atari/{game_file.name} overrides {algo}"
+        found.append((origin, read_game(game_file).overrides.get(algo, {})))
+    return file, found
+
+
+def _check_keys(origin: str, section: Mapping[str, Any], known: Mapping[str, Argument], cls: type) -> None:
+    for key in section:
+        if key in _FLAGS:
+            raise InvalidType(f"{origin}: '{key}' is no hyperparameter; give it as {_FLAGS[key]}")
+    if "batch_size" in section and "batch_size" not in known:
+        raise InvalidType(
+            f"{origin}: {cls.__name__} has no batch_size: a gradient step learns from n_steps * n_envs / "
+            "n_minibatches samples; give --n-steps N, or -params n_minibatches:N"
+        )
+    check_names(origin, section, {*known, *RUN_KEYS})
+
+
+def _run_value(where: str, key: str, value: Any) -> Any:
+    if key in BASE_CLASSES:
+        return read_classes(where, key, value)
+    if key in ENV_ARGUMENTS:
+        return read_keyword_arguments(where, value)
+    if key == "normalize":
+        return _read_normalize(where, value)
+    if key == "n_timesteps" and isinstance(value, float) and value.is_integer():
+        value = int(value)  # the zoo's files write `!!float 1e6`
+    return declared(RunArguments)[key].check(value, where)
+
+
+def _read_normalize(where: str, value: Any) -> dict[str, Any] | None:
+    """``true`` or VecNormalize's arguments; ``None`` means no normalization."""
+    if isinstance(value, str):
+        value = read_literal(value, where)
+    if value is None or isinstance(value, bool):
+        return {} if value else None
+    if not isinstance(value, dict):
+        raise InvalidType(f"{where}: got {describe(value)}, expected true, false or a mapping")
+    known = declared(NormalizeArguments)
+    check_names(where, value, known)
+    return {key: known[key].check(item, f"{where} {key}") for key, item in value.items()}
 
 
 def explicit_values(settings: Settings) -> dict[str, Any]:
@@ -209,67 +275,23 @@ def with_origin(message: str, settings: Settings) -> str:
     return f"{setting.origin} {message}" if setting is not None and setting.explicit else message
 
 
-def _file_layers(algo: str, env_id: str, conf_file: Path | None, suite: str | None) -> tuple[list[Layer], str]:
-    """What the files say, lowest precedence first, and the main file's name for messages."""
-    sections, file = read_sections(algo, conf_file)
-    found = layers(sections, file, env_id, suite)
-    if conf_file is not None and not found and env_id not in sections:
+def run_protocol(env_id: str, cls: Any, settings: Settings) -> str | None:
+    """
+    The Atari protocol of a run: what the settings say, else the algorithm's own.
+
+    :param env_id: environment; ``None`` is returned for anything but an Atari game
+    :param cls: the algorithm
+    :param settings: the resolved settings
+    :raises InvalidValue: SB3's ``AtariWrapper`` together with another protocol
+    """
+    given = run_value(settings, "atari_protocol")
+    if atari_game(env_id) is None:
+        return given
+    if not any(wrapper.path == ATARI_WRAPPER for wrapper in run_value(settings, "env_wrapper") or ()):
+        return given or cls.atari_protocol
+    if given not in (None, ATARI_WRAPPER_PROTOCOL):
         raise InvalidValue(
-            f"{file}: no section is for {env_id}, so nothing in it counts{did_you_mean(env_id, sections)}"
+            f"env_wrapper: AtariWrapper stands for the protocol {ATARI_WRAPPER_PROTOCOL}, but "
+            f"{settings['atari_protocol'].origin} has atari_protocol '{given}'; remove one of them"
         )
-    game = atari_game(env_id)
-    if game is not None and conf_file is None:
-        found.append(overrides_of(algo, game))
-    return found, file
-
-
-def _setting(key: str, value: Any, origin: str, known: dict[str, Argument]) -> Setting:
-    where = f"{origin} {key}"
-    read = _run_value(where, key, value) if key in RUN_KEYS else convert(where, value, known[key])
-    return Setting(read, value, origin)
-
-
-def _run_value(where: str, key: str, value: Any) -> Any:
-    """Check a value that is not a constructor's argument."""
-    if key == "n_timesteps":
-        # The zoo's files write `!!float 1e6`, so a whole float is a habit here and not a mistake.
-        whole = isinstance(value, float) and value.is_integer()
-        return check_int(where, int(value) if whole else value, 1)
-    if key == "n_envs":
-        return check_int(where, value, 1)
-    if key == "frame_stack":
-        return None if value is None else check_int(where, value, 1, _MAX_FRAME_STACK)
-    if key in KINDS or key in ENV_ARGUMENTS:
-        return read_part(where, key, value)
-    if key == "normalize":
-        return _normalize(where, value)
-    if not (isinstance(value, str) or (key == "atari_protocol" and value is None)):
-        raise InvalidType(f"{where}: got {type(value).__name__} {value!r}, expected text")
-    return value
-
-
-def _normalize(where: str, value: Any) -> dict[str, Any] | None:
-    """``true`` or VecNormalize's arguments; ``None`` means no normalization."""
-    if isinstance(value, str):
-        value = read_literal(value, where)
-    if value is None or isinstance(value, bool):
-        return {} if value else None
-    if not isinstance(value, dict):
-        raise InvalidType(f"{where}: got {type(value).__name__} {value!r}, expected true, false or a mapping")
-    check_names(where, value, _NORMALIZE_FLAGS | _NORMALIZE_NUMBERS)
-    for key, item in value.items():
-        if key in _NORMALIZE_FLAGS:
-            check_bool(f"{where} {key}", item)
-        else:
-            check_number(f"{where} {key}", item, 0.0, 1.0 if key == "gamma" else math.inf, open_low=key != "gamma")
-    return value
-
-
-def _check_policy(settings: Settings, cls: type) -> None:
-    """The policy's name, which SB3 would refuse with a list instead of the nearest one."""
-    aliases = getattr(cls, "policy_aliases", {})
-    policy = settings.get("policy")
-    if policy is not None and policy.value not in aliases:
-        raise InvalidValue(
-            f"{policy.origin} policy: unknown policy '{policy.value}'{did_you_mean(policy.value, aliases)}"
-        )
+    return ATARI_WRAPPER_PROTOCOL

@@ -1,18 +1,22 @@
-"""Which arguments a class takes and of which type: read from its constructor, not from a list kept by hand."""
+"""From the text of a YAML file or the command line to what a constructor takes, and back.
+
+What an argument may be is declared where it is taken (:mod:`sbbatch.arguments`). This module only knows how schedules,
+parts and adaptive batch sizes are written.
+"""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, get_origin
+from collections.abc import Callable, Mapping
+from typing import Any, get_origin
 
-from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
-from sbbatch.arguments import declared
+from sbbatch.arguments import Argument
 from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale
+from sbbatch.batch.callback import BatchSizeCallback
+from sbbatch.batch.schedule import Linear, Piecewise
 from sbbatch.components.bootstrap import BOOTSTRAPS
 from sbbatch.errors import InvalidType, InvalidValue, UserError, check_keywords, describe, did_you_mean
 from sbbatch.networks.heads import HEADS
@@ -22,27 +26,8 @@ from sbbatch.networks.multi_skip import MultiSkipCNN
 from sbbatch.networks.torsos import MinAtarCNN, NatureCNN
 from sbbatch.settings.reader import ACTIVATIONS, read_call, read_literal
 
-_WORDS = {
-    "int": "an int",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "text",
-    "None": "null",
-    "dict": "a mapping",
-    "tuple": "a list",
-    "Schedule": "a schedule such as lin_2.5e-4",
-}
-_PLAIN = (type(None), bool, int, float, str, list, tuple, dict)
-# Keys whose value is one of our parts; in text they have names.
-_PARTS: dict[str, dict[str, Any]] = {
-    "head": dict(HEADS),
-    "initializer": dict(INITIALIZERS),
-    "features_extractor_class": {torso.__name__: torso for torso in (NatureCNN, ImpalaCNN, MinAtarCNN, MultiSkipCNN)},
-    "activation_fn": dict(ACTIVATIONS),
-}
 
-
-def _schedule(first: Any, last: Any = None) -> BatchSizeSchedule:
+def _batch_schedule(first: Any, last: Any = None) -> BatchSizeSchedule:
     """``schedule(8, 128)`` goes from one size to the other, ``schedule({0: 8, 0.5: 32})`` in jumps."""
     if isinstance(first, dict) and last is None:
         return BatchSizeSchedule.piecewise(first)
@@ -51,35 +36,18 @@ def _schedule(first: Any, last: Any = None) -> BatchSizeSchedule:
     return BatchSizeSchedule.linear(first, last)
 
 
-# Keys whose value is an object of ours; in text it is a name, with or without arguments.
-_CALLS: dict[str, dict[str, Callable[..., Any]]] = {
-    "bootstrap": dict(BOOTSTRAPS),
-    "batch_size_callback": {"abs": ABS, "noise_scale": GradientNoiseScale, "schedule": _schedule},
+# Keys whose value has a name in text: of a class or function, ...
+_CLASSES: dict[str, Mapping[str, Any]] = {
+    "head": HEADS,
+    "initializer": INITIALIZERS,
+    "features_extractor_class": {torso.__name__: torso for torso in (NatureCNN, ImpalaCNN, MinAtarCNN, MultiSkipCNN)},
+    "activation_fn": ACTIVATIONS,
 }
-
-
-@dataclass(frozen=True)
-class Argument:
-    """
-    One keyword argument of a constructor.
-
-    :param name: its name
-    :param default: its default value (``inspect.Parameter.empty``: none)
-    :param kinds: the alternatives of its annotation, e.g. ``("float", "Schedule")``; empty when it has none
-    """
-
-    name: str
-    default: Any
-    kinds: tuple[str, ...]
-
-
-def keyword_arguments(cls: type) -> dict[str, Argument]:
-    """
-    All keyword arguments a class accepts.
-
-    :param cls: an algorithm, whose constructor names them all
-    """
-    return {name: Argument(name, one.default, tuple(map(_kind_name, one.kinds))) for name, one in declared(cls).items()}
+# ... or of an object, which is made with the arguments behind its name.
+_OBJECTS: dict[str, Mapping[str, Callable[..., Any]]] = {
+    "bootstrap": BOOTSTRAPS,
+    "batch_size_callback": {"abs": ABS, "noise_scale": GradientNoiseScale, "schedule": _batch_schedule},
+}
 
 
 def convert(where: str, value: Any, argument: Argument) -> Any:
@@ -87,30 +55,99 @@ def convert(where: str, value: Any, argument: Argument) -> Any:
     Turn a value of a YAML file or of the command line into what the constructor takes.
 
     :param where: file, section and key, the beginning of every message
-    :param value: what was read
+    :param value: what was read, or the object itself
     :param argument: the argument it is meant for
-    :raises InvalidType: the value has none of the annotated types
-    :raises InvalidValue: an unknown schedule or part, or a number that is not finite
+    :raises UserError: an unknown name, or a value that the argument's declaration refuses
     """
-    kinds = argument.kinds
-    names: dict[str, dict[str, Any]] = {"head": _PARTS["head"], **_CALLS}
-    if isinstance(value, str) and "str" not in kinds:
-        if argument.name in _CALLS:
-            value = _read_made(where, argument.name, value)
-        elif argument.name in _PARTS:
-            value = _named_part(where, argument.name, value)
-        elif "dict" in kinds or ("tuple" in kinds and value.strip().startswith(("(", "["))):
+    kinds = {get_origin(kind) or kind for kind in argument.kinds}
+    key = argument.name
+    if isinstance(value, str) and str not in kinds:
+        if key in _CLASSES or key in _OBJECTS:
+            value = read_object(key, value, where)
+        elif dict in kinds or (tuple in kinds and value.strip().startswith(("(", "["))):
             value = read_literal(value, where)
-        elif "Schedule" in kinds:
+        elif argument.schedules:
             value = read_schedule(where, value)
-    if isinstance(value, list) and "tuple" in kinds and "list" not in kinds:
+    elif isinstance(value, (bool, int, float, list)) and (key in _CLASSES or key in _OBJECTS):
+        names = ", ".join({**_CLASSES, **_OBJECTS}[key])
+        raise InvalidType(f"{where}: got {describe(value)}, expected a name; known: {names}")
+    if isinstance(value, list) and tuple in kinds and list not in kinds:
         value = tuple(value)
     if isinstance(value, dict):
-        value = _with_parts(where, value)
-    if argument.name in names and isinstance(value, _PLAIN) and not (value is None and "None" in kinds):
-        raise InvalidType(f"{where}: got {describe(value)}, expected a name; known: {', '.join(names[argument.name])}")
-    _check_kind(where, value, kinds)
-    return value
+        value = _with_classes(where, value)
+    argument.check(value, where)
+    return value  # as it was given: some checks return what the constructor makes of it
+
+
+def _with_classes(where: str, values: dict[Any, Any]) -> dict[Any, Any]:
+    """``policy_kwargs`` in which classes are named by text."""
+
+    def read(key: Any, value: Any) -> Any:
+        if isinstance(value, dict):
+            return _with_classes(where, value)
+        return read_object(key, value, where) if key in _CLASSES and isinstance(value, str) else value
+
+    return {key: read(key, value) for key, value in values.items()}
+
+
+def read_object(key: str, text: str, where: str) -> Any:
+    """
+    Read the name of a class, or of an object with its arguments.
+
+    :param key: the argument it is for, e.g. ``"batch_size_callback"``
+    :param text: e.g. ``"abs(8, 64, low=0.05)"``, ``"munchausen(alpha=0.9)"``, ``"double"`` or ``"nn.ReLU"``
+    :param where: the beginning of every message
+    :raises UserError: an unknown name, or arguments that it does not take
+    """
+    if key in _CLASSES:
+        return _named(key, text, _CLASSES[key], where)
+    name, values, named = read_call(text, where)
+    make = _named(key, name, _OBJECTS[key], where)
+    try:
+        check_keywords(name, named, make)
+        return make(*values, **named)
+    except UserError as error:
+        raise type(error)(f"{where}: {error}") from None
+    except TypeError as error:  # e.g. too many positional arguments
+        raise InvalidValue(f"{where}: {error}") from None
+
+
+def _named(key: str, name: str, known: Mapping[str, Any], where: str) -> Any:
+    if name not in known:
+        raise InvalidValue(f"{where}: unknown {key} '{name}'{did_you_mean(name, known)}")
+    return known[name]
+
+
+def plain(value: Any) -> Any:
+    """
+    A value as a YAML file would have it: tuples as lists, and classes and objects as the text that :func:`read_object`
+    reads.
+
+    :param value: a setting or an argument, e.g. ``ABS(8, 64, low=0.05)`` or ``torch.nn.ReLU``
+    """
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else _text_of(value)
+
+
+def _text_of(value: Any) -> str:
+    names = {made: name for table in (*_CLASSES.values(), *_OBJECTS.values()) for name, made in table.items()}
+    if isinstance(value, type) or inspect.isfunction(value):
+        return names.get(value, value.__name__)
+    if isinstance(value, BatchSizeSchedule) and isinstance(value.schedule, Piecewise):
+        return f"schedule({value.schedule.values})"
+    if isinstance(value, BatchSizeSchedule) and isinstance(value.schedule, Linear):
+        return f"schedule({value.schedule.first}, {value.schedule.last})"
+    if type(value) not in names:
+        return str(value)
+    given = value.config() if isinstance(value, BatchSizeCallback) else vars(value)
+    words: list[str] = []
+    for place, (name, parameter) in enumerate(inspect.signature(type(value)).parameters.items()):
+        if given.get(name, parameter.default) != parameter.default:
+            words.append(repr(given[name]) if place == len(words) else f"{name}={given[name]!r}")
+    return names[type(value)] + (f"({', '.join(words)})" if words else "")
 
 
 def read_schedule(where: str, text: str) -> float | Callable[[float], float]:
@@ -131,79 +168,3 @@ def read_schedule(where: str, text: str) -> float | Callable[[float], float]:
     if len(numbers) not in ((1, 2) if name == "lin" else (1,)) or not all(map(math.isfinite, numbers)):
         raise InvalidType(f"{where}: got str '{text}', expected a number or a schedule such as lin_2.5e-4")
     return LinearSchedule(numbers[0], [*numbers, 0.0][1], 1.0) if name == "lin" else numbers[0]
-
-
-def _kind_name(kind: Any) -> str:
-    """``tuple[int, str]`` -> ``"tuple"``."""
-    if kind is type(None) or kind == Schedule:
-        return "None" if kind is type(None) else "Schedule"
-    origin = get_origin(kind) or kind
-    return "str" if origin is Literal else getattr(origin, "__name__", str(origin))
-
-
-def _read_made(where: str, key: str, text: str) -> Any:
-    """``double``, or with arguments ``munchausen(alpha=0.9, temperature=0.03)`` or ``abs(8, 64, check_every=5)``."""
-    name, values, named = read_call(text, where)
-    known = _CALLS[key]
-    if name not in known:
-        raise InvalidValue(f"{where}: unknown {key} '{name}'{did_you_mean(name, known)}")
-    check_keywords(where, named, known[name])
-    try:
-        inspect.signature(known[name]).bind(*values, **named)
-    except TypeError as error:  # e.g. too many positional arguments
-        raise InvalidValue(f"{where}: {name}: {error}") from None
-    try:
-        return known[name](*values, **named)
-    except UserError as error:
-        raise type(error)(f"{where}: {error}") from None
-
-
-def _named_part(where: str, key: str, name: str) -> Any:
-    if name not in _PARTS[key]:
-        raise InvalidValue(f"{where}: unknown {key} '{name}'{did_you_mean(name, _PARTS[key])}")
-    return _PARTS[key][name]
-
-
-def _with_parts(where: str, values: dict[Any, Any]) -> dict[Any, Any]:
-    """``policy_kwargs`` in which parts are named by text."""
-    converted = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            value = _with_parts(where, value)
-        elif key in _PARTS and isinstance(value, str):
-            value = _named_part(where, key, value)
-        converted[key] = value
-    return converted
-
-
-def _check_kind(where: str, value: Any, kinds: tuple[str, ...]) -> None:
-    if not kinds or any(_matches(value, kind) for kind in kinds):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InvalidValue(f"{where}: got {value}, expected a finite number")
-        return
-    words = [_WORDS[kind] for kind in kinds if kind in _WORDS and kind != "None"]
-    expected = " or ".join(words) or "nothing: it cannot be given as text"
-    raise InvalidType(f"{where}: got {type(value).__name__} {value!r}, expected {expected}{_whole(value, kinds)}")
-
-
-def _matches(value: Any, kind: str) -> bool:
-    """Whether a value is what one alternative of an annotation means; classes of ours cannot be written as text."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    tests = {
-        "int": number and isinstance(value, int),
-        "float": number,
-        "bool": isinstance(value, bool),
-        "str": isinstance(value, str),
-        "None": value is None,
-        "dict": isinstance(value, dict),
-        "tuple": isinstance(value, tuple),
-        "Schedule": callable(value) and not isinstance(value, type),
-        "type": isinstance(value, type),
-    }
-    return tests.get(kind, kind in ("Any", "object") or not isinstance(value, _PLAIN))
-
-
-def _whole(value: Any, kinds: tuple[str, ...]) -> str:
-    """A float where an int is wanted is mostly ``1e4``: say how to write it."""
-    whole = isinstance(value, float) and math.isfinite(value) and value == int(value)
-    return f"; did you mean {int(value)}?" if whole and "int" in kinds else ""

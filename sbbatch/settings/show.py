@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sbbatch.envs.atari import atari_game
-from sbbatch.settings.resolution import CLASS_DEFAULT, RUN_KEYS, Setting, Settings, run_value
-from sbbatch.zoo.run.build import run_protocol
+from sbbatch.settings.resolution import CLASS_DEFAULT, RUN_KEYS, Setting, Settings, run_protocol, run_value
+from sbbatch.settings.schema import plain
 
 RUN_DEFAULT = "run default"  # of what is no argument of the class
 _WIDEST = 40  # characters of a value; a longer one pushes its own origin aside and no other
@@ -25,7 +25,7 @@ def show_settings(cls: Any, env_id: str, settings: Settings) -> str:
     :param env_id: environment
     :param settings: the resolved settings
     """
-    known = _with_run_defaults(cls, env_id, settings)
+    known = _run_defaults(cls, env_id) | settings
     of_run = [row for key in sorted(RUN_KEYS) for row in _rows(key, known[key])]
     of_class = [row for key in known if key not in RUN_KEYS for row in _rows(key, known[key])]
     rows = of_run + sorted(of_class + _network_rows(cls, settings))
@@ -34,28 +34,20 @@ def show_settings(cls: Any, env_id: str, settings: Settings) -> str:
     return "\n".join(f"{key:<{keys}}  {value:<{values}}  {origin}" for key, value, origin in rows)
 
 
-def _with_run_defaults(cls: Any, env_id: str, settings: Settings) -> Settings:
-    """With what the run does where nobody says anything."""
-    defaults: dict[str, Any] = dict.fromkeys(RUN_KEYS)
-    defaults |= {"n_envs": 1, "policy": _own_policy(env_id)}
+def _run_defaults(cls: Any, env_id: str) -> Settings:
+    """What the run does where nobody says anything. The policy depends on the environment, which is not made yet."""
+    policy = "CnnPolicy" if atari_game(env_id) is not None else "(by the observations)"
+    defaults: dict[str, Any] = dict.fromkeys(RUN_KEYS) | {"n_envs": 1, "policy": policy}
     shown = {key: Setting(value, value, RUN_DEFAULT) for key, value in defaults.items()}
     protocol = run_protocol(env_id, cls, {})
-    if protocol is not None:
-        shown["atari_protocol"] = Setting(protocol, protocol, CLASS_DEFAULT)
-    return shown | settings
-
-
-def _own_policy(env_id: str) -> str:
-    """Which policy a run gets is decided when the environment is there, except that games are images."""
-    return "CnnPolicy" if atari_game(env_id) is not None else "(by the observations)"
+    return shown | ({} if protocol is None else {"atari_protocol": Setting(protocol, protocol, CLASS_DEFAULT)})
 
 
 def _rows(key: str, setting: Setting) -> Iterator[Row]:
     # Schedules and calls are shown as they were written; mappings may have been written as one text, numbers as others.
-    plain = setting.value != {} and isinstance(setting.value, (int, float, list, tuple, dict))
-    value = setting.value if plain else setting.given
-    for name, one in _entries(key, value):
-        yield name, _text(one), setting.origin
+    read = setting.value != {} and isinstance(setting.value, (int, float, list, tuple, dict))
+    for name, value in _entries(key, setting.value if read else setting.given):
+        yield name, _text(value), setting.origin
 
 
 def _entries(key: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -73,16 +65,13 @@ def _network_rows(cls: Any, settings: Settings) -> list[Row]:
         return []
     given, head = settings["policy_kwargs"].value or {}, settings["head"].value
     merged = defaults.under(given, cls.policy_aliases[policy], head)
-    told = {name for name, _ in _entries("policy_kwargs", given)}
-    told.add("policy_kwargs.head_class")  # which is `head`
+    told = {name for name, _ in _entries("policy_kwargs", given)} | {"policy_kwargs.head_class"}  # which is `head`
     own = [(name, value) for name, value in _entries("policy_kwargs", merged) if name not in told]
     return [(name, _text(value), CLASS_DEFAULT) for name, value in own]
 
 
 def _text(value: Any) -> str:
-    """A value as a file would have it, where it could."""
+    """A value as a file would have it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, type) or callable(value):
-        return str(getattr(value, "__name__", repr(value)))
-    return " ".join(str(value).split())
+    return " ".join(str(plain(value)).split())

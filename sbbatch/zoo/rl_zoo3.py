@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import sbbatch
+from sbbatch.arguments import declared
 from sbbatch.envs.atari import atari_game, get_protocol
 from sbbatch.envs.make import make_gym_env
 from sbbatch.errors import InvalidValue, did_you_mean
-from sbbatch.settings.resolution import Settings, constructor_values, require_algorithm, resolve, run_value
+from sbbatch.settings.resolution import (
+    Settings,
+    constructor_values,
+    require_algorithm,
+    resolve,
+    run_protocol,
+    run_value,
+)
+from sbbatch.settings.schema import convert
 from sbbatch.zoo.commands.cli import Parser, guarded
-from sbbatch.zoo.run.build import default_policy, run_protocol
-from sbbatch.zoo.tune.zoo_spaces import converter, sampler
+from sbbatch.zoo.run.build import default_policy
+from sbbatch.zoo.tune.space import Space, read_space
 
 # Where the zoo looks for the hyperparameters of an agent that has no YAML file there: a module with this name in it.
 hyperparams: dict[str, Any] = {}
@@ -95,6 +104,48 @@ def _require_zoo() -> None:
 def _for_zoo(cls: type) -> type:
     # The name and the module go into model files: it is the same agent.
     return type(cls.__name__, (ForZoo, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+def zoo_space(algo: str) -> Space:
+    """
+    What the zoo may try on an agent: the space ``full``. The network stays as it is: the zoo would take a single entry
+    of ``policy_kwargs`` for all of them.
+
+    :param algo: name of the algorithm
+    """
+    space = read_space("full", algo)
+    return Space(space.name, {key: entry for key, entry in space.entries.items() if "." not in key})
+
+
+def sampler(algo: str) -> Callable[..., dict[str, Any]]:
+    """
+    :param algo: name of the algorithm
+    :return: what the zoo calls with a trial, the number of actions, of environments and more arguments
+    """
+    space = zoo_space(algo)
+
+    def sample(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+        values = space.suggest(trial)
+        for name in set(values) - set(trial.params):  # show what the agent really gets, as the zoo does
+            trial.set_user_attr(name, values[name])
+        return _arguments(algo, values)
+
+    return sample
+
+
+def converter(algo: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """
+    :param algo: name of the algorithm
+    :return: what the zoo calls with the parameters of a trial as Optuna keeps them
+    """
+    space = zoo_space(algo)
+    return lambda params: _arguments(algo, space.values(params))
+
+
+def _arguments(algo: str, values: dict[str, Any]) -> dict[str, Any]:
+    """``double`` -> ``Double()``."""
+    known = declared(require_algorithm(algo))
+    return {name: convert(name, value, known[name]) for name, value in values.items()}
 
 
 def _finding_ours(read: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import functools
 import gc
 import itertools
 import json
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,21 +16,19 @@ import psutil
 import sb3_contrib
 import stable_baselines3
 import torch as th
-from contest import contest, interleaved, seconds_per_call, show
+from interleave import PEER, Measure, in_own_processes, interleaved, seconds_per_call, show
 from rollouts import GAME, UPDATES_ALONE, measuring, pqn
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 
 from sbbatch import ALGORITHMS, QRDQN
 from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.envs.ale import make_ale_vec_env
-from sbbatch.envs.make import canonical_id
 from sbbatch.files import atomic_write
 from sbbatch.replay import FrameReplayBuffer
-from sbbatch.zoo.commands.cli import MAX_THREADS, Parser, guarded, whole_number
+from sbbatch.zoo.commands.cli import Parser, guarded
 from sbbatch.zoo.logs.folders import probe_folder
-from sbbatch.zoo.run.build import check_trained_in, model_file
+from sbbatch.zoo.play.saved import agent_of_file
 
 PEERS: dict[str, Any] = {"dqn": stable_baselines3.DQN, "qrdqn": sb3_contrib.QRDQN}
 REPLAY_AGENTS = [name for name, cls in ALGORITHMS.items() if issubclass(cls, ReplayAgent)]
@@ -49,50 +45,31 @@ EXAMPLES = """examples:
 Figures of two machines, or of two runs, cannot be compared; the ratios inside one run can."""
 
 
-@dataclass(frozen=True)
-class Contestant:
+def make_replay_agent(work: str, agent: str, who: str, batch_size: int, n_updates: int) -> Measure:
     """
-    A replay agent, or its peer.
+    A replay agent that has learned for a while on one Atari game, or its peer in the same environment.
 
     :param work: ``"step"`` or ``"loop"``
     :param agent: name of the algorithm
     :param who: ``"sbbatch"``, ``"sbbatch, raw frames"`` or ``"peer"``
     :param batch_size: samples per gradient step
     :param n_updates: gradient steps before the first measurement
-    :param n_threads: threads for PyTorch
+    :return: measures milliseconds of a gradient step (sampling included), or agent steps per second of the whole loop
+        (act, play, store, learn every fourth step)
     """
-
-    work: str
-    agent: str
-    who: str
-    batch_size: int
-    n_updates: int
-    n_threads: int
-
-    def make(self) -> BaseAlgorithm:
-        """An agent that has learned for a while on one Atari game; the peer plays in the same environment."""
-        cls: Any = PEERS[self.agent] if self.who == "peer" else ALGORITHMS[self.agent]
-        kwargs: dict[str, Any] = {"buffer_size": 20_000, "learning_starts": 1_000, "seed": 0, "device": "cpu"}
-        if self.who == "sbbatch, raw frames":
-            kwargs["replay_buffer_kwargs"] = {"frame_compression": None}
-        env = make_ale_vec_env(GAME, 1, seed=0)
-        model = cls("CnnPolicy", env, batch_size=self.batch_size, exploration_fraction=1e-9, **kwargs)
-        model.set_logger(Logger(None, []))
-        model.learn(1_000)
-        model.train(gradient_steps=self.n_updates, batch_size=self.batch_size)
-        return model
-
-    def figure(self, model: Any) -> float:
-        """
-        :param model: what :meth:`make` made
-        :return: milliseconds of a gradient step (sampling included), or agent steps per second of the whole loop (act,
-            play, store, learn every fourth step)
-        """
-        if self.work == "step":
-            step = functools.partial(model.train, gradient_steps=1, batch_size=self.batch_size)
-            return seconds_per_call(step, 20) * 1e3
-        # Going on with the count also goes on with the game.
-        return 400 / seconds_per_call(lambda: model.learn(400, reset_num_timesteps=False), 1)
+    cls: Any = PEERS[agent] if who == PEER else ALGORITHMS[agent]
+    kwargs: dict[str, Any] = {"buffer_size": 20_000, "learning_starts": 1_000, "seed": 0, "device": "cpu"}
+    if who == "sbbatch, raw frames":
+        kwargs["replay_buffer_kwargs"] = {"frame_compression": None}
+    env = make_ale_vec_env(GAME, 1, seed=0)
+    model = cls("CnnPolicy", env, batch_size=batch_size, exploration_fraction=1e-9, **kwargs)
+    model.set_logger(Logger(None, []))
+    model.learn(1_000)
+    model.train(gradient_steps=n_updates, batch_size=batch_size)
+    if work == "step":
+        return lambda: seconds_per_call(lambda: model.train(gradient_steps=1, batch_size=batch_size), 20) * 1e3
+    # Going on with the count also goes on with the game.
+    return lambda: 400 / seconds_per_call(lambda: model.learn(400, reset_num_timesteps=False), 1)
 
 
 def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int | None) -> list[dict[str, Any]]:
@@ -104,31 +81,29 @@ def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int | None)
     :param rounds: rounds of the median
     :param n_updates: gradient steps before the first measurement; None for enough of them
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     unit = "gradient step, ms" if work == "step" else "agent steps per second"
+
+    def times_faster(one: float, other: float) -> float:
+        return other / one if work == "step" else one / other
+
     for agent in agents:
-        names = ["sbbatch"] + ["sbbatch, raw frames"] * (work == "loop") + ["peer"] * (agent in PEERS)
+        names = ["sbbatch"] + ["sbbatch, raw frames"] * (work == "loop") + [PEER] * (agent in PEERS)
         updates = n_updates or (UPDATES_WITH_PEER if agent in PEERS else UPDATES_ALONE)
-        contestants = [
-            Contestant(work, agent, who, batch_size, updates, th.get_num_threads())
+        makers = {
+            f"{who}, {batch_size}": partial(make_replay_agent, work, agent, who, batch_size, updates)
             for batch_size in BATCH_SIZES
             for who in names
-        ]
-        figures = iter(contest(contestants, rounds))
-        ours = {}
+        }
+        figures = in_own_processes(makers, rounds)
         for batch_size in BATCH_SIZES:
-            own = {who: next(figures) for who in names}
-            row = {"what": unit, "agent": agent, "batch_size": batch_size, "after_updates": updates, **own}
+            own = {who: figures[f"{who}, {batch_size}"] for who in names}
+            rows.append({"what": unit, "agent": agent, "batch_size": batch_size, "after_updates": updates, **own})
             if agent in PEERS:
-                pair = (own["sbbatch"], own["peer"])
-                row["times_faster"] = pair[1] / pair[0] if work == "step" else pair[0] / pair[1]
-            ours[batch_size] = own["sbbatch"]
-            rows.append(row)
-            show(row)
-        small, large = (ours[batch_size] for batch_size in BATCH_SIZES)
-        ratio = large / small if work == "step" else small / large
+                rows[-1]["times_faster"] = times_faster(own["sbbatch"], own[PEER])
+            show(rows[-1])
         rows.append({"what": f"{unit}: batch {BATCH_SIZES[0]} times faster than {BATCH_SIZES[1]}", "agent": agent})
-        rows[-1]["times_faster"] = ratio
+        rows[-1]["times_faster"] = times_faster(*(figures[f"sbbatch, {batch_size}"] for batch_size in BATCH_SIZES))
         show(rows[-1])
     return rows
 
@@ -157,10 +132,9 @@ def sampling(rounds: int) -> list[dict[str, Any]]:
 def _filled_buffer(n_transitions: int, compression: Literal["lz4"] | None, prioritized: bool) -> FrameReplayBuffer:
     """A buffer of a random policy's frames; the first 2,000 are played, then repeated."""
     env = make_ale_vec_env(GAME, 1, seed=0)
-    cls = QRDQN
     settings: dict[str, Any] = {"buffer_size": n_transitions, "n_steps": 3, "prioritized": prioritized, "seed": 0}
     kwargs = {"frame_compression": compression}
-    model = cls("CnnPolicy", env, learning_starts=n_transitions, replay_buffer_kwargs=kwargs, **settings)
+    model: Any = QRDQN("CnnPolicy", env, learning_starts=n_transitions, replay_buffer_kwargs=kwargs, **settings)
     buffer = model.replay_buffer
     assert isinstance(buffer, FrameReplayBuffer)
     played = list(itertools.islice(_transitions(env, _at_random(env)), 2_000))
@@ -199,26 +173,16 @@ def memory(
     :param n_transitions: transitions to store
     :param compression: of the frames
     """
-    cls = QRDQN
     env = make_ale_vec_env(game, 8, seed=0)
-    player = None if model_path is None else cls.load(model_file(model_path), device="cpu")
+    player: Any = None if model_path is None else agent_of_file(model_path, "qrdqn", game).load("cpu")
     if player is not None:
-        check_trained_in(player.env_id, canonical_id(game), str(model_path))
         player.exploration_rate = 0.05
     choose = _at_random(env) if player is None else lambda observations: player.predict(observations)[0]
     gc.collect()
     process = psutil.Process()
     before = process.memory_info().rss
-    buffer = FrameReplayBuffer(
-        n_transitions,
-        env.observation_space,
-        env.action_space,
-        "cpu",
-        8,
-        n_steps=3,
-        frame_stack=4,
-        frame_compression=compression,
-    )
+    options: dict[str, Any] = {"n_steps": 3, "frame_stack": 4, "frame_compression": compression}
+    buffer = FrameReplayBuffer(n_transitions, env.observation_space, env.action_space, "cpu", 8, **options)
     returns = []
     for transition in itertools.islice(_transitions(env, choose), n_transitions // 8):
         buffer.add(*transition)
@@ -238,24 +202,25 @@ def memory(
     return row
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The options."""
     parser = Parser(
         prog="scripts/benchmark",
         description="Measure our agents beside SB3's and sb3-contrib's on the same work, in one run.",
         epilog=EXAMPLES,
     )
+    add = parser.add_argument
     parts = ["step", "loop", "pqn", "measuring", "sample", "memory"]
-    parser.add_argument("--only", choices=parts, help="one part (default: step, loop and sample)")
-    parser.add_argument("--algo", choices=REPLAY_AGENTS, help="one agent that learns from replay (default: all)")
-    parser.add_argument("--rounds", type=whole_number(1), default=5, help="rounds of each median")
-    parser.add_argument("--updates", type=whole_number(1), help="gradient steps before measuring (default: enough)")
-    parser.add_argument("--num-threads", type=whole_number(1, high=MAX_THREADS), help="threads for PyTorch")
-    parser.add_argument("--env", default=GAME, help="memory: game")
-    parser.add_argument("--model", type=Path, help="memory: the model that plays (default: a random policy)")
-    parser.add_argument("--transitions", type=whole_number(1_000), default=200_000, help="memory: how many to store")
-    parser.add_argument("--raw", action="store_true", help="memory: frames not compressed")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    add("--only", choices=parts, help="one part (default: step, loop and sample)")
+    add("--algo", choices=REPLAY_AGENTS, help="one agent that learns from replay (default: all)")
+    add("--rounds", type=int, default=5, help="rounds of each median")
+    add("--updates", type=int, help="gradient steps before measuring (default: enough)")
+    add("--num-threads", type=int, help="threads for PyTorch")
+    add("--env", default=GAME, help="memory: game")
+    add("--model", type=Path, help="memory: the model that plays (default: a random policy)")
+    add("--transitions", type=int, default=200_000, help="memory: how many to store")
+    add("--raw", action="store_true", help="memory: frames not compressed")
+    add("--json", type=Path, help="also write the rows to this file")
     return parser
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sbbatch.analysis.metrics import iqm, stratified_bootstrap_interval
+from sbbatch.analysis.metrics import iqm, stratified_bootstrap_interval, student_interval
 
 X = np.array([[0.1, 0.5, 2.0], [0.2, 0.7, 1.0], [0.3, 0.6, 4.0], [0.4, 0.9, 0.5]])
 
@@ -31,5 +31,15 @@ def test_tasks_are_resampled_independently_of_each_other():
     assert (low, high) == (0.0, 1.0)
 
 
-def test_the_same_seed_gives_the_same_interval():
-    assert stratified_bootstrap_interval(X, n_resamples=200) == stratified_bootstrap_interval(X, n_resamples=200)
+def test_a_seed_always_gives_the_same_interval():
+    # As resampled one by one, which published tables were made by.
+    rng = np.random.default_rng(0)
+    values = [iqm(np.take_along_axis(X, rng.integers(4, size=X.shape), axis=0)) for _ in range(1_200)]
+    assert stratified_bootstrap_interval(X, n_resamples=1_200) == pytest.approx(np.quantile(values, [0.025, 0.975]))
+
+
+def test_the_interval_of_a_few_episodes_is_students():
+    # Returns 1 and 3: mean 2, standard error sqrt(2) / sqrt(2) = 1, quantile for one degree of freedom 12.706.
+    mean, half = student_interval(np.array([[1.0, 3.0]]))
+    assert (mean[0], half[0]) == pytest.approx((2.0, 12.706), rel=1e-4)
+    assert student_interval(np.array([[5.0]]))[1].tolist() == [0.0]

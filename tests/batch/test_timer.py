@@ -28,13 +28,6 @@ def test_it_is_due_at_the_first_moment_at_or_after_each_multiple(start, stride, 
     assert measured(Timer(10, start), range(start, 46, stride)) == expected
 
 
-def test_it_stays_due_until_it_is_restarted():
-    timer = Timer(10, 0)
-    assert [timer.is_due(clock) for clock in (9, 10, 13)] == [False, True, True]
-    timer.restart(13)
-    assert [timer.is_due(clock) for clock in (19, 20)] == [False, True]
-
-
 def test_it_waits_one_interval_at_most_when_the_clock_starts_again():
     timer = Timer(10, 95)
     assert measured(timer, [3, 12, 13, 19, 20]) == [13, 20]

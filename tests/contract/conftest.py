@@ -1,4 +1,4 @@
-"""Fixtures of the contract: every test that asks for one of them runs for every agent of the registry it is about."""
+"""Fixtures of the contract: `any_algorithm` is all agents of the registry; the others, a few that represent them."""
 
 import pytest
 
@@ -7,12 +7,21 @@ from sbbatch.agents.base.q_learning import QLearningAgent
 from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.agents.base.rollout import RolloutAgent
 
+# The plainest agent and the one with most parts learn from replay, the other two from rollouts.
+REPRESENTATIVES = ("dqn", "btr", "pqn", "ppo")
 
-def names_of(base):
-    return [name for name, algorithm in sbbatch.ALGORITHMS.items() if issubclass(algorithm, base)]
+
+def representatives_of(base):
+    return [name for name in REPRESENTATIVES if issubclass(sbbatch.ALGORITHMS[name], base)]
 
 
 @pytest.fixture(params=sbbatch.ALGORITHMS, scope="module")
+def any_algorithm(request):
+    """Every agent, so that a new one is tested by being registered."""
+    return sbbatch.ALGORITHMS[request.param]
+
+
+@pytest.fixture(params=REPRESENTATIVES, scope="module")
 def name(request):
     return request.param
 
@@ -22,7 +31,7 @@ def algorithm(name):
     return sbbatch.ALGORITHMS[name]
 
 
-@pytest.fixture(params=names_of(ReplayAgent), scope="module")
+@pytest.fixture(params=representatives_of(ReplayAgent), scope="module")
 def replay_name(request):
     return request.param
 
@@ -33,13 +42,13 @@ def replay_algorithm(replay_name):
     return sbbatch.ALGORITHMS[replay_name]
 
 
-@pytest.fixture(params=names_of(QLearningAgent), scope="module")
+@pytest.fixture(params=representatives_of(QLearningAgent), scope="module")
 def value_algorithm(request):
     """Agents with action values, from replay or from rollouts."""
     return sbbatch.ALGORITHMS[request.param]
 
 
-@pytest.fixture(params=names_of(RolloutAgent), scope="module")
+@pytest.fixture(params=representatives_of(RolloutAgent), scope="module")
 def rollout_algorithm(request):
     """Agents that learn from rollouts."""
     return sbbatch.ALGORITHMS[request.param]

@@ -1,14 +1,18 @@
 """Environments, small agents and comparisons for the tests of what every agent promises."""
 
+import copy
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sbbatch import PPO, PQN
+from sbbatch import DQN, PPO, PQN
 from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.networks.heads import ExpectedHead
 
@@ -42,6 +46,8 @@ PLAIN_EXPLORATION = {
     "random_warmup": True,
 }
 PLAIN_NETWORK = {"head": ExpectedHead, "policy_kwargs": {"noisy_sigma0": 0.0}}  # the same at every look
+# For what all agents on replay and all on rollouts do in the same lines.
+one_of_each_kind = pytest.mark.parametrize("algorithm", [DQN, PQN])
 
 
 def plain_network(algorithm):
@@ -52,6 +58,17 @@ def plain_network(algorithm):
 def rollout_class(algorithm):
     """PQN or PPO, whichever an agent is or extends."""
     return next(base for base in (PQN, PPO) if issubclass(algorithm, base))
+
+
+def size_name(algorithm):
+    """What the batch size of an agent, or of its class, is called."""
+    is_class = isinstance(algorithm, type)
+    return "batch_size" if issubclass(algorithm if is_class else type(algorithm), ReplayAgent) else "n_steps"
+
+
+def size_of(agent):
+    """Its present batch size."""
+    return getattr(agent, size_name(agent))
 
 
 class DictEnv(gym.Env):
@@ -122,12 +139,47 @@ class RecordSizes:
         agent.update_hooks.append(self)
 
     def before_update(self):
-        agent, by_rollout = self.agent, not isinstance(self.agent, ReplayAgent)
-        self.sizes.append(agent.n_steps if by_rollout else agent.batch_size)
-        self.samples.append(agent.rollout_buffer.rewards.size if by_rollout else agent.batch_size)
+        agent, on_replay = self.agent, isinstance(self.agent, ReplayAgent)
+        self.sizes.append(size_of(agent))
+        self.samples.append(agent.batch_size if on_replay else agent.rollout_buffer.rewards.size)
 
     def after_update(self):
         pass
+
+
+class StopAt(BaseCallback):
+    """Ends the run at a step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def _on_step(self):
+        return self.num_timesteps < self.step
+
+
+class CopyOnce(BaseCallback):
+    """Keeps a copy of the agent as it was at a step, and a module, which cannot be copied."""
+
+    def __init__(self, step=1):
+        super().__init__()
+        self.step, self.copied, self.module = step, None, th
+
+    def _on_step(self):
+        if self.copied is None and self.num_timesteps >= self.step:
+            self.copied = copy.deepcopy(self.model)
+        return True
+
+
+class RecordedLogger(Logger):
+    """Keeps the last value of every key."""
+
+    def __init__(self):
+        super().__init__(None, [])
+        self.seen = {}
+
+    def record(self, key, value, exclude=None):
+        self.seen[key] = value
 
 
 def weights(agent):

@@ -1,17 +1,33 @@
-"""The batch size of every agent adapts: the sizes a callback asks for are the sizes of the updates."""
+"""Batch sizes adapt: the sizes a callback asks for are those of the updates, and however a run ends, it goes on."""
 
 import copy
 import itertools
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch as th
-from contract_tools import KINDS, RecordSizes, assert_same_weights, cart_poles, make_agent, weights
+from contract_tools import (
+    KINDS,
+    CopyOnce,
+    RecordSizes,
+    assert_same_weights,
+    cart_poles,
+    make_agent,
+    one_of_each_kind,
+    refusal,
+    size_name,
+    size_of,
+    weights,
+)
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sbbatch import ABS, DQN, PPO, PQN
+from sbbatch import ABS, BTR, DQN, PPO, PQN, BatchSizeSchedule, GradientNoiseScale
+from sbbatch.agents.base import agent as base
 from sbbatch.agents.base.replay import ReplayAgent
-from sbbatch.batch.protocol import BatchScalable
+from sbbatch.errors import InvalidValue
+from sbbatch.networks.layers import Stochastic
 
 # Reacts at once: the size after a divergence of 0 is the largest, after 1 the smallest.
 ABRUPT = {"low": 0.05, "high": 0.95, "window": 1, "warmup": 1, "ema": 1.0}
@@ -35,24 +51,6 @@ def drive(agent, divergences):
     agent.divergence = lambda before, after: next(told)
 
 
-def test_every_agent_can_be_scaled_and_says_how(algorithm):
-    agent = scaled(algorithm)
-    assert isinstance(agent, BatchScalable)
-    assert agent.batch_scaling.size_name == ("batch_size" if isinstance(agent, ReplayAgent) else "n_steps")
-    assert agent.samples_per_unit == (1 if isinstance(agent, ReplayAgent) else agent.n_envs)
-    assert agent.batch_scaling_state is None
-
-
-def test_every_agent_runs_with_a_callback_that_was_told_nothing(algorithm):
-    agent = scaled(algorithm, batch_size_callback=ABS())
-    smallest = agent.batch_scaling.min_size
-    agent.learn(60)
-    assert getattr(agent, agent.batch_scaling.size_name) == smallest
-    assert agent.num_timesteps == (60 if isinstance(agent, ReplayAgent) else -(-60 // smallest) * smallest)
-    assert agent.batch_scaling_state["state"]["size"] == smallest
-    assert agent.update_hooks == []
-
-
 def test_the_batch_follows_the_divergence(algorithm):
     callback = eager(algorithm, **ABRUPT)
     agent = scaled(algorithm, batch_size_callback=callback)
@@ -66,10 +64,12 @@ def test_the_batch_follows_the_divergence(algorithm):
     assert record.samples == expected  # one environment
     if isinstance(agent, ReplayAgent):
         assert agent._n_samples == sum(expected)
+        assert agent._n_updates == 40  # as many as with one size
     else:
         assert agent.num_timesteps == sum(expected) == 16 + 32 + 32 + 16 + 32 + 32 + 16 + 32
 
 
+@one_of_each_kind
 def test_the_sizes_that_are_logged_are_those_that_were_used(algorithm):
     agent = scaled(algorithm, batch_size_callback=eager(algorithm, **ABRUPT))
     drive(agent, [0.0, 1.0])
@@ -144,20 +144,10 @@ def test_default_bounds_move_with_the_length_that_the_epochs_are_for(algorithm_c
     assert (scaling.min_size, scaling.max_size) == bounds
 
 
-@pytest.mark.parametrize(("policy", "largest"), [("CnnPolicy", 64), ("CnnPolicy-L", 128), ("CnnPolicy-XL", 128)])
+@pytest.mark.parametrize(("policy", "largest"), [("CnnPolicy", 64), ("CnnPolicy-L", 128)])
 def test_larger_networks_go_twice_as_far(policy, largest):
     small = {"features_extractor_kwargs": {"features_dim": 8}}
     assert PQN(policy, KINDS["image"][1](), policy_kwargs=small).batch_scaling.max_size == largest
-
-
-@pytest.mark.parametrize("n_updates", [1, 2, 3])
-def test_a_policy_that_stands_still_does_not_diverge(rollout_algorithm, n_updates):
-    callback = eager(rollout_algorithm, 16, 32, updates=n_updates, kind="linear")
-    agent = make_agent(rollout_algorithm, n_steps=16, learning_rate=1e-12, batch_size_callback=callback)
-    agent.learn(300)
-    measured = [row["divergence"] for row in callback.history if "divergence" in row]
-    assert len(measured) > 2
-    assert max(measured) < 1e-6
 
 
 def test_pqn_is_compared_with_itself_before_the_update_in_the_states_of_that_rollout():
@@ -198,6 +188,7 @@ class Resize(BaseCallback):
         return True
 
 
+@one_of_each_kind
 def test_the_size_can_be_doubled_and_halved_in_the_middle_of_a_run(algorithm):
     agent = make_agent(algorithm, **({} if issubclass(algorithm, ReplayAgent) else {"n_steps": 8}))
     record = RecordSizes(agent)
@@ -209,6 +200,7 @@ def test_the_size_can_be_doubled_and_halved_in_the_middle_of_a_run(algorithm):
         assert agent.num_timesteps == 160
 
 
+@one_of_each_kind
 def test_a_callback_of_the_run_is_as_good_as_one_of_the_agent(algorithm):
     first, second = (eager(algorithm, warmup=2, ema=0.5) for _ in range(2))
     one = scaled(algorithm, batch_size_callback=first).learn(120)
@@ -218,13 +210,14 @@ def test_a_callback_of_the_run_is_as_good_as_one_of_the_agent(algorithm):
     assert_same_weights(weights(one), weights(other))
 
 
+@pytest.mark.parametrize("algorithm", [BTR, PQN, PPO])
 @pytest.mark.parametrize("kind", KINDS)
 def test_measuring_changes_nothing(algorithm, kind):
     fixed = {"batch_size": 16} if issubclass(algorithm, ReplayAgent) else {"n_steps": 16}
     callback = eager(algorithm, 16, 16)
-    measured = scaled(algorithm, kind, batch_size_callback=callback, **fixed).learn(96)
-    plain = scaled(algorithm, kind, **fixed).learn(96)
-    assert len(callback.history) > 5
+    measured = scaled(algorithm, kind, batch_size_callback=callback, **fixed).learn(64)
+    plain = scaled(algorithm, kind, **fixed).learn(64)
+    assert len(callback.history) > 3
     assert_same_weights(weights(measured), weights(plain))
 
 
@@ -268,9 +261,9 @@ def test_ppos_divergence_is_that_of_the_new_policy_from_the_old(env, before, aft
 
 
 @pytest.mark.parametrize("samples_per_step", [4.0, 0.5])
-def test_samples_per_agent_step_are_the_same_whatever_the_sizes(replay_algorithm, samples_per_step):
-    callback = eager(replay_algorithm, **ABRUPT)
-    agent = scaled(replay_algorithm, batch_size_callback=callback, samples_per_step=samples_per_step)
+def test_samples_per_agent_step_are_the_same_whatever_the_sizes(samples_per_step):
+    callback = eager(DQN, **ABRUPT)
+    agent = scaled(DQN, batch_size_callback=callback, samples_per_step=samples_per_step)
     drive(agent, [0.0, 0.0, 1.0])
     record, late = RecordSizes(agent), []
 
@@ -311,10 +304,171 @@ def test_a_size_that_grows_between_two_updates_is_paid_for_by_later_ones():
     assert agent._n_samples == sum(size for _, size in sizes) == 1_408 - 16
 
 
-def test_without_samples_per_step_the_rate_of_updates_is_the_same_whatever_the_sizes(replay_algorithm):
-    agent = scaled(replay_algorithm, batch_size_callback=eager(replay_algorithm, **ABRUPT))
-    drive(agent, [0.0, 0.0, 1.0])
-    record = RecordSizes(agent)
-    agent.learn(200)
-    assert len(record.sizes) == agent._n_updates == 40
-    assert len(set(record.sizes)) == 2
+# --------------------------------------------------------------------------------------------------- ends of a run
+
+
+def growing(algorithm):
+    agent = scaled(algorithm, batch_size_callback=eager(algorithm, 16, 64, **ABRUPT))
+    agent.divergence = lambda before, after: 0.0
+    return agent
+
+
+def n_measured(agent):
+    return len(agent.batch_scaling_state["state"]["history"])
+
+
+def breaking(locals_, _):
+    if locals_["self"].num_timesteps >= 150:
+        raise KeyboardInterrupt
+    return True
+
+
+@one_of_each_kind
+def test_a_run_that_broke_off_goes_on_with_its_callback_or_without(algorithm):
+    agent = growing(algorithm)
+    with pytest.raises(KeyboardInterrupt):
+        agent.learn(500, callback=breaking)
+    assert agent.update_hooks == []
+    assert size_of(agent) == agent.batch_scaling_state["state"]["size"] == 64
+    before = n_measured(agent)
+    agent.learn(128, reset_num_timesteps=False)
+    assert n_measured(agent) > before
+    agent.batch_size_callback = None
+    agent.resize_batch(16)
+    agent.learn(64, reset_num_timesteps=False)
+    assert size_of(agent) == 16
+
+
+@one_of_each_kind
+def test_a_callback_taken_away_while_the_agent_learns_goes_on_to_the_end_of_the_run(algorithm):
+    agent = growing(algorithm)
+
+    def take_away(*_):
+        agent.batch_size_callback = None
+        return True
+
+    agent.learn(150, callback=take_away)
+    assert size_of(agent) == 64
+
+
+@one_of_each_kind
+def test_the_window_is_of_one_run_and_of_one_agent(algorithm):
+    first = growing(algorithm).learn(150)
+    before = n_measured(first)
+    scaled(algorithm, batch_size_callback=first.batch_size_callback, seed=1).learn(80)
+    assert n_measured(first) == before  # the callback goes on elsewhere
+    first.batch_size_callback = ABS(16, 32)  # other arguments, another window
+    first.learn(64, reset_num_timesteps=False)
+    assert all(row["timesteps"] >= 150 for row in first.batch_size_callback.history)
+
+
+@one_of_each_kind
+def test_a_copy_made_while_the_agent_learns_goes_on_from_the_same_state(algorithm):
+    callback = CopyOnce(120)
+    agent = growing(algorithm).learn(150, callback=callback)
+    copied = callback.copied
+    before = len(copied.batch_size_callback.history)
+    assert before > 1
+    copied.learn(128, reset_num_timesteps=False)
+    assert len(copied.batch_size_callback.history) > before
+    assert copied.update_hooks == agent.update_hooks == []
+
+
+def test_a_measurement_goes_on_without_the_replay_memory(tmp_path):
+    callback = ABS(16, 16, check_every=8, updates=6, window=5, warmup=5)
+    still = {"learning_rate": 1e-12, "target_update_interval": 10_000}
+    agent = make_agent(DQN, batch_size_callback=callback, train_freq=1, **still).learn(100)
+    while callback.get_state()["measuring"] is None:
+        agent.learn(1, reset_num_timesteps=False)
+    agent.save(tmp_path / "model")
+    loaded = DQN.load(tmp_path / "model", env="CartPole-v1", learning_starts=0)
+    loaded.learn(12, reset_num_timesteps=False)
+    assert loaded.batch_size_callback.history[-1]["divergence"] == 0.0
+    assert len(loaded.batch_size_callback.history) > len(callback.history)
+
+
+def test_two_schedules_are_told_apart_where_they_differ(tmp_path):
+    first = BatchSizeSchedule.piecewise({0: 8, 0.3: 64, 0.4: 8})
+    make_agent(DQN, batch_size_callback=first).learn(100).save(tmp_path / "m")
+    second = BatchSizeSchedule.piecewise({0: 8})
+    agent = DQN.load(tmp_path / "m", env="CartPole-v1", batch_size_callback=second)
+    agent.learn(10, reset_num_timesteps=False)
+    assert [row["size"] for row in second.history] == [8]
+
+
+@one_of_each_kind
+def test_a_size_that_the_callback_decides_is_not_for_load(algorithm, tmp_path):
+    agent = scaled(algorithm, batch_size_callback=ABS(16, 64))
+    agent.save(tmp_path / "model")
+    given = {size_name(agent): 32}
+    assert "ABS decides it" in refusal(InvalidValue, algorithm.load, tmp_path / "model", **given)
+    assert size_of(algorithm.load(tmp_path / "model", batch_size_callback=None, **given)) == 32
+
+
+def test_a_length_given_to_load_replaces_the_one_that_was_asked_for(rollout_algorithm, tmp_path):
+    agent = make_agent(rollout_algorithm, n_steps=16, n_epochs=2).learn(16)
+    agent.set_n_steps(64)
+    agent.save(tmp_path / "model")
+    asked_for = rollout_algorithm.load(tmp_path / "model")
+    assert (asked_for.n_steps, asked_for.n_epochs) == (64, 8)
+    loaded = rollout_algorithm.load(tmp_path / "model", env="CartPole-v1", n_steps=8)
+    assert loaded.learn(8).n_steps == 8
+    # A reference left open becomes the length that was asked for.
+    loaded = rollout_algorithm.load(tmp_path / "model", epoch_reference=None)
+    assert (loaded.n_steps, loaded.n_epochs, loaded.epochs_for(128)) == (64, 2, 4)
+
+
+# ------------------------------------------------------------------------------------------------------- gradients
+
+
+@pytest.fixture
+def of_sixteen(value_algorithm):
+    return make_agent(value_algorithm, **{"n_steps": 16} if value_algorithm is PQN else {"batch_size": 16}).learn(60)
+
+
+def test_the_gradients_of_the_parts_average_to_that_of_the_batch(of_sixteen):
+    (whole, n), (parts, part_size) = of_sixteen.gradient_parts(1), of_sixteen.gradient_parts(4)
+    assert (n, part_size) == (16, 4)
+    assert parts.shape == (4, sum(p.numel() for p in of_sixteen.q_net.parameters()))
+    if not any(isinstance(module, Stochastic) for module in of_sixteen.q_net.modules()):  # else each part has its own
+        assert th.allclose(parts.mean(dim=0), whole[0], rtol=1e-3, atol=1e-6)
+    assert whole.abs().max() > 0
+
+
+def test_importance_weights_count_in_the_gradients_too():
+    agent = make_agent(DQN, batch_size=16).learn(60)
+    batch = replace(agent._sample_replay(16), weights=th.tensor([1.0] * 4 + [0.0] * 12))
+    agent._sample_replay = lambda _: batch
+    gradients, _ = agent.gradient_parts(4)
+    assert gradients[0].any()
+    assert not gradients[1:].any()
+
+
+def test_measuring_gradients_changes_nothing(value_algorithm):
+    kwargs = {"n_steps": 16} if value_algorithm is PQN else {"batch_size": 16}
+    callback = GradientNoiseScale(16, 16, check_every=1 if value_algorithm is PQN else 8, n_parts=4)
+    measured = make_agent(value_algorithm, batch_size_callback=callback, **kwargs).learn(80)
+    plain = make_agent(value_algorithm, **kwargs).learn(80)
+    assert len(callback.history) > 2
+    assert_same_weights(weights(measured), weights(plain))
+
+
+@pytest.mark.parametrize(
+    ("algorithm_class", "own"), [(DQN, {"batch_size": 4}), (PQN, {"n_steps": 2}), (PQN, {"n_steps": 512})]
+)
+def test_a_noise_scale_has_enough_samples_from_the_start(algorithm_class, own):
+    callback = GradientNoiseScale(16, 64, check_every=1)
+    agent = make_agent(algorithm_class, batch_size_callback=callback, **own).learn(100)
+    assert len(callback.history) > 1
+    assert {row["size"] for row in callback.history} <= set(range(16, 65))
+    assert 16 <= size_of(agent) <= 64
+
+
+def test_the_probe_has_different_states_of_the_newest_transitions(monkeypatch):
+    agent = make_agent(DQN, buffer_size=100).learn(250)
+    rng = np.random.default_rng(0)
+    for recent, expected in ((100, 100), (30, 30)):
+        monkeypatch.setattr(base, "RECENT", recent)
+        found = agent.probe_observations(1_000, rng).numpy()
+        assert sorted(found.tolist()) == sorted(agent.replay_buffer.observations[-expected:, 0].tolist())
+    assert len(agent.probe_observations(20, rng)) == 20

@@ -1,5 +1,6 @@
-"""The worked example of docs/new_agent.md does what the page says."""
+"""What every agent of the registry promises, and a new one by being registered; the page docs/new_agent.md runs."""
 
+import copy
 import inspect
 import re
 import shlex
@@ -7,12 +8,99 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contract_tools import (
+    KINDS,
+    assert_same_weights,
+    differ,
+    make_agent,
+    observations_of,
+    refusal,
+    size_of,
+    weights,
+)
 
-from sbbatch import ALGORITHMS
+from sbbatch import ABS, ALGORITHMS
+from sbbatch.agents.base.replay import ReplayAgent
+from sbbatch.batch.protocol import BatchScalable
 from sbbatch.components.bootstrap import Munchausen
+from sbbatch.errors import InvalidType
 from sbbatch.networks.heads import QuantileHead
-from sbbatch.zoo.run import train
-from sbbatch.zoo.run.request import read_request
+from sbbatch.zoo.commands import train
+from sbbatch.zoo.commands.train import read_request
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_learns_from_every_kind_of_observation_and_acts_on_it(any_algorithm, kind):
+    agent = make_agent(any_algorithm, kind)
+    before = weights(agent)
+    agent.learn(120)
+    assert agent.num_timesteps == 120
+    # 40 steps to start with, then one update every 4 steps: (120 - 40) / 4. Rollouts of 4 steps: 30, 2 updates on each.
+    assert agent._n_updates == (20 if isinstance(agent, ReplayAgent) else 60)
+    after = weights(agent)
+    assert differ(before, after)
+    assert all(value.isfinite().all() for value in after.values())
+    agent.exploration_rate = 1.0  # of which evaluation knows nothing
+    first, second = (agent.predict(observations_of(agent), deterministic=True)[0] for _ in range(2))
+    assert first.shape == (16,)
+    assert all(agent.action_space.contains(action) for action in first)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(any_algorithm):
+    first, second, other = (make_agent(any_algorithm, seed=seed).learn(80) for seed in (3, 3, 4))
+    assert_same_weights(weights(first), weights(second))
+    assert differ(weights(first), weights(other))
+
+
+def test_it_can_be_scaled_with_a_callback_that_was_told_nothing(any_algorithm):
+    on_replay = issubclass(any_algorithm, ReplayAgent)
+    own = {"buffer_size": 600} if on_replay else {"scale_epochs": False}  # BTR's largest batch is 512
+    agent = make_agent(any_algorithm, batch_size_callback=ABS(), **own)
+    assert isinstance(agent, BatchScalable)
+    smallest = agent.batch_scaling.min_size
+    agent.learn(48)
+    assert size_of(agent) == smallest
+    assert agent.num_timesteps == (48 if on_replay else -(-48 // smallest) * smallest)
+    assert agent.batch_scaling_state["state"]["size"] == smallest
+
+
+def test_a_saved_run_goes_on_with_the_sizes_and_weights_of_one_that_never_stopped(any_algorithm, tmp_path):
+    on_replay = issubclass(any_algorithm, ReplayAgent)
+    # On replay a measurement spans eight gradient steps and is interrupted in the middle.
+    timing = {"check_every": 8, "updates": 8} if on_replay else {"check_every": 2}
+    callback = ABS(16, 64, low=0.001, high=1.0, warmup=1, window=3, ema=0.7, **timing)
+    own = {"n_steps": 1, "train_freq": 2} if on_replay else {}
+    agent = make_agent(any_algorithm, batch_size_callback=callback, learning_rate=0.01, **own).learn(92)
+    state = agent.batch_scaling_state["state"]
+    if on_replay:
+        assert state["measuring"][2] in range(1, 8)
+        agent.save_replay_buffer(tmp_path / "b")
+    agent.save(tmp_path / "m")
+    before, n_measured = weights(agent), len(state["history"])
+    env = copy.deepcopy(agent.get_env())
+    agent.learn(60, reset_num_timesteps=False)
+
+    loaded = any_algorithm.load(tmp_path / "m", env=env, force_reset=False, device="cpu")
+    assert_same_weights(weights(loaded), before)
+    if on_replay:
+        loaded.load_replay_buffer(tmp_path / "b")
+    assert loaded.batch_scaling_state["state"]["scheduler"] == state["scheduler"]
+    loaded.learn(60, reset_num_timesteps=False)
+    sizes = [row["size"] for row in agent.batch_size_callback.history]
+    assert len(sizes) > n_measured > 1
+    assert len(set(sizes)) > 1
+    assert agent.batch_size_callback.history == loaded.batch_size_callback.history
+    assert_same_weights(weights(agent), weights(loaded))
+    assert differ(before, weights(loaded))
+
+
+def test_its_constructor_names_misspelt_arguments(any_algorithm):
+    assert "did you mean 'gamma'?" in refusal(InvalidType, make_agent, any_algorithm, gama=0.5)
+
+
+# ---------------------------------------------------------------------------------------------------- docs/new_agent.md
+
 
 PAGE = Path(__file__).parents[2] / "docs" / "new_agent.md"
 

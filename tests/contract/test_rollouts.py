@@ -8,60 +8,24 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch as th
-from contract_tools import KINDS, assert_same_weights, cart_poles, differ, make_agent, observations_of, refusal, weights
+from contract_tools import (
+    RecordedLogger,
+    SpaceEnv,
+    StopAt,
+    assert_same_weights,
+    cart_poles,
+    differ,
+    make_agent,
+    refusal,
+    weights,
+)
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
-from test_sb3_parts import RecordedLogger
+from torch import nn
 
-from sbbatch import PPO, PQN
+from sbbatch import ABS, PPO, PQN
 from sbbatch.agents.base.rollout import in_minibatches
-from sbbatch.errors import InvalidType, InvalidValue
+from sbbatch.errors import InvalidType
 from sbbatch.functional.schedules import linear_epsilon
-
-
-class StopAt(BaseCallback):
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def _on_step(self):
-        return self.num_timesteps < self.step
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_several_environments_fill_a_rollout_together(rollout_algorithm, kind):
-    _, env, _ = KINDS[kind]
-    make_env = env if callable(env) else lambda: gym.make(env)
-    agent = make_agent(rollout_algorithm, kind, env=DummyVecEnv([make_env] * 4))
-    before = weights(agent)
-    agent.learn(64)
-    assert agent.rollout_buffer.rewards.size == 16
-    assert agent.num_timesteps == 64
-    assert differ(before, weights(agent))
-
-
-def test_stacked_images_are_learnt_from(rollout_algorithm):
-    env = VecFrameStack(DummyVecEnv([KINDS["image"][1]] * 2), 4)
-    assert make_agent(rollout_algorithm, "image", env=env).learn(40).rollout_buffer.observations.shape[-3:] == (
-        4,
-        36,
-        36,
-    )
-
-
-def test_a_normalised_environment_is_learnt_from_with_normalised_samples(rollout_algorithm):
-    agent = make_agent(rollout_algorithm, env=VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")])))
-    agent.learn(120)
-    assert (agent.rollout_buffer.rewards != 1).all()
-
-
-def test_learning_again_goes_on(rollout_algorithm):
-    agent = make_agent(rollout_algorithm).learn(60)
-    before = weights(agent)
-    assert agent.learn(60).num_timesteps == 60
-    assert agent.learn(60, reset_num_timesteps=False).num_timesteps == 120
-    assert agent.batch_time == 45
-    assert differ(before, weights(agent))
 
 
 def test_a_stopped_agent_goes_on_from_where_its_environments_are(rollout_algorithm):
@@ -72,70 +36,6 @@ def test_a_stopped_agent_goes_on_from_where_its_environments_are(rollout_algorit
     states = np.array([env.unwrapped.state for env in envs.envs], dtype=np.float32)
     np.testing.assert_array_equal(agent._last_obs, states)
     assert agent.learn(50, reset_num_timesteps=False).num_timesteps == 46 + 56
-
-
-def test_an_agent_can_be_copied_while_it_collects_steps_and_afterwards(rollout_algorithm):
-    class CopyOnce(BaseCallback):
-        copied, module = None, copy
-
-        def _on_step(self):
-            self.copied = self.copied or copy.deepcopy(self.model)
-            return True
-
-    callback = CopyOnce()
-    agent = make_agent(rollout_algorithm).learn(40, callback=callback)
-    assert callback.copied.learn(20).num_timesteps == 20
-    other = copy.deepcopy(agent)
-    assert_same_weights(weights(agent), weights(other))
-    other.learn(40, reset_num_timesteps=False)
-    assert differ(weights(agent), weights(other))
-
-
-def test_a_subclass_may_have_a_constructor_of_its_own(rollout_algorithm, tmp_path):
-    class Mine(rollout_algorithm):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-
-    agent = make_agent(Mine).learn(40)
-    agent.save(tmp_path / "m")
-    for algorithm in (Mine, rollout_algorithm):
-        assert algorithm.load(tmp_path / "m", device="cpu").num_timesteps == 40
-
-
-def test_a_subclass_may_have_other_defaults(rollout_algorithm):
-    class Shorter(rollout_algorithm, defaults={"n_steps": 128}):
-        pass
-
-    assert Shorter("MlpPolicy", "CartPole-v1", device="cpu").n_steps == 128
-    assert inspect.signature(Shorter).parameters["n_steps"].default == 128
-    assert inspect.signature(rollout_algorithm).parameters["n_steps"].default != 128
-
-
-def test_a_policy_may_be_a_class(rollout_algorithm):
-    base = rollout_algorithm.policy_aliases["MlpPolicy"]
-
-    class Custom(base):
-        pass
-
-    assert isinstance(rollout_algorithm(Custom, "CartPole-v1", device="cpu").policy, Custom)
-
-
-def test_the_logger_sees_the_keys_that_plots_need(rollout_algorithm):
-    agent, logger = make_agent(rollout_algorithm), RecordedLogger()
-    agent.set_logger(logger)
-    agent.learn(200)
-    expected = {
-        *("train/loss", "train/batch_size", "train/n_steps", "train/n_updates", "train/learning_rate"),
-        *("rollout/ep_rew_mean", "rollout/ep_len_mean", "time/fps", "time/total_timesteps", "batch/n_epochs"),
-        *("train/gradient_steps", "train/samples"),
-    }
-    own = {"PQN": {"rollout/exploration_rate"}, "PPO": {"train/approx_kl"}}
-    assert expected | own[rollout_algorithm.__name__] <= set(logger.seen)
-    assert (logger.seen["train/batch_size"], logger.seen["train/n_steps"], logger.seen["train/n_updates"]) == (
-        2,
-        4,
-        100,
-    )
 
 
 # --------------------------------------------------------------------------------------------------- saved and loaded
@@ -152,14 +52,6 @@ def test_what_a_run_is_made_of_can_be_changed_when_loading(rollout_algorithm, tm
     assert loaded.batch_size * loaded.n_minibatches == 16
 
 
-def test_arguments_of_the_rollout_buffer_are_checked_when_loading(rollout_algorithm, tmp_path):
-    make_agent(rollout_algorithm).save(tmp_path / "m")
-    assert rollout_algorithm.load(tmp_path / "m", device="cpu", rollout_buffer_kwargs=None).rollout_buffer is not None
-    for name, value in (("rollout_buffer_class", int), ("rollout_buffer_kwargs", 5)):
-        told = refusal(InvalidType, rollout_algorithm.load, tmp_path / "m", device="cpu", **{name: value})
-        assert told.startswith(f"{name}: got ")
-
-
 def test_a_batch_size_is_changed_where_it_is_an_argument(tmp_path):
     make_agent(PPO, n_steps=8, batch_size=2).save(tmp_path / "ppo")
     loaded = PPO.load(tmp_path / "ppo", "CartPole-v1", device="cpu", batch_size=4)
@@ -169,27 +61,6 @@ def test_a_batch_size_is_changed_where_it_is_an_argument(tmp_path):
     make_agent(PQN).save(tmp_path / "pqn")
     told = refusal(InvalidType, PQN.load, tmp_path / "pqn", device="cpu", batch_size=4)
     assert told.startswith("load: unknown attribute 'batch_size'")
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ({"n_stps": 8}, "unknown attribute 'n_stps'; did you mean 'n_steps'?"),
-        ({"n_steps": 0}, "n_steps: got 0"),
-        ({"n_epochs": 0}, "n_epochs: got 0"),
-        ({"n_epochs": "x"}, "n_epochs: got str 'x'"),
-    ],
-)
-def test_a_wrong_override_is_named(rollout_algorithm, tmp_path, override, message):
-    make_agent(rollout_algorithm).save(tmp_path / "m")
-    told = refusal((InvalidType, InvalidValue), rollout_algorithm.load, tmp_path / "m", device="cpu", **override)
-    assert message in told
-
-
-def test_a_wrong_buffer_of_ppo_is_named_by_load(tmp_path):
-    make_agent(PPO).save(tmp_path / "m")
-    told = refusal(InvalidType, PPO.load, tmp_path / "m", device="cpu", rollout_buffer_kwargs=5)
-    assert "rollout_buffer_kwargs: got int 5, expected a dictionary" in told
 
 
 def test_a_new_seed_starts_every_generator_anew(rollout_algorithm, tmp_path):
@@ -202,41 +73,26 @@ def test_a_new_seed_starts_every_generator_anew(rollout_algorithm, tmp_path):
     assert differ(runs[0], runs[2])
 
 
-def test_a_loaded_agent_does_not_repeat_the_actions_of_the_opening(rollout_algorithm, tmp_path):
-    agent = make_agent(rollout_algorithm).learn(40)
-    agent.save(tmp_path / "m")
-    observations = observations_of(agent, 200)
-    actions = []
-    for kwargs in ({}, {}, {"seed": 0}):
-        loaded = rollout_algorithm.load(tmp_path / "m", device="cpu", **kwargs)
-        loaded.exploration_rate = 1.0
-        actions.append(loaded.predict(observations)[0].tolist())
-    assert actions[0] == actions[1] != actions[2]
-
-
-def test_an_agent_knows_the_environment_it_was_made_with(rollout_algorithm):
-    assert make_agent(rollout_algorithm).env_id == "CartPole-v1"
-
-
 # ----------------------------------------------------------------------------------------------------------- SB3's PPO
 
 PPO_SETTINGS = {"n_steps": 32, "batch_size": 16, "n_epochs": 3, "seed": 3, "device": "cpu"}
 
 
-@pytest.mark.parametrize("env", ["Pendulum-v1", "CartPole-v1"])
-@pytest.mark.parametrize("kwargs", [{}, {"clip_range_vf": 0.2, "target_kl": 0.01, "ent_coef": 0.01}])
+@pytest.mark.parametrize(
+    ("env", "kwargs"),
+    [
+        ("CartPole-v1", {}),
+        ("CartPole-v1", {"clip_range_vf": 0.2, "target_kl": 0.01, "ent_coef": 0.01}),
+        ("Pendulum-v1", {"clip_range_vf": 0.2}),
+        ("Pendulum-v1", {"use_sde": True, "sde_sample_freq": 4}),
+    ],
+)
 def test_ppo_has_the_weights_of_sb3s(env, kwargs):
     ours, theirs = (
-        agent("MlpPolicy", env, **PPO_SETTINGS, **kwargs).learn(160) for agent in (PPO, stable_baselines3.PPO)
+        agent("MlpPolicy", env, **PPO_SETTINGS, **kwargs).learn(96) for agent in (PPO, stable_baselines3.PPO)
     )
     assert_same_weights(weights(ours), weights(theirs))
-    assert (ours.num_timesteps, ours._n_updates) == (160, theirs._n_updates)
-
-
-def test_ppo_with_state_dependent_noise_has_the_weights_of_sb3s():
-    settings = PPO_SETTINGS | {"use_sde": True, "sde_sample_freq": 4}
-    ours, theirs = (agent("MlpPolicy", "Pendulum-v1", **settings).learn(96) for agent in (PPO, stable_baselines3.PPO))
-    assert_same_weights(weights(ours), weights(theirs))
+    assert (ours.num_timesteps, ours._n_updates) == (96, theirs._n_updates)
 
 
 def test_the_arguments_of_ppo_are_sb3s_and_what_is_new_is_keyword_only():
@@ -383,3 +239,120 @@ def test_gradient_steps_that_an_early_stop_leaves_out_are_not_counted():
     agent.learn(10)
     assert 0 < len(made) < 3, "it is to stop within the first epoch"
     assert (agent._n_gradient_steps, agent._n_samples) == (len(made), 4 * len(made))
+
+
+# ------------------------------------------------------------------------------------- PPO: actions, networks and gSDE
+
+
+class Anything(SpaceEnv):
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return self.observation_space.sample(), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [
+        gym.spaces.Box(-2, 2, (2,)),
+        gym.spaces.Discrete(3),
+        gym.spaces.MultiDiscrete([2, 3]),
+        gym.spaces.MultiBinary(3),
+    ],
+)
+def test_actions_of_every_kind_are_played_and_measured_by_ppo(actions):
+    agent = make_agent(PPO, env=lambda: Anything(gym.spaces.Box(-1, 1, (4,), np.float32), actions)).learn(20)
+    probe = agent.probe_observations(3, np.random.default_rng(0))
+    before = agent.behavior(probe)
+    assert agent.divergence(before, before) == pytest.approx(0.0, abs=1e-7)
+    agent.learn(20)
+    assert agent.divergence(before, agent.behavior(probe)) > 0
+
+
+@pytest.mark.parametrize(
+    ("net_arch", "of_policy", "of_values"),
+    [([8, 6], [8, 6], [8, 6]), ({"pi": [8], "vf": [4]}, [8], [4]), ({"pi": [8]}, [8], []), ([], [], [])],
+)
+def test_networks_of_ppo_may_be_given_in_both_ways(net_arch, of_policy, of_values):
+    agent = make_agent(PPO, policy_kwargs={"net_arch": net_arch})
+    extractor = agent.policy.mlp_extractor
+    for network, sizes in ((extractor.policy_net, of_policy), (extractor.value_net, of_values)):
+        shapes = [(layer.in_features, layer.out_features) for layer in network if isinstance(layer, nn.Linear)]
+        assert shapes == list(zip([4, *sizes], sizes, strict=False))  # CartPole shows four numbers
+    assert agent.learn(8).num_timesteps == 8
+
+
+NOISE = [{}, {"squash_output": True, "full_std": False, "use_expln": True}]
+OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+
+
+def make_sde_agent(**kwargs):
+    settings = {"n_steps": 16, "batch_size": 8, "n_epochs": 2, "seed": 0, "device": "cpu", "use_sde": True} | kwargs
+    return PPO("MlpPolicy", "Pendulum-v1", **settings)
+
+
+def going_on(agents, n_steps):
+    """Weights of each after as many more steps, with the same random numbers."""
+    states, found = (th.get_rng_state(), np.random.get_state()), []
+    for agent in agents:
+        th.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        found.append(weights(agent.learn(n_steps, reset_num_timesteps=False)))
+    return found
+
+
+def noise_of(agent):
+    return agent.policy.action_dist.exploration_mat
+
+
+@pytest.mark.parametrize("policy_kwargs", NOISE)
+def test_a_copy_and_a_loaded_agent_with_state_dependent_noise_go_on_as_the_agent_does(policy_kwargs, tmp_path):
+    unlearned, copies = make_sde_agent(policy_kwargs=policy_kwargs), []
+    agent = copy.deepcopy(unlearned)
+
+    def copying(*_):
+        if agent.num_timesteps in (1, 25):  # in the first rollout, and after an update
+            copies.append(copy.deepcopy(agent))
+        return True
+
+    agent.learn(48, callback=copying)
+    assert [one.learn(16, reset_num_timesteps=False).num_timesteps for one in copies] == [17, 41]
+    duplicate = copy.deepcopy(agent)
+    assert th.equal(noise_of(agent), noise_of(duplicate))
+    assert noise_of(agent) is not noise_of(duplicate)
+    agent.save(tmp_path / "m")
+    state = th.get_rng_state()
+    first, second = (PPO.load(tmp_path / "m", env="Pendulum-v1", device="cpu") for _ in range(2))
+    assert th.equal(th.get_rng_state(), state)  # loading takes no random number from the run
+    played, expected = (one.predict(OBSERVATIONS, deterministic=True)[0] for one in (first, agent))
+    np.testing.assert_array_equal(played, expected)
+    assert_same_weights(*going_on([first, second], 32))
+    assert_same_weights(*going_on([agent, duplicate], 32))
+
+
+def test_the_noise_of_a_loaded_agent_has_the_scale_it_was_trained_to(tmp_path):
+    agent = make_sde_agent()
+    with th.no_grad():
+        agent.policy.log_std.fill_(-9.0)
+    agent.save(tmp_path / "m")
+    loaded, other = PPO.load(tmp_path / "m", device="cpu"), make_sde_agent()
+    other.set_parameters(agent.get_parameters())
+    for one in (loaded, other):
+        assert 0 < noise_of(one).abs().max() < 10 * np.exp(-9.0)
+
+
+@pytest.mark.parametrize("policy_kwargs", NOISE)
+def test_the_length_of_rollouts_with_state_dependent_noise_adapts(policy_kwargs):
+    callback = ABS(16, 32, check_every=1, warmup=1, ema=1.0, low=1e-9, high=1e-8)
+    agent = make_sde_agent(policy_kwargs=policy_kwargs, batch_size_callback=callback)
+    agent.divergence = lambda before, after: 0.0 if agent.num_timesteps < 64 else 1.0
+    agent.learn(128)
+    assert [row["size"] for row in callback.history] == [16, 32, 32, 16, 16, 16, 16]
+
+
+def test_the_divergence_of_a_policy_with_state_dependent_noise_is_that_of_its_gaussians():
+    agent = make_sde_agent().learn(32)
+    mean, deviation = agent.behavior(th.from_numpy(OBSERVATIONS))
+    assert mean.shape == deviation.shape == (5, 1)
+    assert agent.divergence((mean, deviation), (mean, deviation)) == pytest.approx(0.0, abs=1e-7)
+    shifted = agent.divergence((mean, deviation), (mean + deviation, deviation))
+    assert shifted == pytest.approx(0.5, rel=1e-5)  # KL of equal Gaussians one deviation apart

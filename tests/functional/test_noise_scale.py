@@ -32,6 +32,6 @@ def test_the_same_batch_in_other_parts(parts, part_size, noise, signal):
 def test_both_estimates_are_unbiased():
     generator = th.Generator().manual_seed(0)
     mean, deviation = th.tensor([0.3, -0.2, 0.1]), 0.5  # |G|^2 = 0.14, tr(Sigma) = 3 * 0.25
-    samples = mean + deviation * th.randn(20_000, 8, 4, 3, generator=generator)  # 8 parts of 4 samples
+    samples = mean + deviation * th.randn(5_000, 8, 4, 3, generator=generator)  # 8 parts of 4 samples
     measured = th.tensor([gradient_noise_scale(parts, 4) for parts in samples.mean(dim=2)])
-    assert measured.mean(dim=0).tolist() == pytest.approx([0.75, 0.14], rel=0.02)
+    assert measured.mean(dim=0).tolist() == pytest.approx([0.75, 0.14], rel=0.03)

@@ -12,8 +12,8 @@ from sbbatch.settings.resolution import require_algorithm, resolve, run_value
 from sbbatch.zoo.commands.quickstart import ENV_ID
 from sbbatch.zoo.commands.quickstart import main as quickstart
 from sbbatch.zoo.logs.folders import find_run
-from sbbatch.zoo.play.scores import evaluate_random, evaluate_returns
-from sbbatch.zoo.play.trained import of_run
+from sbbatch.zoo.play.saved import agent_of_run
+from sbbatch.zoo.play.scores import play_at_random, play_episodes
 from sbbatch.zoo.run.build import make_env, make_model, run_env
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def score_of_ppo(cls, env_id, n_timesteps, seed):
     games = run_env(env_id, PPO, settings, 10_000 + seed, False, 20)
     if run_value(settings, "normalize") is not None:
         sync_envs_normalization(env, games)
-    return np.mean(evaluate_returns(model, games, 20))
+    return np.mean([episode.score for episode in play_episodes(model, games, 20)])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -88,6 +88,7 @@ def test_ppo_reaches_the_level_of_sb3s(env_id, n_timesteps, level, seed):
 def test_quickstart_agent_beats_the_random_policy_clearly(seed, tmp_path):
     assert quickstart(["--seed", str(seed), "-f", str(tmp_path)]) == 0
     run = find_run(tmp_path, "qrdqn", ENV_ID)
-    trained = [game.score for game in of_run(run, "qrdqn", ENV_ID, run.best_model).play(10, seed=7)]
-    at_random = evaluate_random(ENV_ID, 10, 7, protocol="atari100k", n_envs=10)
+    trained = [game.score for game in agent_of_run(run, "qrdqn", ENV_ID, run.best_model).play(10, seed=7)]
+    games = play_at_random(ENV_ID, 10, 7, protocol="atari100k", n_envs=10)
+    at_random = [game.score for game in games]
     assert np.mean(trained) > np.mean(at_random) + 1_000

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sbbatch.errors import InvalidType, InvalidValue
 from sbbatch.networks.heads import ExpectedHead, QuantileHead
 from sbbatch.networks.impala import ImpalaCNN
-from sbbatch.networks.value_policy import CnnPolicy, MlpPolicy, MultiInputPolicy
+from sbbatch.networks.value_policy import CnnPolicy, MlpPolicy
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 IMAGES = spaces.Box(0, 255, (1, 36, 36), np.uint8)
@@ -95,31 +95,6 @@ def test_what_can_be_built_is_let_through(kwargs):
     assert policy.q_net(th.zeros(3, 4)).shape == (3, 2)
 
 
-@pytest.mark.parametrize(
-    ("policy", "space", "message"),
-    [
-        (MlpPolicy, DICT, "MlpPolicy: got observations Dict(a: Box(4,) of float32), expected no dictionary; use Multi"),
-        (CnnPolicy, DICT, "for dictionaries MultiInputPolicy"),
-        (CnnPolicy, VECTOR, "for vectors use MlpPolicy"),
-        (CnnPolicy, spaces.Box(0, 255, (1, 8, 8), np.uint8), "are too small for its convolutions"),
-        (
-            MultiInputPolicy,
-            VECTOR,
-            "MultiInputPolicy: got observations Box(4,) of float32, expected a Dict; use CnnPol",
-        ),
-        (MultiInputPolicy, IMAGES, "MultiInputPolicy: got observations Box(1, 36, 36) of uint8, expected a Dict"),
-    ],
-)
-def test_a_policy_for_other_observations_names_the_right_one(policy, space, message):
-    assert message in refusal(InvalidValue, policy=policy, space=space)
-
-
-def test_a_dictionary_that_sb3s_torso_cannot_take_is_told_in_one_line():
-    space = spaces.Dict({"tiny": spaces.Box(0, 255, (1, 8, 8), np.uint8)})
-    told = refusal(InvalidValue, policy=MultiInputPolicy, space=space)
-    assert told.startswith("policy_kwargs: features_extractor_kwargs: CombinedExtractor cannot be made (")
-
-
 @pytest.mark.parametrize("torso", [None, ImpalaCNN])
 def test_float_images_are_taken_where_the_sentence_about_them_is_followed(torso):
     space, kwargs = spaces.Box(0, 1, (1, 36, 36), np.float32), {"features_extractor_class": torso} if torso else {}
@@ -143,9 +118,3 @@ def test_a_flattened_tuple_can_be_learned_from():
     env = gym.wrappers.FlattenObservation(gym.make("Blackjack-v1"))
     policy = make_policy(space=env.observation_space, head_class=ExpectedHead)
     assert policy.predict(env.reset(seed=0)[0])[0] in (0, 1)
-
-
-def test_the_combined_torso_may_be_named_for_dictionaries():
-    assert (
-        make_policy(space=DICT, features_extractor_class=CombinedExtractor).q_net.features_extractor.features_dim == 4
-    )

@@ -7,7 +7,6 @@ from gymnasium import spaces
 from torch import nn
 from torch.nn.functional import layer_norm
 
-from sbbatch.errors import InvalidType, InvalidValue
 from sbbatch.networks.initializers import orthogonal
 from sbbatch.networks.layer_norm import ImageLayerNorm
 from sbbatch.networks.multi_skip import MultiSkip, MultiSkipCNN
@@ -55,12 +54,3 @@ def test_every_linear_map_starts_orthogonal():
             rows = layer.weight.flatten(1)
             th.testing.assert_close(rows @ rows.T, 2 * th.eye(len(rows)), rtol=0, atol=1e-4)
             assert not layer.bias.any()
-
-
-def test_sizes_that_cannot_be_are_named():
-    with pytest.raises(InvalidValue, match="n_blocks: got -1"):
-        MultiSkipCNN(ATARI, n_blocks=-1)
-    with pytest.raises(InvalidType, match="features_dim: got NoneType None, expected an int >= 1"):
-        MultiSkipCNN(ATARI, features_dim=None)
-    with pytest.raises(InvalidValue, match="too small for its convolutions"):
-        MultiSkipCNN(spaces.Box(0, 255, (4, 10, 10), np.uint8))

@@ -9,7 +9,6 @@ from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from torch import nn
 from torch.nn.utils import parametrize
 
-from sbbatch.errors import InvalidValue
 from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead, QuantileHead
 from sbbatch.networks.impala import ImpalaCNN, ResidualBlock
 from sbbatch.networks.layers import SameConv2d
@@ -45,25 +44,25 @@ def n_parameters(network, means_only=False):
 @pytest.mark.parametrize(
     ("head_class", "policy_kwargs", "counts"),
     [
-        (ExpectedHead, SAME, (4_045_476, 4_046_502, 4_052_658)),
-        (ExpectedHead, {}, (1_686_180, 1_687_206, 1_693_362)),
-        (CategoricalHead, SAME, (4_148_076, 4_200_402, 4_514_358)),
-        (QuantileHead, SAME, (4_453_824, 4_659_024, 5_890_224)),
-        (ImplicitQuantileHead, SAME, (4_548_836, 4_549_862, 4_556_018)),
-        (CategoricalHead, SAME | {"dueling": "output", "noisy_sigma0": 0.1}, (8_270_494, 8_375_146, 9_003_058)),
-        (CategoricalHead, {"dueling": "streams", "noisy_sigma0": 0.5}, (6_764_190, 6_868_842, 7_496_754)),
-        (ExpectedHead, SAME | {"dueling": "output"}, (4_045_989, 4_047_015, 4_053_171)),  # DrQ
-        (QuantileHead, CNN_X4, (17_418_144, 17_623_344, 18_854_544)),
-        (QuantileHead, IMPALA, (2_491_120, 2_696_320, 3_927_520)),
-        (ImplicitQuantileHead, BTR_NETWORK, (5_264_554, 5_266_606, 5_278_918)),
+        (ExpectedHead, SAME, (4_045_476, 4_052_658)),
+        (ExpectedHead, {}, (1_686_180, 1_693_362)),
+        (CategoricalHead, SAME, (4_148_076, 4_514_358)),
+        (QuantileHead, SAME, (4_453_824, 5_890_224)),
+        (ImplicitQuantileHead, SAME, (4_548_836, 4_556_018)),
+        (CategoricalHead, SAME | {"dueling": "output", "noisy_sigma0": 0.1}, (8_270_494, 9_003_058)),
+        (CategoricalHead, {"dueling": "streams", "noisy_sigma0": 0.5}, (6_764_190, 7_496_754)),
+        (ExpectedHead, SAME | {"dueling": "output"}, (4_045_989, 4_053_171)),  # DrQ
+        (QuantileHead, CNN_X4, (17_418_144, 18_854_544)),
+        (QuantileHead, IMPALA, (2_491_120, 3_927_520)),
+        (ImplicitQuantileHead, BTR_NETWORK, (5_264_554, 5_278_918)),
     ],
 )
 def test_parameter_counts_are_the_published_ones(head_class, policy_kwargs, counts):
-    for n_actions, count in zip((4, 6, 18), counts, strict=True):
+    for n_actions, count in zip((4, 18), counts, strict=True):
         assert n_parameters(q_net_of(head_class, n_actions, **policy_kwargs)) == count
 
 
-@pytest.mark.parametrize(("n_actions", "count"), [(4, 2_901_669), (6, 2_902_695), (18, 2_908_851)])
+@pytest.mark.parametrize(("n_actions", "count"), [(4, 2_901_669), (18, 2_908_851)])
 def test_btr_has_the_papers_parameters_and_twelve_normalised_layers(n_actions, count):
     network = q_net_of(ImplicitQuantileHead, n_actions, **BTR_NETWORK)
     assert n_parameters(network, means_only=True) == count
@@ -111,7 +110,7 @@ def test_power_iteration_runs_in_training_mode_only():
 def test_normalised_kernels_have_a_largest_singular_value_of_one():
     torso = ImpalaCNN(ATARI, width=1, spectral_norm=True)
     with th.no_grad():
-        for _ in range(100):
+        for _ in range(50):
             torso(th.zeros(1, 4, 84, 84))
     block = next(module for module in torso.modules() if isinstance(module, ResidualBlock))
     assert th.linalg.matrix_norm(block.first.weight.flatten(1), 2).item() == pytest.approx(1.0, abs=1e-3)
@@ -171,15 +170,6 @@ def test_odd_padding_goes_right_and_below():
     column = th.zeros(1, 1, 21, 21)
     column[..., 20, 20] = 1.0  # windows start at -1, 1, ..., 17, 19: rows 17..20 and 19..22 see it
     assert conv(column).nonzero()[:, 2:].tolist() == [[9, 9], [9, 10], [10, 9], [10, 10]]
-
-
-def test_vectors_and_misspelt_paddings_are_refused():
-    with pytest.raises(InvalidValue, match="use MlpPolicy"):
-        NatureCNN(spaces.Box(-1, 1, (4,), np.float32))
-    with pytest.raises(InvalidValue, match="did you mean 'same'"):
-        NatureCNN(ATARI, padding="sane")
-    with pytest.raises(InvalidValue, match="too small for its convolutions"):
-        NatureCNN(spaces.Box(0, 255, (4, 10, 10), np.uint8))
 
 
 @pytest.mark.parametrize("torso", [MinAtarCNN, NatureCNN, ImpalaCNN])

@@ -42,10 +42,11 @@ def run_and_compare(make_env, n_envs, n_steps, seed, gamma=0.9, **kwargs):
     return buffer, slow
 
 
-@pytest.mark.parametrize("compression", [None, "lz4"])
-@pytest.mark.parametrize("n_envs", [1, 3])
-@pytest.mark.parametrize("stack", [1, 4])
-@pytest.mark.parametrize("n_steps", [1, 3, 5])
+# Every pair of values of two of the four.
+@pytest.mark.parametrize(
+    ("n_steps", "stack", "n_envs", "compression"),
+    [(1, 1, 1, None), (1, 4, 3, "lz4"), (3, 4, 1, "lz4"), (3, 1, 3, None), (5, 4, 1, None), (5, 1, 3, "lz4")],
+)
 def test_every_transition_of_images_equals_the_reference(n_steps, stack, n_envs, compression):
     run_and_compare(
         lambda env, rng: ImageEnv(env, rng, stack),
@@ -57,32 +58,26 @@ def test_every_transition_of_images_equals_the_reference(n_steps, stack, n_envs,
     )
 
 
-@pytest.mark.parametrize("n_steps", [1, 5])
-def test_every_transition_of_coloured_stacks_equals_the_reference(n_steps):
-    run_and_compare(lambda env, rng: ImageEnv(env, rng, 4, channels=3), 2, n_steps, seed=8, frame_stack=4)
+def test_every_transition_of_coloured_stacks_equals_the_reference():
+    run_and_compare(lambda env, rng: ImageEnv(env, rng, 4, channels=3), 2, 5, seed=8, frame_stack=4)
 
 
 def test_a_stack_stored_whole_is_the_same_as_one_taken_apart():
     run_and_compare(lambda env, rng: ImageEnv(env, rng, 4), 3, 3, seed=9, frame_stack=1)
 
 
-@pytest.mark.parametrize("n_envs", [1, 3])
-@pytest.mark.parametrize("n_steps", [1, 3, 5])
+@pytest.mark.parametrize(("n_steps", "n_envs"), [(1, 3), (3, 1), (5, 3)])
 def test_every_transition_of_vectors_equals_the_reference(n_steps, n_envs):
     run_and_compare(VectorEnv, n_envs, n_steps, seed=n_steps + n_envs)
 
 
-@pytest.mark.parametrize("n_steps", [1, 3])
-def test_every_transition_of_dictionaries_equals_the_reference(n_steps):
+def test_every_transition_of_dictionaries_equals_the_reference():
     # A frame_stack given by accident does not matter: dictionaries are stored whole.
-    run_and_compare(lambda env, rng: DictEnv(env, rng, 4), 2, n_steps, seed=n_steps, frame_stack=4)
+    run_and_compare(lambda env, rng: DictEnv(env, rng, 4), 2, 3, seed=3, frame_stack=4)
 
 
-@pytest.mark.parametrize("stack", [1, 4])
-def test_a_prioritized_buffer_holds_the_same_transitions(stack):
-    run_and_compare(
-        lambda env, rng: ImageEnv(env, rng, stack), 3, 3, 5, frame_stack=stack, sampler_class=PrioritizedSampler
-    )
+def test_a_prioritized_buffer_holds_the_same_transitions():
+    run_and_compare(lambda env, rng: ImageEnv(env, rng, 4), 3, 3, 5, frame_stack=4, sampler_class=PrioritizedSampler)
 
 
 def test_an_n_step_window_as_long_as_the_memory_equals_the_reference():
@@ -115,11 +110,12 @@ def test_a_memory_that_was_emptied_forgets_everything_before(sampler_class):
         buffer.reset()
         assert buffer.size() == 0
         slow = SlowReplay(2, 20)
-        for _ in range(25):
+        for count in range(25):
             step = stream.step()
             buffer.add(*step)
             slow.add(step)
-            assert_equals_reference(buffer, slow, 3, 0.9)
+            if count % 6 == 0:
+                assert_equals_reference(buffer, slow, 3, 0.9)
 
 
 def test_what_is_shown_of_the_memory_equals_what_was_added():
@@ -172,13 +168,13 @@ def assert_equal_to_sb3(expected, given, n_rows, discounts):
     np.testing.assert_allclose(given.discounts.numpy(), discounts[rows], rtol=1e-6)
 
 
-@pytest.mark.parametrize("n_added", [1, 17, 30, 31, 100])
+@pytest.mark.parametrize("n_added", [1, 30, 100])
 def test_one_step_transitions_equal_those_of_sb3(n_added):
     _, expected, given = same_stream(ReplayBuffer, n_added)
     assert_equal_to_sb3(expected, given, min(n_added, 30), 0.99 * (1 - expected.dones.numpy()[:, 0]))
 
 
-@pytest.mark.parametrize("n_added", [1, 17, 30, 31, 100])
+@pytest.mark.parametrize("n_added", [1, 17, 31, 100])
 def test_three_step_transitions_equal_those_of_sb3(n_added):
     _, expected, given = same_stream(NStepReplayBuffer, n_added, n_steps=3, gamma=0.9)
     discounts = (expected.discounts * (1 - expected.dones)).numpy()[:, 0]

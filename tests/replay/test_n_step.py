@@ -39,21 +39,6 @@ def test_the_return_ends_where_the_episode_does(terminated, truncated, reward, k
     assert returns.rewards + returns.discounts * BOOTSTRAP_VALUE == pytest.approx(target, abs=1e-6)
 
 
-def test_a_truncated_window_is_never_discounted_with_the_constant_of_a_full_one():
-    returns = returns_of(truncated=(False, True, False))
-    wrong = 0.505 + 0.99**3 * BOOTSTRAP_VALUE
-    assert wrong == pytest.approx(4.386196)
-    assert returns.discounts != pytest.approx(0.99**3, abs=1e-3)
-    assert returns.rewards + returns.discounts * BOOTSTRAP_VALUE != pytest.approx(wrong, abs=1e-3)
-
-
-def test_the_discount_of_btr_gives_its_own_numbers():
-    # 1 - 0.997 * 0.5 + 0.994009 * 2 = 1 - 0.4985 + 1.988018;  0.997^3 = 0.991026973
-    returns = returns_of(gamma=0.997)
-    assert returns.rewards == pytest.approx(2.489518, abs=1e-6)
-    assert returns.discounts == pytest.approx(0.991026973, abs=1e-6)
-
-
 def test_one_step_returns_are_the_rewards_themselves():
     rewards = np.array([[3.0], [-1.0], [0.5]])
     terminated, truncated = np.array([[False], [True], [False]]), np.array([[False], [False], [True]])
@@ -72,21 +57,6 @@ def test_every_sample_of_a_batch_has_its_own_discount():
     np.testing.assert_allclose(returns.rewards, [31.0, 6.0, 6.0, 1.0])
     np.testing.assert_allclose(returns.discounts, [0.125, 0.0, 0.25, 0.5])
     np.testing.assert_array_equal(returns.n_rewards, [3, 2, 2, 1])
-
-
-def test_what_lies_behind_the_end_of_an_episode_does_not_count():
-    ends_at_once = (True, False, False)
-    for rest in ([7.0, 7.0], [-1e6, 1e6]):
-        assert returns_of(terminated=ends_at_once, rewards=np.array([[1.0, *rest]])).rewards == pytest.approx(1.0)
-    # the first end decides, whatever a later episode in the same window does
-    both = returns_of(terminated=(False, False, True), truncated=(False, True, False))
-    assert (both.n_rewards, both.discounts) == (2, pytest.approx(0.9801, abs=1e-6))
-
-
-@pytest.mark.parametrize(("gamma", "reward", "discount"), [(0.0, 1.0, 0.0), (1.0, 2.5, 1.0)])
-def test_a_discount_of_zero_or_one_is_allowed(gamma, reward, discount):
-    returns = returns_of(gamma=gamma)
-    assert (returns.rewards, returns.discounts) == (pytest.approx(reward), pytest.approx(discount))
 
 
 def test_results_have_the_types_a_batch_needs():

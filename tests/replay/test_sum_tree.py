@@ -1,5 +1,7 @@
 """The sum tree against plain cumulative sums."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -20,10 +22,6 @@ def test_a_mass_belongs_to_the_leaf_at_which_the_running_sum_passes_it():
     np.testing.assert_array_equal(tree.find(np.array([0.5, 2.9, 5.0, 9.99])), [0, 1, 2, 3])
 
 
-def test_a_mass_on_the_border_belongs_to_the_next_leaf():
-    np.testing.assert_array_equal(tree_of([1, 2, 3, 4]).find(np.array([0.0, 1.0, 3.0, 6.0])), [0, 1, 2, 3])
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size_around_the_fan_out_agrees_with_cumulative_sums(size):
     # Whole numbers are summed without rounding, so that the two searches must agree exactly.
@@ -38,29 +36,20 @@ def test_every_size_around_the_fan_out_agrees_with_cumulative_sums(size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("excess", [0.0, 1e-9, 0.5, 1e6])
-def test_a_mass_at_or_beyond_the_total_finds_the_last_leaf_that_counts(size, excess):
+def test_a_mass_at_or_beyond_the_total_finds_the_last_leaf_that_counts(size):
     priorities = np.full(size, 0.1)  # 0.1 is not exact in binary: sums are rounded
     priorities[size // 2 + 1 :] = 0.0
     tree = tree_of(priorities)
-    found = tree.find(np.array([tree.total + excess, np.nextafter(tree.total, 0)]))
-    np.testing.assert_array_equal(found, [size // 2, size // 2])
+    found = tree.find(np.array([np.nextafter(tree.total, 0), *(tree.total + excess for excess in (0.0, 1e-9, 1e6))]))
+    np.testing.assert_array_equal(found, [size // 2] * 4)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_a_single_leaf_takes_every_mass(size):
-    for leaf in {0, size // 2, size - 1}:
-        tree = SumTree(size)
-        tree.set(np.array([leaf]), 0.3)
-        assert set(tree.find(np.linspace(0, 0.3, 11))) == {leaf}
-
-
-def test_sums_are_exact_after_a_hundred_thousand_random_updates():
+def test_sums_are_exact_after_twenty_thousand_random_updates():
     size = 1000
     rng = np.random.default_rng(0)
     tree, expected = SumTree(size), np.zeros(size)
-    for _ in range(2000):
-        indices = rng.integers(size, size=50)  # 2000 * 50 = 100,000
+    for _ in range(400):
+        indices = rng.integers(size, size=50)  # 400 * 50 = 20,000
         priorities = 10.0 ** rng.uniform(-8, 8, size=50)
         priorities[rng.random(50) < 0.2] = 0.0
         tree.set(indices, priorities)
@@ -91,8 +80,6 @@ def test_restored_leaves_give_the_same_tree(size):
 
 
 def test_restoring_a_large_tree_needs_little_memory():
-    import tracemalloc
-
     size = 200_000
     tree, leaves = SumTree(size), np.ones(size)
     tracemalloc.start()

@@ -7,14 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sbbatch import ABS, PQN
-from sbbatch.errors import UserError
-from sbbatch.zoo.commands import cli
-from sbbatch.zoo.console.progress import Progress
+from sbbatch.zoo.commands import train
+from sbbatch.zoo.commands.plot import main
 from sbbatch.zoo.logs.batch_log import find_batch_callback, lines_of, measured_now, read_batch_log, size_now
-from sbbatch.zoo.plot.batch_trace import _measures, _names, _short, plot_batch, read_batch_run
-from sbbatch.zoo.plot.curves import main
-from sbbatch.zoo.run import train
+from sbbatch.zoo.plot.batch_trace import _measures, _names, plot_batch, read_batch_run
+from sbbatch.zoo.plot.runs import read_run
 from sbbatch.zoo.run.callbacks import BatchSizeLog
 
 HEADER = "timesteps,divergence,divergence_mean,target,noise_scale,size\n"
@@ -107,7 +104,7 @@ def test_a_damaged_file_is_told_and_begun_anew(tmp_path, capsys):
     path.write_text("rubbish\n")
     Session(path, [], start=50).step()
     assert path.read_text() == HEADER + "50,,,,,8\n"
-    assert "begun anew" in capsys.readouterr().err
+    assert "starting over" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, capsys, monkeypatch):
@@ -130,7 +127,6 @@ REPLAY = ["learning_starts:20", "train_freq:10", "gradient_steps:1", "policy_kwa
 @pytest.mark.parametrize(
     ("algo", "callback", "params", "column"),
     [
-        ("pqn", "abs(8, 16, check_every=1, window=1, warmup=1)", SMALL, "divergence"),
         ("pqn", "noise_scale(4, 16, check_every=1)", SMALL, "noise_scale"),
         ("pqn", "schedule(4, 12)", SMALL, None),
         ("qrdqn", "abs(4, 8, check_every=40, updates=2)", REPLAY, "divergence"),
@@ -150,7 +146,7 @@ def test_an_adaptive_run_leaves_its_sizes_and_their_picture(tmp_path, capsys, al
     out = capsys.readouterr().out
     assert f"measurements: {folder / 'batch_size.csv'}" in out
     assert f"batch size picture: {folder / 'batch_size.png'}" in out
-    run = read_batch_run(folder, "")
+    run = read_batch_run(folder)
     assert run.unit == ("samples per gradient step" if algo == "qrdqn" else "rollout steps")
     assert _measures([run]) == ([] if column is None else [column])
 
@@ -167,27 +163,25 @@ def test_the_last_row_is_the_size_that_the_model_goes_on_with(tmp_path):
     assert others[0]["timesteps"] > first["timesteps"]
 
 
-def test_a_callback_that_was_given_to_learn_is_written_down_too(tmp_path):
-    model = PQN("MlpPolicy", "CartPole-v1", n_steps=8, seed=0)
-    model.learn(100, callback=[ABS(8, 16, check_every=1), BatchSizeLog(tmp_path / "b.csv")])
-    assert len(read_batch_log(tmp_path / "b.csv")) == 1 + 13
-
-
 def test_a_run_that_ends_before_the_first_measurement_has_no_picture(tmp_path, capsys):
     words = ["--algo", "pqn", "-n", "100", "-f", str(tmp_path), "--abs", *SHORT, *SMALL]
     assert train.main(words) == 0
     assert "no batch size picture: " in capsys.readouterr().out
 
 
-def test_runs_with_different_callbacks_are_called_by_them(run, tmp_path):
-    second = write_run(tmp_path, 2, seed=0)
-    for folder, name in ((run, "abs(8, 16)"), (second, "schedule(8, 16)")):
-        (folder / "CartPole-v1" / "config.yml").write_text(f"batch_size_callback: {name}\n")
-    (second / "batch_size.csv").write_text(HEADER + "0,,,,,8\n100,,,,40,12\n")
-    assert _names([run, second])[1] == ["abs(8, 16)", "schedule(8, 16)"]
-    runs = [read_batch_run(folder, "") for folder in (run, second)]
-    assert _measures(runs) == ["divergence", "noise_scale"]
-    assert plot_batch([run, second]).exists()
+def test_runs_are_called_by_what_tells_them_apart(run, tmp_path):
+    def names(*folders):
+        return _names([read_run(folder) for folder in folders])
+
+    second, third = write_run(tmp_path, 2, seed=1), write_run(tmp_path, 3, seed=1)
+    assert names(run) == ("dqn on CartPole-v1 (seed 0)", ["seed 0"])
+    assert names(run, second) == ("dqn on CartPole-v1", ["seed 0", "seed 1"])
+    assert names(second, third) == ("dqn on CartPole-v1", ["CartPole-v1_2", "CartPole-v1_3"])
+    for folder, callback in ((run, "abs(8, 16)"), (second, "schedule(8, 16)")):
+        (folder / "CartPole-v1" / "config.yml").write_text(f"batch_size_callback: {callback}\n")
+    assert names(run, second)[1] == ["abs(8, 16)", "schedule(8, 16)"]
+    (third / "CartPole-v1" / "args.yml").write_text("env: Acrobot-v1\nseed: 0\n")
+    assert names(run, third)[1] == ["dqn on CartPole-v1 (CartPole-v1_1)", "dqn on Acrobot-v1 (CartPole-v1_3)"]
 
 
 def test_a_fixed_batch_size_leaves_no_file(tmp_path):
@@ -203,66 +197,22 @@ def test_a_fixed_batch_size_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_progress_tells_batch_size_and_mean_divergence(capsys):
-    history = []
-    model = SimpleNamespace(
-        batch_size=24, batch_size_callback=SimpleNamespace(history=history), _total_timesteps=100, ep_info_buffer=None
-    )
-    progress = Progress(terminal=False)
-    progress.model, progress.num_timesteps = model, 50
-    progress._on_training_start()
-    progress._on_training_end()
-    assert "divergence" not in capsys.readouterr().out
-    history.append(measured(50, 0.12345, 24))
-    progress._on_training_end()
-    assert "batch 24, divergence 0.123, " in capsys.readouterr().out
-    history.append({"timesteps": 60, "noise_scale": 812.3, "size": 24})
-    progress._on_training_end()
-    assert "batch 24, noise scale 812, " in capsys.readouterr().out
-    history.append({"timesteps": 70, "size": 24})
-    progress._on_training_end()
-    assert "batch 24, 0:00" in capsys.readouterr().out
-    assert size_now(PQN("MlpPolicy", "CartPole-v1", n_steps=16)) == "rollout 16"
-
-
 def test_a_picture_is_drawn_from_the_files_alone(run, capsys):
     assert main(["batch", str(run)]) == 0
-    path = run / "batch_size.png"
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert capsys.readouterr().out == f"{path}\n"
+    assert (run / "batch_size.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out == f"{run / 'batch_size.png'}\n"
+    assert read_batch_run(run).end == 320  # its last evaluation: the last size lasts until then
 
 
 def test_several_runs_share_a_picture_beside_them(run, tmp_path):
     second = write_run(tmp_path, 2, seed=1)
-    assert cli.main(["plot", "batch", str(run), str(second)]) == 0
+    (second / "batch_size.csv").write_text(HEADER + "0,,,,,8\n100,,,,40,128\n")
+    for name in ("0.monitor.csv", "evaluations.npz"):  # a run without episodes is drawn too
+        (second / name).unlink()
+    assert _measures([read_batch_run(folder) for folder in (run, second)]) == ["divergence", "noise_scale"]
+    assert main(["batch", str(run), str(second)]) == 0
     assert (tmp_path / "dqn" / "batch_size.png").exists()
-    out = plot_batch([run, second], tmp_path / "b.pdf", title=r"$\nosuch$")
-    assert out.read_bytes().startswith(b"%PDF")
-
-
-def test_runs_are_called_by_what_tells_them_apart(run, tmp_path):
-    second, third = write_run(tmp_path, 2, seed=1), write_run(tmp_path, 3, seed=1)
-    assert _names([run]) == ("dqn on CartPole-v1 (seed 0)", ["seed 0"])
-    assert _names([run, second]) == ("dqn on CartPole-v1", ["seed 0", "seed 1"])
-    assert _names([second, third]) == ("dqn on CartPole-v1", ["CartPole-v1_2", "CartPole-v1_3"])
-    other = write_run(tmp_path / "more", 1)
-    (other / "CartPole-v1" / "args.yml").write_text("env: Acrobot-v1\nseed: 0\n")
-    assert _names([run, other])[1] == ["dqn on CartPole-v1 (CartPole-v1_1)", "dqn on Acrobot-v1 (CartPole-v1_1)"]
-
-
-def test_a_run_without_episodes_is_drawn_too(run):
-    (run / "0.monitor.csv").unlink()
-    (run / "evaluations.npz").unlink()
-    assert plot_batch([run]).exists()
-
-
-def test_the_last_size_lasts_until_the_run_ends(run):
-    assert read_batch_run(run, "").end == 320  # its last evaluation
-
-
-@pytest.mark.parametrize(("steps", "text"), [(0, "0"), (500, "500"), (250_000, "250k"), (1_500_000, "1.5M")])
-def test_a_time_axis_has_short_numbers(steps, text):
-    assert _short(steps) == text
+    assert plot_batch([run, second], tmp_path / "b.pdf", title=r"$\nosuch$").read_bytes().startswith(b"%PDF")
 
 
 def test_a_half_written_last_line_is_left_out(run):
@@ -271,10 +221,7 @@ def test_a_half_written_last_line_is_left_out(run):
     assert len(read_batch_log(run / "batch_size.csv")) == 3
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["a,b,c,d,e,f", "300,0.5", "300,0.5,0.5,30,,nan", "300,0.5,0.5,30,,0", "300,inf,0.5,30,,8", "50,0.5,0.5,30,,8", ""],
-)
+@pytest.mark.parametrize("line", ["a,b,c,d,e,f", "300,0.5", "300,0.5,0.5,30,,nan", "50,0.5,0.5,30,,8", ""])
 def test_a_damaged_line_is_named(run, capsys, line):
     with (run / "batch_size.csv").open("a") as file:
         file.write(f"{line}\n400,0.5,0.5,30,,8\n")
@@ -282,30 +229,19 @@ def test_a_damaged_line_is_named(run, capsys, line):
     assert capsys.readouterr().err == f"sbbatch: error: {run / 'batch_size.csv'}: damaged in line 5\n"
 
 
-def refusal(capsys, *words):
-    assert main(["batch", *map(str, words)]) == 2
-    text = capsys.readouterr().err
-    assert text.startswith("sbbatch: error: ")
-    assert text.count("\n") == 1
-    return text
-
-
-def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path, capsys):
-    assert "no such run folder" in refusal(capsys, tmp_path / "none")
-    assert "not the folder of a run" in refusal(capsys, tmp_path)
-    assert "required: folder" in refusal(capsys)
-    assert "expected .png or .pdf or .svg" in refusal(capsys, run, "-o", tmp_path / "x.foo")
-    (run / "batch_size.csv").write_bytes(b"\xff\x00")
-    assert "expected 'timesteps,divergence," in refusal(capsys, run)
-    (run / "batch_size.csv").write_text("")
-    assert "expected 'timesteps,divergence," in refusal(capsys, run)
-    (run / "batch_size.csv").write_text(HEADER + "0,,,,,8\n")
-    assert "nothing was measured yet" in refusal(capsys, run)
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "this run has a fixed batch size"),
+        ("", "expected 'timesteps,divergence,"),
+        (HEADER + "0,,,,,8\n", "nothing was measured yet"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence(run, capsys, content, told):
     (run / "batch_size.csv").unlink()
-    assert "this run has a fixed batch size" in refusal(capsys, run)
-
-
-def test_a_missing_matplotlib_names_the_extra(run, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(UserError, match=r"pip install 'sbbatch\[plots\]'"):
-        plot_batch([run])
+    if content is not None:
+        (run / "batch_size.csv").write_text(content)
+    assert main(["batch", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1

@@ -1,6 +1,7 @@
 """The plain PQN that ours is measured beside learns what the paper says, and the harness counts agent steps."""
 
 import compare as benchmark
+import interleave
 import numpy as np
 import pytest
 import rollouts
@@ -39,16 +40,11 @@ def test_a_rollout_holds_what_was_played(peer):
 
 
 def test_it_learns_every_transition_once_an_epoch(peer, monkeypatch):
-    seen = []
-    monkeypatch.setattr(peer.optimizer, "step", lambda: seen.append(1))
-    forward = peer.network.forward
-    sizes = []
-    monkeypatch.setattr(peer.network, "forward", lambda frames: (sizes.append(len(frames)), forward(frames))[1])
+    sizes, forward = [], peer.network.forward
     targets = peer.collect()
-    sizes.clear()
+    monkeypatch.setattr(peer.network, "forward", lambda frames: (sizes.append(len(frames)), forward(frames))[1])
     peer.train(targets)
     assert sizes == [4] * 6
-    assert len(seen) == 6
 
 
 def test_it_comes_closer_to_its_targets(peer):
@@ -72,38 +68,36 @@ def test_learn_counts_agent_steps(peer, monkeypatch):
     assert len(rollouts) == 2
 
 
-def test_the_harness_returns_agent_steps_per_second(monkeypatch):
+@pytest.mark.parametrize("plain", [True, False])
+def test_the_harness_returns_agent_steps_per_second(monkeypatch, plain):
     calls = []
     monkeypatch.setattr(rollouts, "seconds_per_call", lambda work, n: (calls.append(work()), 0.5)[1])
-    peer = rollouts.PQNContestant("peer", **TINY, n_updates=1, n_threads=1)
-    assert peer.figure(peer.make()) == 16.0  # 8 agent steps in half a second
+    measure = rollouts.make_pqn(plain, 3, **TINY)
+    assert measure() == 16.0  # 8 agent steps in half a second
     assert len(calls) == 1
 
 
+def test_every_one_is_measured_in_turn_after_a_warm_up():
+    turns = []
+    figures = interleave.interleaved({name: lambda name=name: turns.append(name) or len(turns) for name in "ab"}, 3)
+    assert turns == ["a", "b"] * 4
+    assert figures == {"a": 5, "b": 6}  # medians of 3, 5, 7 and 4, 6, 8
+
+
 def test_both_are_measured_and_the_ratio_is_ours_over_theirs(monkeypatch, capsys):
-    asked = []
-
-    def contest(contestants, rounds):
-        asked.extend(contestant.who for contestant in contestants)
-        return [30.0, 20.0]
-
-    monkeypatch.setattr(rollouts, "contest", contest)
+    monkeypatch.setattr(
+        rollouts, "in_own_processes", lambda makers, rounds: dict(zip(makers, (30.0, 20.0), strict=True))
+    )
     assert benchmark.main(["--only", "pqn"]) == 0
-    assert asked == ["sbbatch", "peer"]
     assert f"{rollouts.PQN_PEER} 20 | times_faster 1.5" in capsys.readouterr().out
-
-
-def test_ours_warms_up_by_whole_rollouts():
-    learn = rollouts.PQNContestant("sbbatch", **TINY, n_updates=3, n_threads=1).make()
-    assert learn.func.__self__.num_timesteps == 16  # two rollouts of two updates each
 
 
 def test_the_cost_of_measuring_is_relative_to_the_training_between_two_measurements(monkeypatch):
     figures = {"measurement": 0.2, "training": 2.0}
     monkeypatch.setattr(rollouts, "interleaved", lambda work, n: figures)
     agent = PQN("MlpPolicy", "CartPole-v1", n_steps=4, n_minibatches=2)
-    row = rollouts._cost(agent, "pqn", n_timesteps=4, rounds=1)
+    row = rollouts.cost_of_measuring(agent, "pqn", n_timesteps=4, rounds=1)
     assert row["training_between_two"] == 2.0 * 50  # rollouts
     assert row["percent"] == pytest.approx(0.2)
     replay = DQN("MlpPolicy", "CartPole-v1", buffer_size=100)
-    assert rollouts._cost(replay, "dqn", n_timesteps=1_000, rounds=1)["training_between_two"] == 2.0 * 100
+    assert rollouts.cost_of_measuring(replay, "dqn", n_timesteps=1_000, rounds=1)["training_between_two"] == 2.0 * 100

@@ -1,122 +1,150 @@
-"""The learning curve is drawn from the run's files alone."""
-
-import builtins
+"""Pictures are drawn from the files of runs alone: one run, several seeds, several agents."""
 
 import numpy as np
 import pytest
+import yaml
 
-from sbbatch.errors import UserError
-from sbbatch.zoo.plot.curves import main, mean_interval, plot_run, read_curve, running_mean
+from sbbatch.errors import InvalidValue, UserError
+from sbbatch.zoo.commands.plot import main
+from sbbatch.zoo.plot.comparison import read_runs, read_training, report
+from sbbatch.zoo.plot.curves import plot_run
+from sbbatch.zoo.plot.runs import read_run, running_mean
 
 
-@pytest.fixture
-def folder(tmp_path):
-    run = tmp_path / "dqn" / "CartPole-v1_1"
-    run.mkdir(parents=True)
-    rows = "".join(f"{i}.0,10,{i}.5,{10 * i}\n" for i in range(1, 6))
-    (run / "0.monitor.csv").write_text('#{"t_start": 1}\nr,l,t,steps\n' + rows)
-    np.savez(run / "evaluations.npz", timesteps=[20, 40], results=[[1.0, 3.0], [2.0, 6.0]], ep_lengths=[[1, 1], [1, 1]])
+def write_run(logs, agent, number, episodes=(), evaluations=None, **settings):
+    """Episodes of ten steps each."""
+    run = logs / agent / f"Game-v1_{number}"
+    (run / "Game-v1").mkdir(parents=True)
+    (run / "Game-v1" / "config.yml").write_text(yaml.safe_dump(settings))
+    rows = [f"{score},10,{i}.0,{10 * i}" for i, score in enumerate(episodes, 1)]
+    (run / "0.monitor.csv").write_text("\n".join(["#{}", "r,l,t,steps", *rows, ""]))
+    if evaluations is not None:
+        steps = 10 * np.arange(1, len(evaluations) + 1)
+        np.savez(run / "evaluations.npz", timesteps=steps, results=np.array(evaluations, float))
     return run
 
 
-def test_a_curve_is_read_against_agent_steps(folder):
-    curve = read_curve(folder)
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path, "dqn", 1, [1, 2, 3, 4, 5], [[1, 3], [2, 6]], batch_size=8)
+
+
+@pytest.fixture
+def seeds(tmp_path):
+    return [
+        write_run(tmp_path, "dqn", 1, [0, 2, 4, 6], [[0, 2], [4, 6]], batch_size=8),
+        write_run(tmp_path, "dqn", 2, [4, 6, 8], [[3, 3], [7, 7]], batch_size=32),
+    ]
+
+
+def test_a_curve_is_read_against_agent_steps(run):
+    with (run / "0.monitor.csv").open("a") as file:
+        file.write("6.0,1")  # half-written: the run is going on
+    curve = read_run(run).curve
     assert curve.episode_steps.tolist() == [10, 20, 30, 40, 50]
     assert curve.episode_returns.tolist() == [1, 2, 3, 4, 5]
-    assert curve.evaluation_steps.tolist() == [20, 40]
-    assert curve.evaluation_returns.shape == (2, 2)
+    assert curve.evaluation_steps.tolist() == [10, 20]
+    assert curve.evaluation_returns.tolist() == [[1, 3], [2, 6]]
+
+
+def test_monitor_files_of_sb3_are_read_too(run):
+    (run / "0.monitor.csv").write_text('#{"t_start": 1}\nr,l,t\n1.0,10,0.1\n2.0,20,0.3\n')
+    (run / "1.monitor.csv").write_text('#{"t_start": 1}\nr,l,t\n9.0,5,0.2\n')
+    curve = read_run(run).curve
+    assert curve.episode_returns.tolist() == [1, 9, 2]
+    assert curve.episode_steps.tolist() == [10, 15, 35]
 
 
 def test_the_running_mean_counts_the_last_values_only():
     assert running_mean(np.array([1.0, 2.0, 3.0, 4.0]), 2).tolist() == [1.0, 1.5, 2.5, 3.5]
 
 
-def test_the_interval_is_students_for_few_games():
-    # Two games 1 and 3: mean 2, standard error sqrt(2) / sqrt(2) = 1, quantile for one degree of freedom 12.71.
-    mean, half = mean_interval(np.array([[1.0, 3.0]]))
-    assert (mean[0], half[0]) == pytest.approx((2.0, 12.71))
-    assert mean_interval(np.array([[5.0]]))[1].tolist() == [0.0]
+@pytest.mark.parametrize(
+    ("name", "start"), [(None, b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.SVG", b"<?xml"), ("a", b"\x89PNG")]
+)
+def test_a_picture_is_what_its_name_says(run, tmp_path, name, start):
+    out = plot_run(run, None if name is None else tmp_path / name, title=r"$\nosuch$")  # a title is no formula
+    assert out.read_bytes().startswith(start)
+    assert name is not None or out == run / "learning_curve.png"
 
 
-def test_a_picture_is_written(folder):
-    path = plot_run(folder)
-    assert path == folder / "learning_curve.png"
-    assert path.read_bytes().startswith(b"\x89PNG")
+def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "0.monitor.csv").touch()
+    late = write_run(tmp_path, "iqn", 1, [1])
+    for words, told in (
+        ([run, "-o", tmp_path / "x.foo"], "expected .png or .pdf or .svg"),
+        ([tmp_path], "not the folder of a run"),  # the folder of all runs, say
+        ([tmp_path / "none"], "no such run folder"),
+        ([tmp_path / "empty"], "nothing to draw"),
+        (["train", tmp_path / "empty"], "no training episode has ended"),
+        (["train", late], "no two episodes at common agent steps"),
+        (["compare", late], "no evaluation has ended"),
+        (["compare", run, run.parent / ".." / "dqn" / run.name], "would count as two seeds"),
+        (["train", run, "--by", "gamma"], "none of the runs sets gamma"),
+    ):
+        assert main([str(word) for word in words]) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+    assert not list(tmp_path.glob("x.*"))
 
 
-@pytest.mark.parametrize(("name", "start"), [("a.pdf", b"%PDF"), ("a.SVG", b"<?xml"), ("a", b"\x89PNG")])
-def test_a_picture_is_what_its_name_says(folder, tmp_path, name, start):
-    assert plot_run(folder, tmp_path / name).read_bytes().startswith(start)
+@pytest.mark.parametrize("damage", ["torn", "no steps", "an array"])
+def test_damaged_evaluations_are_told(run, damage):
+    path = run / "evaluations.npz"
+    if damage == "torn":
+        path.write_bytes(path.read_bytes()[:300])
+    elif damage == "no steps":
+        np.savez(path, timesteps=[1, 2], results=[[1.0, 2.0]])
+    else:
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    with pytest.raises(UserError, match=r"evaluations.npz: (damaged|got results of shape)"):
+        plot_run(run)
 
 
-def test_a_picture_of_an_unknown_kind_is_refused(folder, tmp_path, capsys):
-    assert main([str(folder), "-o", str(tmp_path / "x.foo")]) == 2
-    assert "x.foo: got the suffix '.foo', expected .png or .pdf or .svg" in capsys.readouterr().err
-
-
-def test_monitor_files_of_sb3_are_read_too(folder):
-    (folder / "0.monitor.csv").write_text('#{"t_start": 1}\nr,l,t\n1.0,10,0.1\n2.0,20,0.3\n')
-    (folder / "1.monitor.csv").write_text('#{"t_start": 1}\nr,l,t\n9.0,5,0.2\n')
-    curve = read_curve(folder)
-    assert curve.episode_returns.tolist() == [1, 9, 2]
-    assert curve.episode_steps.tolist() == [10, 15, 35]
-
-
-def test_a_half_written_last_line_is_left_out(folder):
-    with (folder / "0.monitor.csv").open("a") as file:
-        file.write("6.0,1")
-    assert len(read_curve(folder).episode_steps) == 5
-
-
-def test_a_folder_without_anything_to_draw_is_refused(tmp_path):
-    with pytest.raises(UserError, match="not the folder of a run"):  # the folder of all runs, say
-        plot_run(tmp_path)
-    (tmp_path / "0.monitor.csv").touch()
-    with pytest.raises(UserError, match="nothing to draw"):
-        plot_run(tmp_path)
-    with pytest.raises(UserError, match="no such run folder"):
-        plot_run(tmp_path / "none")
-
-
-def test_a_damaged_evaluation_file_is_one_sentence(folder, capsys):
-    (folder / "evaluations.npz").write_bytes(b"PK\x03\x04 torn")
-    assert main([str(folder)]) == 2
-    assert "damaged" in capsys.readouterr().err
-
-
-def test_evaluations_without_their_steps_are_one_sentence(folder, capsys):
-    np.savez(folder / "evaluations.npz", timesteps=[1, 2], results=[[1.0, 2.0]])
-    assert main([str(folder)]) == 2
-    assert "got results of shape (1, 2), expected (2, games)" in capsys.readouterr().err
-
-
-def test_a_missing_matplotlib_names_the_extra(folder, monkeypatch):
-    genuine = builtins.__import__
-
-    def without_matplotlib(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return genuine(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+def test_a_missing_matplotlib_names_the_extra(run, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(UserError, match=r"pip install 'sbbatch\[plots\]'"):
-        plot_run(folder)
+        plot_run(run)
 
 
-def test_a_title_is_not_a_formula(folder, tmp_path):
-    assert main([str(folder), "-o", str(tmp_path / "c.png"), "--title", r"$\nosuch$"]) == 0
+def test_evaluations_are_compared_where_all_runs_have_them(tmp_path, seeds):
+    dqn, iqn = read_runs([*seeds, write_run(tmp_path, "iqn", 1, [], [[9, 9]])])
+    assert (dqn.agent, iqn.agent, dqn.environment) == ("dqn", "iqn", "Game-v1")
+    assert dqn.returns.tolist() == [[1, 5], [3, 7]]  # means of the episodes
+    assert dqn.final().tolist() == [3, 5]  # of the evaluations, here fewer than three
+    assert report([dqn, iqn])[1].endswith("runs: 3.0, 5.0")
+    mean, low, high = dqn.curve
+    assert (mean.tolist(), low.tolist(), high.tolist()) == ([2, 6], [1, 5], [3, 7])
+    short = write_run(tmp_path, "dqn", 3, [], [[5, 5]])
+    assert read_runs([*seeds, short])[0].timesteps.tolist() == [10]
+    np.savez(short / "evaluations.npz", timesteps=[11], results=[[5.0]])
+    with pytest.raises(InvalidValue, match="dqn on Game-v1: the runs were evaluated at different steps"):
+        read_runs([*seeds, short])
 
 
-@pytest.mark.parametrize("array", [np.zeros(3), np.array("text")])
-def test_an_array_in_place_of_evaluations_is_refused(folder, array):
-    with (folder / "evaluations.npz").open("wb") as file:
-        np.save(file, array)
-    with pytest.raises(UserError, match="not written by an evaluation"):
-        plot_run(folder)
+def test_training_is_the_mean_over_runs_up_to_the_end_of_the_shortest(seeds):
+    (one,) = read_training(seeds)
+    assert (one.timesteps[0], one.timesteps[-1]) == (10, 30)
+    mean, low, high = one.curve
+    assert (mean[0], mean[-1]) == (2, 6)  # of 0 and 4, of 4 and 8
+    assert (low[0], high[0]) == (0, 4)
+    np.testing.assert_allclose(np.diff(mean), np.diff(mean)[0])
 
 
-def test_a_folder_in_place_of_the_episodes_is_one_sentence(folder, capsys):
-    (folder / "0.monitor.csv").unlink()
-    (folder / "0.monitor.csv").mkdir()
-    assert main([str(folder)]) == 2
-    assert f"{folder / '0.monitor.csv'} cannot be read: Is a directory" in capsys.readouterr().err
+def test_settings_tell_runs_apart(seeds):
+    assert [one.agent for one in read_training(seeds, ["batch_size"])] == ["dqn, batch_size 32", "dqn, batch_size 8"]
+    assert [len(one.returns) for one in read_runs(seeds, ["batch_size"])] == [1, 1]
+
+
+@pytest.mark.parametrize(("kind", "statistic", "first"), [("train", "mean", "0.0,4.0"), ("compare", "iqm", "1.0,3.0")])
+def test_picture_and_table_are_written(seeds, tmp_path, capsys, kind, statistic, first):
+    out = tmp_path / "p.png"
+    assert main([kind, *map(str, seeds), "-o", str(out), "--title", "Two seeds"]) == 0
+    assert out.stat().st_size > 10_000
+    lines = out.with_suffix(".csv").read_text().splitlines()
+    assert lines[0] == f"environment,agent,timesteps,runs,{statistic},low,high"
+    assert lines[1] == f"Game-v1,dqn,10,2,2.0,{first}"
+    assert capsys.readouterr().out.endswith(f"{out}\n")

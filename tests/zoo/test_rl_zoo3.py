@@ -13,7 +13,6 @@ import sbbatch
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.resolution import require_algorithm
 from sbbatch.zoo import register, rl_zoo3
-from sbbatch.zoo.tune.search import zoo_spaces as search_spaces
 
 INSTALLED = importlib.util.find_spec("rl_zoo3") is not None
 with_zoo = pytest.mark.skipif(not INSTALLED, reason="rl_zoo3 is not installed: pip install 'sbbatch[zoo]'")
@@ -61,15 +60,15 @@ class Trial:
 @pytest.mark.parametrize("algo", sbbatch.ALGORITHMS)
 def test_what_a_trial_samples_is_what_the_agent_takes(algo, highest):
     trial = Trial(highest)
-    arguments = search_spaces.sampler(algo)(trial, 2, 1, {})
-    assert search_spaces.converter(algo)(trial.params) == arguments  # as when the best trial is loaded again
+    arguments = rl_zoo3.sampler(algo)(trial, 2, 1, {})
+    assert rl_zoo3.converter(algo)(trial.params) == arguments  # as when the best trial is loaded again
     assert set(arguments) <= set(inspect.signature(require_algorithm(algo)).parameters)
     assert trial.attributes.items() <= arguments.items()
     small = {"buffer_size": 2000} if "buffer_size" in inspect.signature(require_algorithm(algo)).parameters else {}
     assert require_algorithm(algo)("MlpPolicy", "CartPole-v1", **{**small, **arguments}).gamma == arguments["gamma"]
 
 
-@pytest.mark.parametrize("algo", sbbatch.ALGORITHMS)
+@pytest.mark.parametrize("algo", ["btr", "qrdqn", "pqn", "ppo"])
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "BreakoutNoFrameskip-v4", "Acrobot-v1"])
 def test_our_hyperparameters_in_the_form_of_the_zoo(algo, env_id):
     found = rl_zoo3.hyperparameters(algo, env_id, 5000)
@@ -127,17 +126,22 @@ def test_the_zoos_own_agents_stay_unless_they_shall_be_replaced(tmp_path):
 
 
 @with_zoo
-@pytest.mark.parametrize(("algo", "options"), [("iqn", ""), ("dqn", "--replace "), ("sbbatch_qrdqn", "")])
-def test_the_zoo_trains_and_plays(tmp_path, algo, options):
-    common = f"--algo {algo} --env CartPole-v1 -f logs --num-threads 1"
-    told = zoo(tmp_path, f"{options}train {common} -n 400 --eval-freq 200 --eval-episodes 1 --seed 0 {SMALL}")
-    assert ("sbbatch.zoo.rl_zoo3" in told) == (algo != "dqn")  # where the hyperparameters come from
-    assert (tmp_path / f"logs/{algo}/CartPole-v1_1/best_model.zip").exists()
-    assert "Mean reward" in zoo(tmp_path, f"{options}enjoy {common} --no-render -n 200")
-    model = tmp_path / f"logs/{algo}/CartPole-v1_1/CartPole-v1.zip"
-    assert "Saving to" in zoo(tmp_path, f"{options}train {common} -n 200 --eval-freq -1 -i {model} {SMALL}")
-    name = algo.removeprefix("sbbatch_")
-    assert sbbatch.ALGORITHMS[name].load(model).num_timesteps >= 400  # the model is ours
+def test_the_zoo_trains_plays_and_trains_on(tmp_path):
+    common = "--algo iqn --env CartPole-v1 -f logs --num-threads 1"
+    told = zoo(tmp_path, f"train {common} -n 400 --eval-freq 200 --eval-episodes 1 --seed 0 {SMALL}")
+    assert "sbbatch.zoo.rl_zoo3" in told  # where the hyperparameters come from
+    assert (tmp_path / "logs/iqn/CartPole-v1_1/best_model.zip").exists()
+    assert "Mean reward" in zoo(tmp_path, f"enjoy {common} --no-render -n 200")
+    model = tmp_path / "logs/iqn/CartPole-v1_1/CartPole-v1.zip"
+    assert "Saving to" in zoo(tmp_path, f"train {common} -n 200 --eval-freq -1 -i {model} {SMALL}")
+    assert sbbatch.ALGORITHMS["iqn"].load(model).num_timesteps >= 400  # the model is ours
+
+
+@with_zoo
+def test_ours_stand_in_for_the_zoos_own_agents_with_its_hyperparameters(tmp_path):
+    words = "--replace train --algo dqn --env CartPole-v1 -f logs --num-threads 1 -n 200 --eval-freq -1"
+    assert "sbbatch.zoo.rl_zoo3" not in zoo(tmp_path, f"{words} {SMALL}")
+    assert sbbatch.DQN.load(tmp_path / "logs/dqn/CartPole-v1_1/CartPole-v1.zip").num_timesteps >= 200
 
 
 @with_zoo

@@ -2,8 +2,7 @@
 
 import pytest
 
-from sbbatch.zoo.play.evaluate import report
-from sbbatch.zoo.play.scores import PlayedGame, scale_of
+from sbbatch.zoo.play.scores import Episode, report, scale_of
 
 
 @pytest.mark.parametrize(
@@ -15,6 +14,6 @@ def test_scale_of_an_atari_game_is_the_published_one(env_id, scores):
 
 
 def test_report_of_an_atari_game_has_its_human_normalised_score():
-    games = [PlayedGame(score, 10) for score in (90.0, 110.0)]
+    games = [Episode(score, 10) for score in (90.0, 110.0)]
     (line,) = [line for line in report("dqn", "ALE/Breakout-v5", games, scale_of("Breakout")) if "human" in line]
     assert line.split()[1] == "3.413"  # (100 - 1.7) / (30.5 - 1.7)

@@ -3,10 +3,13 @@
 import time
 
 import optuna
-from optuna.trial import TrialState
 
-from sbbatch.zoo.tune.place import make_place, start
-from sbbatch.zoo.tune.request import read_arguments, read_request
+from sbbatch.zoo.commands import tune
+from sbbatch.zoo.run.callbacks import StopRequest
+from sbbatch.zoo.tune.objective import Objective
+from sbbatch.zoo.tune.storage import open_storage
+from sbbatch.zoo.tune.study import make_pruner, make_sampler, outcome_of, start_study
+from sbbatch.zoo.tune.workers import run_trials
 
 TINY = ["-params", "learning_starts:50", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[8])"]
 
@@ -18,34 +21,55 @@ def words(logs, *more, name="a", n_trials=3, params=TINY):
     return [*common, *budget, "--n-trials", str(n_trials), "--device", "cpu", *more, *params]
 
 
+def request_of(*line):
+    """A study as it was asked for, checked."""
+    return tune.make_request(tune.read_options([*line]))
+
+
 def begin(logs, *more, **kwargs):
-    """The plan of such a study, and the study, made but not run."""
-    request = read_request(read_arguments(words(logs, *more, **kwargs)))
-    return start(request, make_place(request.args, request.space.name))
+    """Such a study, made but not run."""
+    line = words(logs, *more, **kwargs)
+    return start_study(request_of(*line), line)
 
 
-def storage_of(study):
-    """The database behind Optuna's cache."""
-    return study._storage._backend
+def run(request, stop=None):
+    """Work on a study in this process; its trials, as anybody else sees them."""
+    storage = open_storage(request.url, request.options.heartbeat, new=False)
+    parts = {"sampler": make_sampler(request), "pruner": make_pruner(request)}
+    study = optuna.load_study(study_name=request.study_name, storage=storage, **parts)
+    run_trials(request, study, stop or StopRequest())
+    return trials_of(request)
 
 
-def states(study):
-    """State of each trial, by its number."""
-    return [trial.state for trial in study.get_trials(deepcopy=False)]
+def trials_of(request):
+    """The trials of a study."""
+    return optuna.load_study(study_name=request.study_name, storage=request.url).trials
 
 
-def reload(plan):
-    """The study as anybody else sees it."""
-    return optuna.load_study(study_name=plan.study_name, storage=plan.url)
+def outcomes(trials):
+    """What became of each."""
+    return [outcome_of(trial) for trial in trials]
 
 
-def n_counted(study):
-    """Trials that count."""
-    return sum(state in (TrialState.COMPLETE, TrialState.PRUNED) for state in states(study))
+def scripted(monkeypatch, *outcomes):
+    """Trials that come to what a test says: a score, or an exception; the last again and again."""
+    left = list(outcomes)
+
+    def run_one(self, trial, score):
+        values = self.request.space.suggest(trial)
+        outcome = left.pop(0) if len(left) > 1 else left[0]
+        outcome = outcome(values) if callable(outcome) else outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
+        score.begin(self.request.training_seed(trial.number, 0))
+        score.add(outcome)
+        return outcome
+
+    monkeypatch.setattr(Objective, "run", run_one)
 
 
 def until(condition, seconds=300.0):
-    """Wait for something that other processes do."""
+    """Wait for something that others do."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -6,16 +6,13 @@ import argparse
 import errno
 import functools
 import importlib
+import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from sbbatch.errors import InvalidValue, NumericalError, UserError, did_you_mean
-from sbbatch.zoo.console.streams import lasting_streams
-
-USER_ERROR = 2
-NUMERICAL_ERROR = 3  # so that a tuner does not count the run as a result
-INTERRUPTED = 130
+from sbbatch.zoo.console.exit_codes import INTERRUPTED, NUMERICAL_ERROR, USER_ERROR
 
 MAX_SEED = 2**31 - 1  # NumPy takes 32 bits, and the seeds of the other environments are sums of this one
 
@@ -26,8 +23,8 @@ COMMANDS = {
     "train": "train an agent",
     "tune": "search hyperparameters with Optuna",
     "enjoy": "play with a trained agent, in a window or without one",
-    "evaluate": "score a trained agent over whole games, also beside the random policy",
-    "record": "play one game with a trained agent and write a film of it, MP4 or GIF",
+    "evaluate": "score a trained agent over whole episodes, also beside the random policy",
+    "record": "play one episode with a trained agent and write a video of it, MP4 or GIF",
     "plot": "draw learning curves of runs, compare agents, or show how batch sizes changed",
     "quickstart": "train, compare with a random policy, draw and record, in minutes",
     "rl_zoo3": "run rl-baselines3-zoo's own commands with the agents of sbbatch",
@@ -49,15 +46,12 @@ examples:
   sbbatch train --algo pqn --env ALE/Breakout-v5 --abs 16:64           a batch that adapts
   sbbatch tune --algo qrdqn --env CartPole-v1 --n-trials 30            search better hyperparameters
   sbbatch enjoy --algo qrdqn --env CartPole-v1                         watch it play
-  sbbatch evaluate --algo qrdqn --env CartPole-v1                      its score over 100 games
-  sbbatch record --algo qrdqn --env CartPole-v1 -o game.mp4            a film of one game
+  sbbatch evaluate --algo qrdqn --env CartPole-v1                      its score over 100 episodes
+  sbbatch record --algo qrdqn --env CartPole-v1 -o game.mp4            a video of one episode
   sbbatch plot logs/qrdqn/CartPole-v1_1                                its learning curve"""
 
 
-class Main(Protocol):
-    """A command: takes its arguments (``None``: those of the process) and returns an exit code."""
-
-    def __call__(self, argv: list[str] | None = None) -> int: ...
+Main = Callable[..., int]  # a command: takes its arguments (``None``: those of the process) and returns an exit code
 
 
 def guarded(main: Main) -> Main:
@@ -69,8 +63,10 @@ def guarded(main: Main) -> Main:
     """
 
     @functools.wraps(main)
-    @lasting_streams()
     def run(argv: list[str] | None = None) -> int:
+        # Python has no stream at all where the shell closed it (`>&-`).
+        nowhere = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
         try:
             return main(argv)
         except UserError as error:
@@ -78,16 +74,14 @@ def guarded(main: Main) -> Main:
         except NumericalError as error:
             return _complain(str(error), NUMERICAL_ERROR)
         except MemoryError as error:
-            return _complain(f"the memory is full ({str(error) or 'no more could be had'}); ask for less at once")
+            return _complain(f"out of memory ({str(error) or 'nothing left'}); ask for less at once")
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
             return INTERRUPTED
         except OSError as error:
             # A full disk in the middle of a run is nobody's bug.
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                return _complain(f"cannot write {error.filename or 'a file'}: {error.strerror}")
-            if error.errno in (errno.ENAMETOOLONG, errno.EACCES):
-                return _complain(f"cannot open {error.filename}: {error.strerror}")
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EACCES):
+                return _complain(f"cannot open or write {error.filename or 'a file'}: {error.strerror}")
             raise
 
     return run
@@ -131,7 +125,7 @@ def whole_number(low: int, *also: int, high: int | None = None) -> Callable[[str
         try:
             value = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"got '{text}', expected {expected}{_whole(text)}") from None
+            raise argparse.ArgumentTypeError(f"got '{text}', expected {expected}{_hint(text)}") from None
         if (value < low or (high is not None and value > high)) and value not in also:
             raise argparse.ArgumentTypeError(f"got {value}, expected {expected}")
         return value
@@ -139,7 +133,7 @@ def whole_number(low: int, *also: int, high: int | None = None) -> Callable[[str
     return read
 
 
-def _whole(text: str) -> str:
+def _hint(text: str) -> str:
     try:
         number = float(text)
     except ValueError:
@@ -148,11 +142,7 @@ def _whole(text: str) -> str:
 
 
 def torch_device(text: str) -> str:
-    """
-    An argparse type for a device that is there: SB3 would take the processor for a GPU that is not.
-
-    :param text: e.g. ``"cuda:1"``
-    """
+    """An argparse type for a device that is there: SB3 would take the processor for a GPU that is not."""
     if text != "auto" and not _computes(text):
         usable = ", ".join(["auto", *filter(_computes, ("cpu", "cuda", "mps"))])
         raise argparse.ArgumentTypeError(f"got '{text}', on which PyTorch cannot compute here; expected {usable}")
@@ -170,12 +160,7 @@ def _computes(device: str) -> bool:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """
-    ``sbbatch <command> ...``.
-
-    :param argv: the words after ``sbbatch`` (``None``: those of the process)
-    :return: exit code
-    """
+    """``sbbatch <command> ...``: the words after ``sbbatch`` (``None``: those of the process) to an exit code."""
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help"):
         print(HELP.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))

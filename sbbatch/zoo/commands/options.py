@@ -1,62 +1,230 @@
-"""The options of ``sbbatch train`` beyond the run itself: those of rl-baselines3-zoo's users, and several seeds."""
+"""
+The options of ``sbbatch train``, each declared once: how it is typed, what becomes of it when a run is resumed, and
+what a study has in its place.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sbbatch.agents import ALGORITHMS
+from sbbatch.batch import ABS
+from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.errors import InvalidValue
-from sbbatch.settings.resolution import read_parameters
+from sbbatch.settings.imports import import_packages
+from sbbatch.settings.resolution import read_overrides, read_parameters
 from sbbatch.settings.suites import SUITES
-from sbbatch.zoo.commands.cli import MAX_SEED, whole_number
+from sbbatch.zoo.commands.cli import MAX_SEED, MAX_THREADS, Parser, torch_device, whole_number
 from sbbatch.zoo.run.build import VEC_ENVS
 
-TUNE_WORDS = ("-optimize", "--optimize", "--optimize-hyperparameters")
 MAX_SEEDS = 1000
 MAX_JOBS = 256
 
-_FOR_TUNING = (
-    "--n-trials",
-    "--max-total-trials",
-    "--n-jobs",
-    "--sampler",
-    "--pruner",
-    "--n-startup-trials",
-    "--n-evaluations",
-    "--no-optim-plots",
-    "--optimization-log-path",
-)
-_OF_TRAINING = (
-    "-tb",
-    "--tensorboard-log",
-    "-i",
-    "--trained-agent",
-    "--truncate-last-trajectory",
-    "--save-freq",
-    "--save-replay-buffer",
-    "--optimization-log-path",
-    "--trial-id",
-    "-uuid",
-    "--uuid",
-    "--track",
-    "--wandb-project-name",
-    "--wandb-entity",
-    "--wandb-group",
-    "-tags",
-    "--wandb-tags",
-)
-_SETTINGS = {"--batch-size": "batch_size", "--n-steps": "n_steps", "--n-envs": "n_envs", "--protocol": "atari_protocol"}
-_OF_A_STUDY = ("--storage", "--study-name", "--trial-id")
-OWN_BOUNDS = "the algorithm's own"  # what `--abs` alone means; nobody types it
+
+class OnResume(Enum):
+    """What becomes of an option when a run is resumed."""
+
+    FIXED = "the run's args.yml decides; anything else is a contradiction"
+    FREE = "args.yml decides unless it is typed: it does not change what is learned"
+    TYPED = "only what is typed counts: config.yml decides otherwise, or it names what is imported"
+    SETTING = "it stands for a hyperparameter, for which config.yml decides"
+    REFUSED = "it makes sense for new runs only"
+
+
+@dataclass(frozen=True)
+class Option:
+    """
+    One option of ``sbbatch train``.
+
+    :param flags: as it is typed
+    :param on_resume: what becomes of it when a run is resumed
+    :param in_tune: what a study has instead, the end of a sentence; ``None``: ``sbbatch tune`` has it too
+    :param arguments: of argparse's ``add_argument``; ``default`` is given apart
+    :param default: its value if it is not typed
+    """
+
+    flags: tuple[str, ...]
+    on_resume: OnResume
+    in_tune: str | None
+    arguments: dict[str, Any]
+    default: Any = None
+
+    @property
+    def name(self) -> str:
+        """Its name in Python and in ``args.yml``."""
+        long = next((flag for flag in self.flags if flag.startswith("--")), self.flags[0])
+        return str(self.arguments.get("dest", long.lstrip("-").replace("-", "_")))
+
+    def read(self, value: Any, where: str) -> Any:
+        """
+        :param value: as it stands in an ``args.yml``
+        :param where: the file and the option, for messages
+        :return: the value that typing it gives
+        :raises InvalidValue: nobody can have typed it
+        """
+        if value is None or value == self.default:
+            return self.default
+        action = self.arguments.get("action", "store")
+        kind = {"store_true": bool, "store_false": bool, "extend": list}.get(action, object)
+        if not isinstance(value, kind) or value not in self.arguments.get("choices", [value]):
+            raise InvalidValue(f"{where}: got {value!r}, which is not allowed")
+        if kind is not object:
+            return value
+        try:
+            return self.arguments.get("type", str)(str(value))
+        except argparse.ArgumentTypeError as error:
+            raise InvalidValue(f"{where}: {error}") from None
+
+
+def seed_list(text: str) -> list[int]:
+    """An argparse type: ``0:5`` as Python's ``range(0, 5)``, ``0,3,7``, or both."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, colon, end = part.partition(":")
+        if not (first.isdecimal() and (end.isdecimal() or not colon)):
+            raise argparse.ArgumentTypeError(f"got '{text}', expected seeds such as 0:5, 0,3,7 or 0:3,7")
+        low, high = int(first), int(end) if colon else int(first) + 1
+        if high <= low:
+            raise argparse.ArgumentTypeError(f"got '{text}', but {part} is empty: its end is not included")
+        if high > MAX_SEED + 1 or len(seeds) + high - low > MAX_SEEDS:
+            raise argparse.ArgumentTypeError(f"got '{text}', expected at most {MAX_SEEDS} seeds up to {MAX_SEED}")
+        seeds += range(low, high)
+    if len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"got '{text}', which has a seed twice")
+    return seeds
+
+
+def true_or_false(text: str) -> bool:
+    """An argparse type."""
+    values = {"true": True, "false": False, "1": True, "0": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"got '{text}', expected true or false")
+    return values[text.lower()]
+
+
+def abs_bounds(text: str) -> ABS:
+    """An argparse type: ``16:64``, or nothing for the algorithm's own bounds, as a ``batch_size_callback``."""
+    if not text:
+        return ABS()
+    low, _, high = text.partition(":")
+    if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected LOW:HIGH with 1 <= LOW <= HIGH, e.g. 16:64")
+    return ABS(int(low), int(high))
+
+
+def int_or_text(text: str) -> Any:
+    """A number if it is one; the hyperparameter's own check says the rest in the same words as for YAML."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+FIXED, FREE, TYPED, SETTING, REFUSED = OnResume
 _PAIRS: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "KEY:VALUE"}
+_FLAG: dict[str, Any] = {"action": "store_true", "default": False}
+_LINES = "a study prints one line per trial"
+_NO_MODELS = "a study keeps scores and no models; train with its best.yml for that"
+_SEARCHED = "give -params {}:VALUE, unless the space searches it"
+
+
+def _option(flags: str, on_resume: OnResume, help: str, tune: str | None = None, **arguments: Any) -> Option:
+    default = arguments.pop("default", None)
+    return Option(tuple(flags.split()), on_resume, tune, {"help": help, **arguments}, default)
+
+
+# fmt: off
+OPTIONS = (
+    _option("--algo", FIXED, f"algorithm: {', '.join(ALGORITHMS)} (default: qrdqn)", default="qrdqn"),
+    _option("--env", FIXED, "environment, e.g. CartPole-v1, ALE/Breakout-v5", default="CartPole-v1"),
+    _option("-n --n-timesteps", TYPED, "agent steps (-1: as in the YAML file)", type=whole_number(1, -1), default=-1),
+    _option("--batch-size", SETTING, "samples per gradient step (PPO: of a minibatch)",
+            _SEARCHED.format("batch_size"), type=int_or_text),
+    _option("--n-steps", SETTING, "n of the n-step return (PQN, PPO: steps per environment and rollout)",
+            _SEARCHED.format("n_steps"), type=int_or_text),
+    _option("--n-envs", SETTING, "environments side by side", _SEARCHED.format("n_envs"), type=int_or_text),
+    _option("--abs", SETTING, "adapt the batch size (ABS), between bounds or the algorithm's own: rollout steps for "
+            "PQN and PPO, samples per gradient step for the others",
+            type=abs_bounds, nargs="?", const="", metavar="LOW:HIGH"),
+    _option("--protocol", SETTING, f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)",
+            _SEARCHED.format("atari_protocol")),
+    _option("-params --hyperparams", SETTING, "override hyperparameters", default=[], **_PAIRS),
+    _option("-conf --conf-file -yaml --yaml-file", REFUSED,
+            "a YAML file instead of the packaged hyperparameters, those of single games included", type=Path),
+    _option("--suite", FIXED,
+            f"suite of the settings: {', '.join(SUITES)} (default: the one the environment belongs to)"),
+    _option("--show-config", REFUSED, "print every setting with where it came from, and do nothing else",
+            "settings are searched; `sbbatch train` shows those of the files", **_FLAG),
+    _option("--seed", FIXED, "seed of everything (-1: a random one)",
+            type=whole_number(0, -1, high=MAX_SEED), default=-1),
+    _option("--device", FREE, "torch device", type=torch_device, default="auto"),
+    _option("--num-threads", FREE, "threads for PyTorch (-1: its default)",
+            "each worker has one thread; give --n-jobs", type=whole_number(1, -1, high=MAX_THREADS), default=-1),
+    _option("--seeds", REFUSED, "several runs: 0:5 (0, 1, 2, 3, 4) or 0,3,7, or both: 0:3,7",
+            "the seeds of all trials come from --seed; give --n-seeds for several trainings of each",
+            type=seed_list, metavar="SEEDS"),
+    _option("--jobs", REFUSED, "runs side by side (default: 1)", "give --n-jobs",
+            type=whole_number(1, high=MAX_JOBS), default=1),
+    _option("-i --trained-agent", REFUSED, "a model to train further, with its replay buffer if it lies beside it",
+            _NO_MODELS, type=Path),
+    _option("--resume", TYPED, "resume a run in its own folder, up to its n_timesteps",
+            "the same command with the same --study-name resumes a study", type=Path, metavar="RUN_FOLDER"),
+    _option("--eval-freq", FIXED, "agent steps between evaluations (-1: none)",
+            "a study evaluates all trainings equally often; give --n-evaluations",
+            type=whole_number(1, -1), default=25_000),
+    _option("--eval-episodes", FIXED, "whole episodes per evaluation", type=whole_number(1), default=5),
+    _option("--eval-max-steps", FIXED, "cut evaluation episodes off after this many agent steps",
+            type=whole_number(1)),
+    _option("--n-eval-envs", FIXED, "evaluation episodes side by side (default: all of them on Atari, else 1)",
+            type=whole_number(1)),
+    _option("--save-freq", FREE, "agent steps between checkpoints (-1: none)", _NO_MODELS,
+            type=whole_number(1, -1), default=-1),
+    _option("--save-replay-buffer", FREE, "also save the replay buffer, if the agent has one", _NO_MODELS, **_FLAG),
+    _option("-f --log-folder", FIXED, "where runs are kept", type=Path, default=Path("logs")),
+    _option("-tb --tensorboard-log", FREE, "TensorBoard folder", _NO_MODELS, type=Path),
+    _option("--log-interval", FREE, "episodes (PQN, PPO: rollouts) between log lines (-1: SB3's, -2: none)", _LINES,
+            type=whole_number(1, -1, -2), default=-1),
+    _option("-P --progress", FREE, "progress bar (default on a terminal)", _LINES, action="store_true"),
+    _option("--no-progress", FREE, "SB3's tables instead of a progress bar", _LINES,
+            action="store_false", dest="progress"),
+    _option("--verbose", FREE, "0: only the summary, 1: as usual, 2: all of SB3", type=whole_number(0), default=1),
+    _option("-uuid --uuid", REFUSED, "append a unique id to the run's folder", _NO_MODELS, **_FLAG),
+    _option("--gym-packages", TYPED, "modules to import because they register environments",
+            nargs="+", action="extend", metavar="MODULE", default=[]),
+    _option("--allow-import", TYPED,
+            "a module whose callbacks and wrappers a YAML file may name; may be given several times",
+            action="append", metavar="MODULE", default=[]),
+    _option("--env-kwargs", SETTING, "keyword arguments of the environment", **_PAIRS),
+    _option("--eval-env-kwargs", SETTING, "those of the evaluation environments (default: the same)", **_PAIRS),
+    _option("--vec-env", FIXED, "environments in this process or in own ones",
+            "each worker has its environments in its own process; give --n-jobs",
+            choices=sorted(VEC_ENVS), default="dummy"),
+    _option("--truncate-last-trajectory", FREE, "with -i and a hindsight replay buffer: end its unfinished episode",
+            _NO_MODELS, type=true_or_false, default=True, metavar="BOOL"),
+    _option("--track", FREE, "track the run with Weights & Biases (extra 'track')", _NO_MODELS, **_FLAG),
+    _option("--wandb-project-name", FREE, "its project (default: sb3)", _NO_MODELS, default="sb3"),
+    _option("--wandb-entity", FREE, "its entity, a user or a team", _NO_MODELS),
+    _option("--wandb-group", FREE, "its group of runs", _NO_MODELS),
+    _option("-tags --wandb-tags", FREE, "tags of the run", _NO_MODELS,
+            nargs="+", action="extend", metavar="TAG", default=[]),
+)
+# Options of rl-baselines3-zoo's train.py that belong to a study.
+_OF_TUNING = ("--n-trials", "--max-total-trials", "--n-jobs", "--sampler", "--pruner", "--n-startup-trials",
+              "--n-evaluations", "--no-optim-plots", "--optimization-log-path")
+_OF_A_STUDY = ("--storage", "--study-name", "--trial-id")
+# fmt: on
+BY_NAME = {option.name: option for option in reversed(OPTIONS)}  # of those with one name the first
 
 
 class Refused(argparse.Action):
     """
-    An option that users of rl-baselines3-zoo know and that we do not have.
+    An option that users know from elsewhere and that this command does not have.
 
     :param instead: what to do instead, the end of the sentence
     """
@@ -72,78 +240,35 @@ class Refused(argparse.Action):
         raise InvalidValue(f"{option}: {self.instead}")
 
 
-def add_zoo_options(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: gets the options of rl-baselines3-zoo's ``train.py`` about environments, tracking and tuning
-    """
-    add = parser.add_argument
-    add_env_options(parser)
-    add("--vec-env", choices=sorted(VEC_ENVS), default="dummy", help="environments in this process or in own ones")
-    add(
-        "--truncate-last-trajectory",
-        type=true_or_false,
-        default=True,
-        metavar="BOOL",
-        help="with -i and a hindsight replay buffer: end its unfinished episode",
-    )
-    add("--track", action="store_true", help="track the run with Weights & Biases (extra 'track')")
-    add("--wandb-project-name", default="sb3", help="its project (default: sb3)")
-    add("--wandb-entity", help="its entity, a user or a team")
-    add("--wandb-group", help="its group of runs")
-    add("-tags", "--wandb-tags", nargs="+", action="extend", default=[], metavar="TAG", help="tags of the run")
-    tuning = "it belongs to tuning; add -optimize, or give it to `sbbatch tune`"
-    study = "no study is read; `sbbatch tune` leaves the best trial's settings in a best.yml, which -conf takes"
-    for name in _FOR_TUNING:
-        add(name, action=Refused, instead=tuning)
-    for name in _OF_A_STUDY:
-        add(name, action=Refused, instead=study)
-
-
-def refuse_options_of_training(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: of ``sbbatch tune``, which gets all that was typed beside ``-optimize``
-    """
-    own_model = "a study keeps scores and no models; train with its best.yml for that"
-    instead = {
-        "--eval-freq": "trainings of a study are all evaluated equally often; give --n-evaluations",
-        "--num-threads": "each worker has one thread; give --n-jobs",
-        "--vec-env": "each worker has its environments in its own process; give --n-jobs",
-        "--seeds": "the seeds of all trials come from --seed; give --n-seeds for several trainings of each",
-        "--jobs": "give --n-jobs",
-        "--resume": "the same command with the same --study-name goes on with a study",
-        "--show-config": "settings are searched; `sbbatch train` shows those of the files",
-        **{name: f"give -params {key}:VALUE, unless the space searches it" for name, key in _SETTINGS.items()},
-        **dict.fromkeys(("-P", "--progress", "--no-progress", "--log-interval"), "a study says a line for each trial"),
-        **dict.fromkeys(_OF_TRAINING, own_model),
-    }
-    for name, remedy in instead.items():
-        parser.add_argument(name, action=Refused, instead=remedy)
+def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Give a parser the options of the table that have these names."""
+    for option in OPTIONS:
+        if option.name in names:
+            parser.add_argument(*option.flags, **option.arguments, default=option.default)
 
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: gets the options of all commands that resolve hyperparameters
-    """
-    add = parser.add_argument
-    add("-params", "--hyperparams", **_PAIRS, default=[], help="override hyperparameters")
-    add(
-        "-conf",
-        "--conf-file",
-        "-yaml",
-        "--yaml-file",
-        type=Path,
-        help="a YAML file instead of the packaged hyperparameters, those of single games included",
-    )
-    add("--suite", help=f"suite of the settings: {', '.join(SUITES)} (default: the one the environment belongs to)")
+    """The options of all commands that resolve hyperparameters."""
+    add_options(parser, "hyperparams", "conf_file", "suite")
+
+
+def add_import_options(parser: argparse.ArgumentParser) -> None:
+    """The options of all commands that make the environments of a run."""
+    add_options(parser, "gym_packages", "allow_import")
 
 
 def add_env_options(parser: argparse.ArgumentParser) -> None:
-    """
-    :param parser: gets the options of all commands that make the environments to learn in
-    """
-    add_import_options(parser)
-    parser.add_argument("--env-kwargs", **_PAIRS, help="keyword arguments of the environment")
-    parser.add_argument("--eval-env-kwargs", **_PAIRS, help="those of the evaluation environments (default: the same)")
+    """The options of all commands that make the environments to learn in."""
+    add_options(parser, "gym_packages", "allow_import", "env_kwargs", "eval_env_kwargs")
+
+
+def refuse_options_of_training(parser: argparse.ArgumentParser) -> None:
+    """For ``sbbatch tune``, which gets all that was typed beside ``-optimize``."""
+    for option in OPTIONS:
+        if option.in_tune is not None:
+            parser.add_argument(*option.flags, action=Refused, instead=option.in_tune)
+    for flag in ("--optimization-log-path", "--trial-id"):
+        parser.add_argument(flag, action=Refused, instead=_NO_MODELS)
 
 
 def env_overrides(args: argparse.Namespace) -> dict[str, Any]:
@@ -157,97 +282,73 @@ def env_overrides(args: argparse.Namespace) -> dict[str, Any]:
     return {key: None if pairs is None else read_parameters(pairs, options[key]) for key, pairs in given.items()}
 
 
-def add_import_options(parser: argparse.ArgumentParser) -> None:
+def train_parser(**texts: Any) -> argparse.ArgumentParser:
+    """The parser of ``sbbatch train``, with its ``epilog``; what is not typed does not appear in its result."""
+    parser = Parser(prog="sbbatch train", description="Train an agent.", **texts)
+    for option in OPTIONS:
+        parser.add_argument(*option.flags, **option.arguments, default=argparse.SUPPRESS)
+    tuning = "it belongs to tuning; add -optimize, or give it to `sbbatch tune`"
+    study = "no study is read; `sbbatch tune` leaves the best trial's settings in a best.yml, which -conf takes"
+    for flag in (*_OF_TUNING, *_OF_A_STUDY):
+        parser.add_argument(flag, action=Refused, instead=tuning if flag in _OF_TUNING else study)
+    return parser
+
+
+def with_defaults(values: dict[str, Any]) -> argparse.Namespace:
+    """All options, those of which nothing is said with their defaults."""
+    return argparse.Namespace(**{name: option.default for name, option in BY_NAME.items()} | values)
+
+
+def setting_overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """What the options say about the settings; an ``InvalidValue`` if a key is given twice."""
+    options = {
+        "n_timesteps": None if args.n_timesteps == -1 else args.n_timesteps,
+        "batch_size": args.batch_size,
+        "n_steps": args.n_steps,
+        "n_envs": args.n_envs,
+        "batch_size_callback": args.abs,
+        "atari_protocol": args.protocol,
+        **env_overrides(args),
+    }
+    return read_overrides(args.hyperparams, options)
+
+
+def resumed_options(typed: dict[str, Any], written: dict[str, Any], file: Path) -> argparse.Namespace:
     """
-    :param parser: gets the options of all commands that make the environments of a run
+    The options of a run that is resumed. Those that stand for hyperparameters are not among them.
+
+    :param typed: what was typed
+    :param written: content of its ``args.yml``
+    :param file: the ``args.yml``, for messages
+    :raises InvalidValue: a damaged file, or an option that contradicts it
     """
-    parser.add_argument(
-        "--gym-packages",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="MODULE",
-        help="modules to import because they register environments",
-    )
-    parser.add_argument(
-        "--allow-import",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module whose callbacks and wrappers a YAML file may name; may be given several times",
-    )
+    values = {}
+    for name, option in BY_NAME.items():
+        if option.on_resume is REFUSED and name in typed:
+            raise InvalidValue(f"{option.flags[-1]}: it is for new runs, and --resume continues one; remove it")
+        if option.on_resume in (FREE, TYPED) and name in typed:
+            values[name] = typed[name]
+        elif option.on_resume in (FIXED, FREE):
+            values[name] = option.read(written.get(name), f"{file}: {option.flags[-1]}")
+            if typed.get(name, values[name]) != values[name]:
+                raise InvalidValue(contradiction(option.flags[-1], typed[name], values[name]))
+    return with_defaults(values)
 
 
-def add_seed_options(parser: argparse.ArgumentParser) -> None:
+def contradiction(name: str, value: Any, before: Any) -> str:
+    """The sentence about an option or a setting that is typed with another value than the run has."""
+    return f"{name}: got {value}, but the run has {before}; remove it, or begin a new run with -i"
+
+
+def import_environments(args: argparse.Namespace) -> None:
     """
-    :param parser: gets the options for several runs in one command
+    Import what the command line says about packages; ``module:Name-v0``, Gymnasium's other way, becomes ``Name-v0``.
+
+    :param args: the command line, with ``env`` and ``gym_packages``
+    :raises InvalidValue: a module cannot be imported
     """
-    parser.add_argument(
-        "--seeds", type=seed_list, metavar="SEEDS", help="several runs: 0:5 (0, 1, 2, 3, 4) or 0,3,7, or both: 0:3,7"
-    )
-    parser.add_argument("--jobs", type=whole_number(1, high=MAX_JOBS), default=1, help="runs side by side (default: 1)")
-
-
-def seed_list(text: str) -> list[int]:
-    """
-    An argparse type: ``0:5`` as Python's ``range(0, 5)``, ``0,3,7``, or both.
-
-    :param text: as typed
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, colon, end = part.partition(":")
-        if not (first.isdecimal() and (end.isdecimal() or not colon)):
-            raise argparse.ArgumentTypeError(
-                f"got '{text}', expected a range such as 0:5, seeds such as 0,3,7, or both"
-            )
-        low, high = int(first), int(end) if colon else int(first) + 1
-        if high <= low:
-            raise argparse.ArgumentTypeError(f"got '{text}', but {part} is empty: its end is not included")
-        if high > MAX_SEED + 1:
-            raise argparse.ArgumentTypeError(f"got '{text}', expected seeds up to {MAX_SEED}")
-        if len(seeds) + high - low > MAX_SEEDS:
-            raise argparse.ArgumentTypeError(f"got '{text}', which are more than {MAX_SEEDS} seeds")
-        seeds += range(low, high)
-    if len(set(seeds)) < len(seeds):
-        twice = next(seed for seed in seeds if seeds.count(seed) > 1)
-        raise argparse.ArgumentTypeError(f"got '{text}', which has the seed {twice} twice")
-    return seeds
-
-
-def true_or_false(text: str) -> bool:
-    """
-    An argparse type.
-
-    :param text: as typed
-    """
-    values = {"true": True, "false": False, "1": True, "0": False}
-    if text.lower() not in values:
-        raise argparse.ArgumentTypeError(f"got '{text}', expected true or false")
-    return values[text.lower()]
-
-
-def abs_bounds(text: str) -> str:
-    """
-    An argparse type: ``16:64`` as the value of ``batch_size_callback``.
-
-    :param text: as typed
-    """
-    if text == OWN_BOUNDS:
-        return "abs"
-    low, _, high = text.partition(":")
-    if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)):
-        raise argparse.ArgumentTypeError(f"got '{text}', expected LOW:HIGH with 1 <= LOW <= HIGH, e.g. 16:64")
-    return f"abs({int(low)}, {int(high)})"
-
-
-def int_or_text(text: str) -> Any:
-    """
-    An int if it is one; the check of the hyperparameter says the rest in the same words as for YAML.
-
-    :param text: as typed
-    """
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
-    return text
+    import_packages(args.gym_packages)
+    module, colon, name = args.env.partition(":")
+    if colon:
+        import_packages([module], "--env")
+        args.env, args.gym_packages = name, [*args.gym_packages, module]

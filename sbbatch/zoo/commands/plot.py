@@ -1,5 +1,91 @@
-"""``sbbatch plot``."""
+"""``sbbatch plot FOLDER``, and ``sbbatch plot train|compare|batch FOLDER ...``."""
 
-from sbbatch.zoo.plot.curves import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import sys
+from pathlib import Path
+
+from sbbatch.zoo.commands.cli import Parser, guarded
+from sbbatch.zoo.console.progress import say
+from sbbatch.zoo.plot import batch_trace, comparison, curves
+
+EXAMPLES = """examples:
+  sbbatch plot logs/qrdqn/ALE-Breakout-v5_1                one run: training episodes and evaluations
+  sbbatch plot train logs/dqn/CartPole-v1_*                training episodes, mean over seeds, 95 % intervals
+  sbbatch plot compare logs/*/MinAtar-Breakout-v1_*        evaluations of several agents over seeds
+  sbbatch plot batch logs/pqn/CartPole-v1_1                return, divergence and batch size on one time axis
+
+`sbbatch plot train --help` and so on list their options. A run folder that is itself called train, compare or batch is
+./train and so on."""
+TRAIN_EXAMPLES = """examples:
+  sbbatch plot train logs/dqn/CartPole-v1_1 logs/dqn/CartPole-v1_2 logs/dqn/CartPole-v1_3
+  sbbatch plot train logs/*/MinAtar-Breakout-v1_* -o breakout.pdf
+
+The line is the mean over runs of the running mean of the returns of training episodes, the band its 95 % bootstrap
+interval over runs. Runs need no evaluations. A curve ends where the shortest of its runs does."""
+COMPARE_EXAMPLES = """examples:
+  sbbatch plot compare logs/*/MinAtar-Breakout-v1_* -o breakout.png
+  sbbatch plot compare logs/qrdqn/ALE-Pong-v5_* --by batch_size
+
+Runs of one agent in one environment are its seeds, told apart further by the settings that --by names. The line is the
+interquartile mean over runs at each evaluation, the band its 95 % bootstrap interval, which is too narrow with three
+runs or fewer."""
+
+
+def make_parser(kind: str | None = None) -> Parser:
+    """
+    The options.
+
+    :param kind: ``"train"``, ``"compare"`` or ``"batch"`` (``None``: one run)
+    """
+    description, epilog, default = {
+        None: ("Draw the learning curve of a run.", EXAMPLES, f"{curves.PICTURE_NAME} in the folder"),
+        "train": ("Draw the training episodes of several agents and seeds.", TRAIN_EXAMPLES, "training.png"),
+        "compare": ("Compare the evaluations of several agents and seeds.", COMPARE_EXAMPLES, "comparison.png"),
+        "batch": (
+            "Draw return, what was measured and batch size of adaptive runs on one time axis.",
+            "",
+            f"{batch_trace.PICTURE_NAME} in the folder, or beside the first of several",
+        ),
+    }[kind]
+    parser = Parser(prog=" ".join(filter(None, ["sbbatch plot", kind])), description=description, epilog=epilog)
+    add = parser.add_argument
+    if kind is None:
+        add("folder", type=Path, help="a run's folder, e.g. logs/qrdqn/ALE-Breakout-v5_1")
+    else:
+        add("folders", nargs="+", type=Path, metavar="folder", help="run folders, e.g. logs/*/MinAtar-Breakout-v1_*")
+    beside = ", with a CSV beside it" if kind in ("train", "compare") else ""
+    add("-o", "--output", type=Path, help=f"PNG, PDF or SVG{beside} (default: {default})")
+    if beside:
+        add("--by", nargs="+", default=[], metavar="SETTING", help="also tell runs apart by these settings")
+    add("--title", help="above the picture")
+    return parser
+
+
+@guarded
+def main(argv: list[str] | None = None) -> int:
+    """
+    ``sbbatch plot FOLDER``, and ``sbbatch plot train|compare|batch FOLDER ...``.
+
+    :param argv: arguments (``None``: those of the process)
+    :return: exit code
+    """
+    words = sys.argv[1:] if argv is None else argv
+    kind = words[0] if words[:1] in (["train"], ["compare"], ["batch"]) else None
+    args = make_parser(kind).parse_args(words if kind is None else words[1:])
+    if kind is None:
+        say(str(curves.plot_run(args.folder, args.output, args.title)))
+    elif kind == "batch":
+        say(str(batch_trace.plot_batch(args.folders, args.output, args.title)))
+    else:
+        trains = kind == "train"
+        runs = (comparison.read_training if trains else comparison.read_runs)(args.folders, args.by)
+        out = args.output or Path("training.png" if trains else "comparison.png")
+        label = "return of training episodes" if trains else "return of greedy episodes"
+        picture = comparison.draw_comparisons(runs, out, args.title, label)
+        say("\n".join([*comparison.report(runs), str(picture)]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

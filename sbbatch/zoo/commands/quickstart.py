@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from sbbatch.analysis.metrics import describe_returns
 from sbbatch.settings.resolution import hyperparams_folder
 from sbbatch.zoo.commands.cli import MAX_SEED, Parser, guarded, whole_number
+from sbbatch.zoo.commands.train import draw_pictures, read_request
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.play.record import record
-from sbbatch.zoo.play.scores import describe_returns, evaluate_random
-from sbbatch.zoo.play.trained import of_run
-from sbbatch.zoo.run import train
-from sbbatch.zoo.run.request import read_request
+from sbbatch.zoo.play.saved import agent_of_run
+from sbbatch.zoo.play.scores import play_at_random
+from sbbatch.zoo.run.train import run
 
 ALGO, ENV_ID = "qrdqn", "ALE/RoadRunner-v5"
 N_GAMES = 10
@@ -38,28 +39,23 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     start = time.monotonic()
-    words = ["--algo", ALGO, "--env", ENV_ID, "-f", str(args.log_folder), "--seed", str(args.seed)]
-    words += [
-        "-conf",
-        str(hyperparams_folder() / "quickstart.yml"),
-        "--eval-freq",
-        "10000",
-        "--eval-max-steps",
-        str(MAX_STEPS),
-        "--progress",
-    ]
+    words = ["--algo", ALGO, "--env", ENV_ID, "-f", str(args.log_folder), "--seed", str(args.seed), "--progress"]
+    words += ["-conf", str(hyperparams_folder() / "quickstart.yml")]
+    words += ["--eval-freq", "10000", "--eval-max-steps", str(MAX_STEPS)]
     words += ["-n", str(args.n_timesteps)] if args.n_timesteps is not None else []
-    exit_code, folder = train.run(read_request(words))
+    exit_code, folder = run(read_request(words))
+    draw_pictures(folder)
     if exit_code != 0:
         return exit_code
 
     # A short run is unsteady, so the best of its evaluations speaks for it, on games that it was not chosen by.
     # Not the latest run of the log folder: another quickstart may have begun in the meantime.
-    best = of_run(folder, ALGO, ENV_ID, folder.best_model)
+    best = agent_of_run(folder, ALGO, ENV_ID, folder.best_model)
     say(f"playing {N_GAMES} new games with the best model and {N_GAMES} at random")
     seed, protocol = args.seed + 1_000, best.protocol() or "dopamine"
-    trained = [game.score for game in best.play(N_GAMES, max_steps=MAX_STEPS, seed=seed)]
-    at_random = evaluate_random(ENV_ID, N_GAMES, seed, protocol=protocol, n_envs=N_GAMES)
+    games = best.play(N_GAMES, max_steps=MAX_STEPS, seed=seed)
+    random_games = play_at_random(ENV_ID, N_GAMES, seed, protocol=protocol, n_envs=N_GAMES)
+    trained, at_random = ([game.score for game in played] for played in (games, random_games))
     gif = folder.path / "game.gif"
     record(best.load(), ENV_ID, gif, seed=seed, max_steps=MAX_STEPS, protocol=protocol)
 

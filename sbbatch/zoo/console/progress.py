@@ -1,14 +1,15 @@
-"""How far training is: one moving line on a terminal, plain lines now and then elsewhere."""
+"""What a person sees while a command runs: lines, warnings, and how far it is."""
 
 from __future__ import annotations
 
+import io
+import logging
+import os
 import shutil
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -17,90 +18,73 @@ from tqdm import tqdm
 
 from sbbatch.zoo.logs.batch_log import measured_now, size_now
 
-_WINDOW_SECONDS = 60.0
-_LINE_SECONDS = 10.0
-_BAR_SECONDS = 0.25
+_LINE_SECONDS, _BAR_SECONDS = 10.0, 0.25
+_SMOOTHING = 0.1  # of the speed: the first steps, before learning starts, are much faster than the rest
+
+
+class LineHandler(logging.Handler):
+    """
+    Writes lines to standard output and warnings to standard error, around a progress bar.
+
+    A stream that cannot be written to any more, because a reader such as ``head`` has left or the disk is full, is
+    given up: a model is worth more than what is said about it.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; see :class:`logging.Handler`."""
+        name = "stdout" if record.levelno < logging.WARNING else "stderr"
+        stream = getattr(sys, name)
+        text = record.getMessage() if name == "stdout" else f"sbbatch: warning: {record.getMessage()}"
+        try:
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # a terminal without '±'
+            tqdm.write(text, file=stream)
+            stream.flush()
+        except (OSError, ValueError) as error:
+            nowhere = open(os.devnull, "w")  # noqa: SIM115
+            setattr(sys, name, nowhere)
+            with suppress(OSError, ValueError):  # not a real file
+                os.dup2(nowhere.fileno(), stream.fileno())  # for its buffer, and whoever else holds it
+            if name == "stdout":
+                warn(f"standard output is lost ({error}); going on without it")
+
+
+_LOG = logging.getLogger("sbbatch")
+_LOG.setLevel(logging.INFO)
+_LOG.propagate = False
+_LOG.handlers = [LineHandler()]
 
 
 def say(text: str) -> None:
     """
-    Print a line without tearing a progress bar apart.
+    Print a line.
 
     :param text: the line
     """
-    tqdm.write(text)
-    sys.stdout.flush()
+    _LOG.info("%s", text)
 
 
 def warn(text: str) -> None:
     """
-    Print a warning on standard error without tearing a progress bar apart.
+    Print a warning.
 
     :param text: one sentence
     """
-    tqdm.write(f"sbbatch: warning: {text}", file=sys.stderr)
+    _LOG.warning("%s", text)
 
 
 @contextmanager
-def games_bar(n_games: int, wanted: bool | None = None) -> Iterator[Callable[[int], None] | None]:
+def episodes_bar(n_episodes: int | None, wanted: bool | None = None) -> Iterator[Callable[[int], Any]]:
     """
-    A bar that counts games.
+    A bar that counts episodes.
 
-    :param n_games: how many there will be
+    :param n_episodes: how many there will be (``None``: unknown)
     :param wanted: whether to show it; ``None``: when standard output is a terminal
-    :return: a function to tell the number of games that have ended; ``None``: no bar
+    :return: a function to tell the number of episodes that have ended
     """
-    if not (sys.stdout.isatty() if wanted is None else wanted):
-        yield None
-        return
-    with tqdm(total=n_games, unit=" games", ncols=_columns(), leave=False) as bar:
-
-        def tell(ended: int) -> None:
-            bar.update(ended - bar.n)
-
-        yield tell
-
-
-class Speed:
-    """
-    Agent steps per second over the last minute: the first steps, before learning starts, are much faster than the rest
-    and must not make the time left look short.
-    """
-
-    def __init__(self, steps: int, now: float) -> None:
-        self._points: deque[tuple[float, int]] = deque([(now, steps)])
-
-    def update(self, steps: int, now: float) -> float:
-        """
-        Add a measurement.
-
-        :param steps: agent steps so far
-        :param now: time in seconds
-        :return: agent steps per second
-        """
-        self._points.append((now, steps))
-        while len(self._points) > 2 and now - self._points[0][0] > _WINDOW_SECONDS:
-            self._points.popleft()
-        start, first = self._points[0]
-        return (steps - first) / max(now - start, 1e-9)
-
-
-def progress_text(
-    fps: float, mean_return: float | None, size: str | None, seconds_left: float, measured: str | None = None
-) -> str:
-    """
-    The part of the line that changes.
-
-    :param fps: agent steps per second
-    :param mean_return: of the last 100 episodes; ``None``: none has ended yet
-    :param size: of a batch now, e.g. ``"batch 8"``
-    :param seconds_left: estimate
-    :param measured: what the batch size follows, e.g. ``"divergence 0.12"``; ``None``: it is fixed, or nothing yet
-    """
-    shown = "-" if mean_return is None else f"{mean_return:.1f}"
-    parts = [f"{fps:,.0f} steps/s", f"return {shown}"]
-    parts += [part for part in (size, measured) if part is not None]
-    return ", ".join([*parts, f"{timedelta(seconds=int(seconds_left))} left"])
+    shown = sys.stdout.isatty() if wanted is None else wanted
+    with tqdm(total=n_episodes, unit=" episodes", ncols=_columns(), leave=False, disable=not shown) as bar:
+        yield lambda ended: bar.update(ended - bar.n)
 
 
 class Progress(BaseCallback):
@@ -114,45 +98,44 @@ class Progress(BaseCallback):
     def __init__(self, terminal: bool | None = None) -> None:
         super().__init__()
         self.terminal = sys.stdout.isatty() if terminal is None else terminal
-        self._bar: tqdm[Any] | None = None
 
     def _on_training_start(self) -> None:
-        self._total = int(self.model._total_timesteps)
-        self._shown_at = time.monotonic()
-        self._speed = Speed(self.num_timesteps, self._shown_at)
-        if self.terminal:
-            layout = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} agent steps{postfix}"
+        self._total, self._shown_at = int(self.model._total_timesteps), time.monotonic()
+        start = "{percentage:3.0f}%|{bar}| " if self.terminal else ""
+        self._bar = tqdm(
+            total=self._total,
+            initial=self.num_timesteps,
+            unit=" steps",
+            smoothing=_SMOOTHING,
+            mininterval=0,
+            miniters=0,
+            bar_format=start + "{n_fmt}/{total_fmt} agent steps: {rate_noinv_fmt}{postfix}, {remaining} left",
             # tqdm hides a bar on terminals that report no size, as in many containers; shutil assumes 80 x 24 there.
-            self._bar = tqdm(
-                total=self._total, initial=self.num_timesteps, bar_format=layout, ncols=_columns(), nrows=20
-            )
+            ncols=_columns(),
+            nrows=20,
+            file=sys.stderr if self.terminal else io.StringIO(),
+        )
 
     def _on_step(self) -> bool:
-        now = time.monotonic()
-        if now - self._shown_at >= (_BAR_SECONDS if self._bar is not None else _LINE_SECONDS):
-            self._show(now)
+        if time.monotonic() - self._shown_at >= (_BAR_SECONDS if self.terminal else _LINE_SECONDS):
+            self._show()
         return True
 
     def _on_training_end(self) -> None:
-        self._show(time.monotonic())
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._show()
+        self._bar.close()
 
-    def _show(self, now: float) -> None:
-        self._shown_at = now
-        fps = self._speed.update(self.num_timesteps, now)
-        left = max(self._total - self.num_timesteps, 0) / fps if fps > 0 else 0.0
+    def _show(self) -> None:
+        self._shown_at = time.monotonic()
         episodes = self.model.ep_info_buffer
-        mean_return = float(np.mean([episode["r"] for episode in episodes])) if episodes else None
-        text = progress_text(fps, mean_return, size_now(self.model), left, measured_now(self.model))
-        if self._bar is None:
-            say(f"{self.num_timesteps:,}/{self._total:,} agent steps: {text}")
-            return
+        shown = f"{np.mean([episode['r'] for episode in episodes]):.1f}" if episodes else "-"
+        parts = [f"return {shown}", size_now(self.model), measured_now(self.model)]
         self._bar.ncols = _columns()
-        self._bar.set_postfix_str(text, refresh=False)
-        self._bar.update(min(self.num_timesteps, self._total) - self._bar.n)
-        self._bar.refresh()
+        with suppress(OSError, ValueError):  # a terminal that was closed
+            self._bar.set_postfix_str(", ".join(filter(None, parts)), refresh=False)
+            self._bar.update(min(self.num_timesteps, self._total) - self._bar.n)
+        if not self.terminal:
+            say(str(self._bar).strip())
 
 
 def _columns() -> int:

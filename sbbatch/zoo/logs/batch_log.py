@@ -1,8 +1,10 @@
-"""``batch_size.csv``: how the batch size of a run changed, one row per measurement."""
+"""
+``batch_size.csv``: how the batch size of a replay agent, or the rollout length of a rollout agent, changed; one row per
+measurement. The name is the same for both, so that files of earlier versions can be read.
+"""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,9 +15,8 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from sbbatch.batch import BatchSizeCallback
 from sbbatch.errors import InvalidValue
 
-# Each callback measures some of these, or nothing, and the first row has the starting size only.
-_OPTIONAL = ("divergence", "divergence_mean", "target", "noise_scale")
-COLUMNS = ("timesteps", *_OPTIONAL, "size")
+# Each callback measures some of those between the first and the last; the first row has the starting size only.
+COLUMNS = ("timesteps", "divergence", "divergence_mean", "target", "noise_scale", "size")
 # What a size counts, by the argument of the agent that is scaled.
 UNITS = {"n_steps": "rollout steps", "batch_size": "samples per gradient step"}
 
@@ -24,7 +25,7 @@ Row = dict[str, float]
 
 def find_batch_callback(model: BaseAlgorithm) -> BatchSizeCallback | None:
     """
-    What changes the batch size of a model that learns: its own callback, or one that was given to ``learn``.
+    What changes the batch size or rollout length of a model: its own callback, or one that was given to ``learn``.
 
     :param model: any agent, also one of SB3, whose batch size is fixed
     """
@@ -35,16 +36,14 @@ def find_batch_callback(model: BaseAlgorithm) -> BatchSizeCallback | None:
 
 def size_now(model: BaseAlgorithm) -> str | None:
     """
-    The batch size of a model, for the progress bar.
+    The batch size or rollout length of a model, for the progress bar.
 
     :param model: any agent
     :return: e.g. ``"batch 8"`` or ``"rollout 32"``; ``None``: it has none
     """
-    name, knob = "batch", "batch_size"
-    if isinstance(model, OnPolicyAlgorithm):
-        name, knob = "rollout", "n_steps"
-    size = getattr(model, knob, None)
-    return None if size is None else f"{name} {size}"
+    rollout = isinstance(model, OnPolicyAlgorithm)
+    size = getattr(model, "n_steps" if rollout else "batch_size", None)
+    return None if size is None else f"{'rollout' if rollout else 'batch'} {size}"
 
 
 def measured_now(model: BaseAlgorithm) -> str | None:
@@ -74,19 +73,20 @@ def read_batch_log(path: Path) -> list[Row]:
         lines.pop()  # half-written: the run is going on, or was killed
     rows: list[Row] = []
     for number, line in enumerate(lines, 2):
-        row = _parse(line)
-        if row is None or (rows and row["timesteps"] < rows[-1]["timesteps"]):
+        try:
+            fields = zip(COLUMNS, line.rstrip("\n").split(","), strict=True)
+            row = {name: float(text or "nan") for name, text in fields}
+        except ValueError:
+            row = dict.fromkeys(COLUMNS, math.inf)
+        in_order = row["timesteps"] >= (rows[-1]["timesteps"] if rows else 0)  # NaN is not
+        if not (in_order and row["size"] >= 1) or any(value < 0 or math.isinf(value) for value in row.values()):
             raise InvalidValue(f"{path}: damaged in line {number}")
         rows.append(row)
     return rows
 
 
 def lines_of(rows: Iterable[Mapping[str, float | None]]) -> str:
-    """
-    Rows as they stand in the file: counts without a point, and nothing for what is not known.
-
-    :param rows: e.g. the history of a :class:`~sbbatch.batch.BatchSizeCallback`
-    """
+    """Rows as they stand in the file: counts without a point, and nothing for what is not known."""
     return "".join(",".join(_field(row.get(name)) for name in COLUMNS) + "\n" for row in rows)
 
 
@@ -94,17 +94,3 @@ def _field(value: float | None) -> str:
     if value is None or math.isnan(value):
         return ""
     return str(int(value)) if float(value).is_integer() else repr(float(value))
-
-
-def _parse(line: str) -> Row | None:
-    """``None`` for what cannot be a row."""
-    fields = next(csv.reader([line]), [])
-    if len(fields) != len(COLUMNS):
-        return None
-    try:
-        row = {name: float(text) if text else math.nan for name, text in zip(COLUMNS, fields, strict=True)}
-    except ValueError:
-        return None
-    known = [row[name] for name in COLUMNS if name not in _OPTIONAL]
-    fits = all(map(math.isfinite, known)) and row["timesteps"] >= 0 and row["size"] >= 1
-    return row if fits and not any(row[name] < 0 or math.isinf(row[name]) for name in _OPTIONAL) else None

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import errno
-import os
+import itertools
 import re
 import shlex
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write, why_unwritable
-
-try:
-    import fcntl
-except ImportError:  # Windows, which does not open folders either
-    fcntl = None  # type: ignore[assignment]
+from sbbatch.settings.schema import plain
 
 BATCH_LOG_NAME = "batch_size.csv"
 LOCK_NAME = ".lock"
-_MAX_RUNS = 1_000_000
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """
     One run's files.
@@ -38,71 +30,24 @@ class RunFolder:
     :param env_name: the environment's id without slashes
     """
 
-    path: Path
-    env_name: str
-
-    @property
-    def parameters(self) -> Path:
-        """Folder of ``config.yml``, ``args.yml`` and ``command.txt``."""
-        return self.path / self.env_name
-
-    @property
-    def config(self) -> Path:
-        """Every setting that was made."""
-        return self.parameters / "config.yml"
-
-    @property
-    def arguments(self) -> Path:
-        """Every option of the command."""
-        return self.parameters / "args.yml"
-
-    @property
-    def command(self) -> Path:
-        """The command as it was typed, and those by which the run went on."""
-        return self.parameters / "command.txt"
-
-    @property
-    def last_model(self) -> Path:
-        """The model as it was when training ended."""
-        return self.path / f"{self.env_name}.zip"
-
-    @property
-    def best_model(self) -> Path:
-        """The model with the best evaluation."""
-        return self.path / "best_model.zip"
-
-    @property
-    def evaluations(self) -> Path:
-        """SB3's ``evaluations.npz``."""
-        return self.path / "evaluations.npz"
-
-    @property
-    def episodes(self) -> Path:
-        """Returns of the training episodes, one line each."""
-        return self.path / "0.monitor.csv"
-
-    @property
-    def batch_sizes(self) -> Path:
-        """How the batch size changed, if it did; one line per measurement."""
-        return self.path / BATCH_LOG_NAME
-
-    @property
-    def curve(self) -> Path:
-        """The learning curve."""
-        return self.path / "learning_curve.png"
-
-    @property
-    def replay_buffer(self) -> Path:
-        """Where the replay buffer goes when it is kept; its class adds the suffix."""
-        return self.path / "replay_buffer"
+    def __init__(self, path: Path, env_name: str) -> None:
+        self.path = path
+        self.env_name = env_name
+        self.parameters = path / env_name
+        self.config = self.parameters / "config.yml"  # every setting that was made
+        self.arguments = self.parameters / "args.yml"  # every option of the command
+        self.command = self.parameters / "command.txt"  # as it was typed, and those that resumed the run
+        self.last_model = path / f"{env_name}.zip"
+        self.best_model = path / "best_model.zip"
+        self.evaluations = path / "evaluations.npz"  # SB3's
+        self.episodes = path / "0.monitor.csv"  # returns of the training episodes, one line each
+        self.batch_sizes = path / BATCH_LOG_NAME  # how the batch size changed, if it did
+        self.curve = path / "learning_curve.png"
+        self.replay_buffer = path / "replay_buffer"  # to which its class adds the suffix
 
 
 def folder_name(env_id: str) -> str:
-    """
-    An environment id as a file name.
-
-    :param env_id: e.g. ``ALE/Breakout-v5``
-    """
+    """An environment id, such as ``ALE/Breakout-v5``, as a file name."""
     return env_id.replace("/", "-").replace(":", "-")
 
 
@@ -122,7 +67,6 @@ def create_run_folder(log_folder: Path, algo: str, env_id: str, uuid: str = "") 
         parent.mkdir(parents=True, exist_ok=True)
         run = RunFolder(claim_numbered(parent, env_name, uuid), env_name)
         run.parameters.mkdir()
-        _write_and_sync(run.command, "")
     except OSError as error:
         raise InvalidValue(unwritable(log_folder, error)) from None
     return run
@@ -130,7 +74,7 @@ def create_run_folder(log_folder: Path, algo: str, env_id: str, uuid: str = "") 
 
 def describe_run(run: RunFolder, config: dict[str, Any], arguments: dict[str, Any], command: list[str]) -> None:
     """
-    Write down how a run was started or goes on, as plain YAML that loads without executing anything; a kill in the
+    Write down how a run was started or resumed, as plain YAML that loads without executing anything; a kill in the
     middle leaves what was there.
 
     :param run: its folder
@@ -161,13 +105,8 @@ def open_run(path: Path) -> RunFolder:
         raise InvalidValue(f"no such run folder: {path}{_nearest_run(path)}")
     runs = [RunFolder(path, inner.name) for inner in sorted(path.iterdir()) if inner.is_dir()]
     runs = [run for run in runs if run.config.is_file() and run.arguments.is_file()]
-    if len(runs) > 1:
-        names = " and ".join(run.env_name for run in runs)
-        raise InvalidValue(f"{path}: config.yml and args.yml lie in {names}; remove all but those of the run")
     if not runs:
-        raise InvalidValue(
-            f"{path} is no run folder: it has no folder with config.yml and args.yml{_nearest_run(path)}"
-        )
+        raise InvalidValue(f"{path} is no run folder: it has no config.yml and args.yml{_nearest_run(path)}")
     return runs[0]
 
 
@@ -180,41 +119,16 @@ def _nearest_run(path: Path) -> str:
 
 @contextmanager
 def alone_in(run: RunFolder) -> Iterator[None]:
-    """
-    No other process trains in this folder meanwhile; what a killed one held has fallen with it.
-
-    :param run: the run
-    :raises InvalidValue: one does
-    """
-    # A file of its own: those that are written anew become other files, and folders are locked while that happens.
-    handle = None if fcntl is None else os.open(run.parameters / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    """No other process trains in this folder meanwhile, or an ``InvalidValue``; the lock of a killed one falls."""
+    lock = FileLock(run.parameters / LOCK_NAME)
     try:
-        if handle is not None and not _locked(handle):
-            raise InvalidValue(f"the run in {run.path} is still going on; wait for its end, or stop it")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InvalidValue(f"the run in {run.path} is still in progress; wait for its end, or stop it") from None
+    try:
         yield
     finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    """Whether nobody else has the lock; a file system without locks cannot tell."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
-def discard_run(run: RunFolder) -> None:
-    """
-    Remove the folder of a run that was refused before its first step.
-
-    :param run: its folder
-    """
-    shutil.rmtree(run.path, ignore_errors=True)
+        lock.release()
 
 
 def probe_folder(folder: Path, option: str = "-f") -> None:
@@ -234,16 +148,9 @@ def probe_folder(folder: Path, option: str = "-f") -> None:
 
 
 def run_of(model: Path, env_id: str) -> RunFolder | None:
-    """
-    The run that a model file lies in, ``None`` for a file that was taken elsewhere.
-
-    :param model: any of the run's models
-    :param env_id: environment
-    """
+    """The run that a model file lies in, ``None`` for a file that was taken elsewhere."""
     run = RunFolder(model.parent, folder_name(env_id))
-    if not run.config.is_file():
-        return None
-    return run
+    return run if run.config.is_file() else None
 
 
 def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFolder:
@@ -264,19 +171,12 @@ def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFo
         if number in (0, found):
             return RunFolder(path, env_name)
     known = f"; runs there: {', '.join(str(n) for n, _ in runs)}" if runs else ""
-    wanted = f"run {number}" if number else "no run"
-    text = f"{wanted} of {algo} on {env_id} {'does not exist' if number else ''}".strip()
+    text = f"run {number} of {algo} on {env_id} does not exist" if number else f"no run of {algo} on {env_id}"
     raise InvalidValue(f"{text} in {log_folder / algo}{known}; train one with `sbbatch train` or give -f")
 
 
 def unwritable(path: Path, error: OSError, option: str = "-f") -> str:
-    """
-    Why a folder cannot be written, in one sentence.
-
-    :param path: what was to be written
-    :param error: what the operating system said
-    :param option: the option that names the folder
-    """
+    """One sentence about a folder that cannot be written, with the option that names it."""
     return f"cannot write to {path}: {why_unwritable(path, error)}; give another folder with {option}"
 
 
@@ -290,49 +190,16 @@ def claim_numbered(parent: Path, name: str, uuid: str = "") -> Path:
     :param name: the common beginning
     :param uuid: appended, if any
     """
-    number = max((found for found, _ in _runs(parent, name)), default=0)
-    while number < _MAX_RUNS:
-        number += 1
+    for number in itertools.count(max((found for found, _ in _runs(parent, name)), default=0) + 1):
         path = parent / (f"{name}_{number}" + (f"_{uuid}" if uuid else ""))
-        try:
+        with suppress(FileExistsError):
             path.mkdir()
-        except FileExistsError:
-            continue
-        return path
-    raise OSError(errno.EEXIST, f"more than {_MAX_RUNS} runs")
+            return path
+    raise AssertionError("unreachable")
 
 
 def _runs(parent: Path, name: str) -> list[tuple[int, Path]]:
     """Number and folder of each ``<name>_<n>`` and ``<name>_<n>_<uuid>``."""
     pattern = re.compile(rf"{re.escape(name)}_(\d+)(_[0-9a-f-]{{36}})?")
-    found = []
-    for path in parent.iterdir() if parent.is_dir() else ():
-        match = pattern.fullmatch(path.name)
-        if match and path.is_dir():
-            found.append((int(match.group(1)), path))
-    return found
-
-
-def _write_and_sync(path: Path, text: str) -> None:
-    """A full disk often shows only when the data are really written."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def plain(value: Any) -> Any:
-    """
-    Values that safe YAML can write: classes and paths become text, tuples lists.
-
-    :param value: a setting or an argument
-    """
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, type):
-        return f"nn.{value.__name__}" if value.__module__.startswith("torch.nn") else value.__name__
-    return str(value)
+    folders = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    return [(int(match.group(1)), path) for path in folders if (match := pattern.fullmatch(path.name))]

@@ -1,10 +1,13 @@
-"""Where SB3's logger writes: tables, TensorBoard, and a file that goes on when its run does."""
+"""SB3's logger with the formats of a run, none of which may end it."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.logger import (
     CSVOutputFormat,
@@ -15,23 +18,65 @@ from stable_baselines3.common.logger import (
 )
 
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write
-from sbbatch.zoo.run.callbacks import LenientWriter
-from sbbatch.zoo.logs.folders import RunFolder, claim_numbered, folder_name, unwritable
-from sbbatch.zoo.logs.kept_logs import kept_table
-from sbbatch.zoo.run.request import Request
+from sbbatch.files import atomic_write, unwritable_file
+from sbbatch.zoo.console.progress import warn
+from sbbatch.zoo.logs.folders import RunFolder, claim_numbered, unwritable
+from sbbatch.zoo.logs.kept_logs import STEP_COLUMN, kept_rows
+
+
+class WriteErrors:
+    """
+    For files that training can do without: the first failure to write is told, and training goes on, because the model
+    in memory is worth more.
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+
+    @contextmanager
+    def told(self, path: Path) -> Iterator[None]:
+        """Around the writing of a file."""
+        try:
+            yield
+            self._told = False
+        except OSError as error:
+            if not self._told:
+                warn(f"{unwritable_file(path, error)}; training goes on")
+            self._told = True
+
+
+class OptionalWriter(KVWriter):
+    """
+    A format of SB3's logger whose file may fail.
+
+    :param writer: the format
+    :param path: its file or folder
+    """
+
+    def __init__(self, writer: KVWriter, path: Path) -> None:
+        self._writer, self._path, self._errors = writer, path, WriteErrors()
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        """As the format's."""
+        with self._errors.told(self._path):
+            self._writer.write(key_values, key_excluded, step)
+
+    def close(self) -> None:
+        """As the format's."""
+        with self._errors.told(self._path):
+            self._writer.close()
 
 
 class ContinuedCSV(CSVOutputFormat):
     """
-    SB3's table after the rows that it already has; those later than the model that goes on are dropped.
+    SB3's table after the rows that it already has; those later than the model that is resumed from are dropped.
 
     :param path: a ``progress.csv``
     :param steps: agent steps of the model
     """
 
     def __init__(self, path: Path, steps: int) -> None:
-        kept, columns = kept_table(path, steps)
+        kept, columns, _ = kept_rows(path, STEP_COLUMN, steps)
         with atomic_write(path) as file:
             file.write(kept.encode())
         # Not SB3's constructor, which would empty the file.
@@ -41,33 +86,32 @@ class ContinuedCSV(CSVOutputFormat):
         self.separator, self.quotechar = ",", '"'
 
 
-def make_logger(request: Request, folder: RunFolder, more: list[KVWriter]) -> Logger:
+def make_logger(folder: RunFolder, *, tensorboard: Path | None, tables: bool, kept_steps: int | None) -> Logger:
     """
-    SB3's logger: ``progress.csv``, TensorBoard if asked for, tables if there is no progress bar.
+    SB3's logger: ``progress.csv``, and on demand TensorBoard and tables on standard output.
 
-    :param request: the run
-    :param folder: its folder
-    :param more: further formats
+    :param folder: the run's folder
+    :param tensorboard: a folder for TensorBoard, to whose name a number is added
+    :param tables: whether to print tables
+    :param kept_steps: agent steps up to which ``progress.csv`` keeps what it has; ``None``: a new run
     """
-    table = folder.path / "progress.csv"
-    goes_on = request.resumption
-    own = CSVOutputFormat(str(table)) if goes_on is None else ContinuedCSV(table, goes_on.steps)
-    formats: list[KVWriter] = [LenientWriter(own, table)]
-    if request.args.verbose > 1 or (request.args.verbose == 1 and not request.shows_progress):
+    path = folder.path / "progress.csv"
+    table = CSVOutputFormat(str(path)) if kept_steps is None else ContinuedCSV(path, kept_steps)
+    formats: list[KVWriter] = [OptionalWriter(table, path)]
+    if tables:
         formats.append(HumanOutputFormat(sys.stdout))
-    if request.args.tensorboard_log is not None:
-        formats.append(_tensorboard(request))
-    return Logger(str(folder.path), [*formats, *more])
+    if tensorboard is not None:
+        formats.append(_tensorboard(tensorboard))
+    return Logger(str(folder.path), formats)
 
 
-def _tensorboard(request: Request) -> KVWriter:
-    parent = request.args.tensorboard_log / folder_name(request.env_id)
+def _tensorboard(path: Path) -> KVWriter:
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        target = claim_numbered(parent, request.args.algo.upper())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = claim_numbered(path.parent, path.name)
     except OSError as error:
-        raise InvalidValue(unwritable(parent, error, "-tb")) from None
+        raise InvalidValue(unwritable(path.parent, error, "-tb")) from None
     try:
-        return LenientWriter(TensorBoardOutputFormat(str(target)), target)
+        return OptionalWriter(TensorBoardOutputFormat(str(target)), target)
     except AssertionError:
         raise InvalidValue("-tb needs tensorboard; run pip install 'sbbatch[plots]'") from None

@@ -1,29 +1,20 @@
-"""One game played by a trained agent, as a film."""
+"""Episodes that people see: one as a film, or several in a window."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import Any
 
-from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.envs.make import canonical_id
-from sbbatch.errors import InvalidValue
-from sbbatch.files import output_file
-from sbbatch.settings.imports import Imported
-from sbbatch.zoo.commands.cli import MAX_SEED, Parser, guarded, whole_number
-from sbbatch.zoo.play.film import SUFFIXES, make_film
-from sbbatch.zoo.play.screen import NormalizedPlayer, RecordedGame, check_fits, ends_when_asked, play_game
-from sbbatch.zoo.play.trained import Trained, add_options, find_trained
+from sbbatch.zoo.console.progress import say
+from sbbatch.zoo.play.film import film, film_file
+from sbbatch.zoo.play.saved import SavedAgent
+from sbbatch.zoo.play.scores import Episode
+from sbbatch.zoo.play.screen import RenderedEnv, play_episode
 
 MAX_STEPS = 27_000
-EXAMPLES = """examples:
-  sbbatch record --algo qrdqn --env ALE/Breakout-v5 --load-best -o game.mp4
-  sbbatch record -i logs/qrdqn/ALE-Breakout-v5_1/best_model.zip -o game.gif
-  sbbatch record --algo dqn --env MinAtar/Breakout-v1 -n 500 -o game.mp4
-
-An MP4 has every picture, in the game's own time, and needs imageio-ffmpeg: pip install 'sbbatch[record]'. A GIF is kept
-below 3 MB: a long game is thinned out. Games of Gymnasium such as CartPole need pygame to be drawn (the same extra)."""
+_MAX_WINDOW_STEPS = 1_000_000  # of an episode in a window that nothing else ends
 
 
 def record(
@@ -33,94 +24,72 @@ def record(
     *,
     seed: int | None = 0,
     max_steps: int = MAX_STEPS,
-    protocol: str = "dopamine",
     deterministic: bool = True,
-    env_kwargs: dict[str, Any] | None = None,
-    env_wrapper: Sequence[Imported] = (),
+    **options: Any,
 ) -> tuple[float, int]:
     """
-    Play one whole game and write a film of it: an MP4 or a GIF of at most 3 MB, as the file's name says.
+    Play one whole episode and write a film of it: an MP4 or a GIF of at most 3 MB, as the file's name says.
 
     :param model: anything with SB3's ``predict``
     :param env_id: environment
     :param out: the ``.mp4`` or ``.gif``
     :param seed: of the environment
     :param max_steps: agent steps after which the recording ends
-    :param protocol: Atari protocol
     :param deterministic: greedy actions
-    :param env_kwargs: keyword arguments of the environment
-    :param env_wrapper: around it, the innermost first
-    :return: raw return and agent steps of the game
+    :param options: further arguments of :class:`~sbbatch.zoo.play.screen.RenderedEnv`, e.g. ``protocol``
+    :return: raw return and agent steps of the episode
     :raises UserError: the environment cannot be drawn, or the file not written
     """
-    film = make_film(out)
-    game = RecordedGame(canonical_id(env_id), seed, protocol, False, env_kwargs, env_wrapper)
+    out = film_file(out)
+    env = RenderedEnv(canonical_id(env_id), seed, **options)
     try:
-        check_fits(model, game, env_id)
-        result = play_game(model, game, max_steps, deterministic, film.add)
+        env.check_fits(model, env_id)
+        with film(out, env.steps_per_second) as add:
+            return play_episode(model, env, max_steps, deterministic, lambda: add(env.frame()))
     finally:
-        game.env.close()
-    film.write()
-    return result
+        env.env.close()
 
 
-def player_of(trained: Trained, device: str, seed: int) -> Any:
+def play_in_window(
+    agent: SavedAgent,
+    n_episodes: int | None = None,
+    *,
+    n_steps: int | None = None,
+    max_steps: int | None = None,
+    seed: int = 0,
+    deterministic: bool = True,
+    device: str = "auto",
+    verbose: int = 1,
+) -> list[Episode]:
     """
-    A model that is shown observations as its training showed them.
+    Play in a window, one episode after the other, until Ctrl-C at the latest.
 
-    :param trained: which
+    :param agent: what plays
+    :param n_episodes: see :meth:`SavedAgent.play`, as for what follows
+    :param n_steps: agent steps after which to stop; an episode that has not ended then does not count
+    :param max_steps: likewise
+    :param seed: likewise
+    :param deterministic: greedy actions
     :param device: torch device
-    :param seed: of the environments that hold the normalization
+    :param verbose: above 0: say the return of every episode
     """
-    model = trained.load(device)
-    return NormalizedPlayer(model, trained.make_env(1, seed)) if trained.normalizes() else model
-
-
-@guarded
-def main(argv: list[str] | None = None) -> int:
-    """
-    ``sbbatch record --algo qrdqn --env ALE/Breakout-v5 -o game.mp4``.
-
-    :param argv: arguments (``None``: those of the process)
-    :return: exit code
-    """
-    parser = Parser(
-        prog="sbbatch record", description="Play one game with a trained agent and write a film of it.", epilog=EXAMPLES
-    )
-    add_options(parser)
-    add = parser.add_argument
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        default=Path("game.gif"),
-        help=f"the film: {' or '.join(SUFFIXES)} (default: game.gif)",
-    )
-    add("--stochastic", action="store_true", help="actions as in training, not the best ones")
-    add("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environment")
-    add("-n", "--n-timesteps", type=whole_number(1), default=MAX_STEPS, help="longest game, agent steps")
-    add("--protocol", help=f"Atari protocol: {', '.join(PROTOCOLS)} (default: the run's, else the algorithm's)")
-    args = parser.parse_args(argv)
-    out = output_file(args.output, *SUFFIXES)
-    trained = find_trained(args)
-    if args.protocol is not None and trained.protocol() is None:
-        raise InvalidValue(f"--protocol: {trained.env_id} is no Atari game; remove it")
-    protocol = args.protocol or trained.protocol() or "dopamine"
-    player = player_of(trained, args.device, args.seed)
-    with ends_when_asked():
-        total, steps = record(
-            player,
-            trained.env_id,
-            out,
-            seed=args.seed,
-            max_steps=args.n_timesteps,
-            protocol=protocol,
-            deterministic=not args.stochastic,
-            **trained.drawn_with(),
-        )
-    print(f"return {total:.1f} in {steps:,} agent steps: {out}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    env = RenderedEnv(agent.env_id, seed, window=True, **agent.rendered_with())
+    episodes: list[Episode] = []
+    left = n_steps or sys.maxsize
+    try:
+        player = agent.load(device)
+        env.check_fits(player, agent.env_id)
+        while n_episodes is None or len(episodes) < n_episodes:
+            longest = min(left, max_steps or _MAX_WINDOW_STEPS)
+            score, steps = play_episode(player, env, longest, deterministic)
+            left -= steps
+            if left <= 0:
+                break
+            episodes.append(Episode(score, steps))
+            if verbose > 0:
+                say(f"episode {len(episodes)}: return {score:.1f} in {steps:,} agent steps")
+    except KeyboardInterrupt:
+        say("")
+    finally:
+        env.env.close()
+    return episodes

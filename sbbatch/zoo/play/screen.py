@@ -1,4 +1,4 @@
-"""A game as an agent sees it and as people do."""
+"""An environment as an agent sees it and as people do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib.util
 import os
 import signal
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -14,14 +13,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.wrappers import AtariPreprocessing, HumanRendering
+from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, HumanRendering
 from stable_baselines3.common.atari_wrappers import ClipRewardEnv
 from stable_baselines3.common.monitor import Monitor
 
 from sbbatch.envs.atari import AtariProtocol, atari_game, get_protocol
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
-from sbbatch.settings.imports import Imported
+from sbbatch.settings.imports import ClassSpec
 from sbbatch.zoo.run.build import check_trained_in
 from sbbatch.zoo.run.environment import EnvRecipe
 
@@ -29,16 +28,17 @@ _ATARI_FRAMES_PER_SECOND = 60
 _STEPS_PER_SECOND = 15  # of environments that do not say
 
 
-class RecordedGame:
+class RenderedEnv:
     """
-    A game that shows the agent what it was trained on and us the colours.
+    One environment that shows an agent what it was trained on, and us the colours.
 
     :param env_id: environment
-    :param seed: of the first game
-    :param protocol: Atari protocol; ignored for other environments
+    :param seed: of the first episode
+    :param protocol: Atari protocol (``None``: ``dopamine``); ignored for other environments
     :param window: show the colours in a window as well
     :param env_kwargs: keyword arguments of the environment
     :param env_wrapper: around it, the innermost first
+    :param normalize: what the agent's observations go through
     :raises InvalidValue: the environment cannot be drawn here
     """
 
@@ -46,146 +46,103 @@ class RecordedGame:
         self,
         env_id: str,
         seed: int | None,
-        protocol: str | AtariProtocol,
+        protocol: str | AtariProtocol | None = None,
         window: bool = False,
         env_kwargs: dict[str, Any] | None = None,
-        env_wrapper: Sequence[Imported] = (),
+        env_wrapper: Sequence[ClassSpec] = (),
+        normalize: Callable[[np.ndarray], np.ndarray] = lambda observation: observation,
     ) -> None:
         game = atari_game(env_id)
-        self._stack: deque[np.ndarray] | None = None
-        self._monitor: Monitor | None = None  # of what happens inside the wrappers
-        self._seed = seed
+        self._seed, self._normalize = seed, normalize
         if game is not None:
-            chosen = get_protocol(protocol)
-            self.env = _atari_env(game, chosen)
-            self._stack = deque(maxlen=chosen.frame_stack)
-            self.steps_per_second = round(_ATARI_FRAMES_PER_SECOND / chosen.frame_skip)
+            rules = get_protocol(protocol or "dopamine")
+            # The monitor knows the raw rewards, also where a wrapper plays several steps inside one.
+            self.env: gym.Env = Monitor(_atari_env(game, rules))
+            self._monitor = self.env
+            self.steps_per_second = round(_ATARI_FRAMES_PER_SECOND / rules.frame_skip)
         else:
-            recipe = EnvRecipe(
-                env_id, kwargs={**(env_kwargs or {}), "render_mode": "rgb_array"}, wrappers=tuple(env_wrapper)
-            )
+            kwargs = {**(env_kwargs or {}), "render_mode": "rgb_array"}
+            recipe = EnvRecipe(env_id, kwargs=kwargs, wrappers=tuple(env_wrapper))
             self._monitor = Monitor(recipe.make())
             self.env = recipe.wrap(self._monitor)
             self.steps_per_second = int(self.env.metadata.get("render_fps") or _STEPS_PER_SECOND)
         if window:
-            self.env = _in_window(self.env, self.steps_per_second)
+            require_display()
+            self.env.metadata = {**self.env.metadata, "render_fps": self.steps_per_second}
+            self.env = HumanRendering(self.env)
 
-    @property
-    def observation_shape(self) -> tuple[int, ...]:
-        """Of one observation, stacked."""
-        shape = tuple(self.env.observation_space.shape or ())
-        return shape if self._stack is None else (self._stack.maxlen or 1, *shape)
+    def check_fits(self, model: Any, env_id: str) -> None:
+        """
+        Refuse a model of another environment, which would play this one without complaint, or fail deep inside the
+        network.
+
+        :param model: what shall play
+        :param env_id: this environment
+        :raises InvalidValue: it observes something else or has other actions
+        """
+        check_trained_in(getattr(model, "env_id", None), canonical_id(env_id), "the model")
+        seen, played = tuple(self.env.observation_space.shape or ()), self.env.action_space
+        expected, actions = getattr(model, "observation_space", None), getattr(model, "action_space", None)
+        if expected is not None and tuple(expected.shape or ()) != seen:
+            raise InvalidValue(f"the model observes shape {expected.shape}, but {env_id} shows shape {seen}")
+        if actions is not None and actions != played:
+            raise InvalidValue(f"the model has the actions {actions}, but {env_id} has {played}")
 
     def reset(self) -> np.ndarray:
-        """Start the game; returns one observation."""
+        """Start an episode; returns one observation."""
         observation, _ = self.env.reset(seed=self._seed)
-        self._seed = None  # the next game is another one
+        self._seed = None  # the next episode is another one
         self._n_rewards = 0
-        if self._stack is None:
-            return observation
-        # As in AleVecEnv: black screens before the first one.
-        self._stack.extend([np.zeros_like(observation)] * (self._stack.maxlen or 1))
-        return self._pushed(observation)
+        return self._normalize(observation)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool]:
-        """One agent step: observation, raw reward, whether the game is over."""
-        numbered = isinstance(self.env.action_space, gym.spaces.Discrete)
-        observation, reward, terminated, truncated, _ = self.env.step(
-            int(np.asarray(action).item()) if numbered else action
-        )
-        over = bool(terminated or truncated)
-        shown = observation if self._stack is None else self._pushed(observation)
-        return shown, float(reward) if self._monitor is None else self._raw_reward(), over
-
-    def _raw_reward(self) -> float:
-        """Of this step; a wrapper may have played several inside."""
-        assert self._monitor is not None
-        rewards = self._monitor.rewards[self._n_rewards :]
-        self._n_rewards += len(rewards)
-        return float(sum(rewards))
+        """One agent step: observation, raw reward, whether the episode is over."""
+        if isinstance(self.env.action_space, gym.spaces.Discrete):
+            action = int(np.asarray(action).item())
+        observation, _, terminated, truncated, _ = self.env.step(action)
+        raw = self._monitor.rewards[self._n_rewards :]
+        self._n_rewards += len(raw)
+        return self._normalize(observation), float(sum(raw)), bool(terminated or truncated)
 
     def frame(self) -> np.ndarray:
         """The picture, ``(height, width, 3)`` uint8."""
         try:
             with _no_window_is_sought():
                 picture = self.env.render()
-            if picture is None:
-                raise InvalidValue("this environment cannot be drawn: it gives no picture")
-            return np.asarray(picture, dtype=np.uint8)
         except gym.error.DependencyNotInstalled as error:
             raise InvalidValue(f"this environment cannot be drawn: {' '.join(str(error).split())}") from None
-
-    def _pushed(self, screen: np.ndarray) -> np.ndarray:
-        assert self._stack is not None
-        self._stack.append(screen)
-        return np.stack(self._stack)
+        if picture is None:
+            raise InvalidValue("this environment cannot be drawn: it gives no picture")
+        return np.asarray(picture, dtype=np.uint8)
 
 
-class NormalizedPlayer:
-    """
-    A model to which the game's observations are shown as it was trained to see them.
-
-    :param model: what plays
-    :param env: normalized environments, with the model's statistics
-    """
-
-    def __init__(self, model: Any, env: Any) -> None:
-        self._model, self._env = model, env
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def predict(self, observation: Any, **options: Any) -> Any:
-        """As the model's."""
-        return self._model.predict(self._env.normalize_obs(observation), **options)
-
-
-def play_game(
+def play_episode(
     model: Any,
-    game: RecordedGame,
+    env: RenderedEnv,
     max_steps: int,
     deterministic: bool = True,
-    seen: Callable[[RecordedGame], None] | None = None,
+    seen: Callable[[], Any] = lambda: None,
 ) -> tuple[float, int]:
     """
-    Play one game.
+    Play one episode.
 
     :param model: anything with SB3's ``predict``
-    :param game: what to play
+    :param env: where
     :param max_steps: agent steps after which it is cut off
     :param deterministic: greedy actions
-    :param seen: called with the game whenever it has a new picture
+    :param seen: called whenever there is a new picture
     :return: raw return and agent steps
     """
     total, steps, over = 0.0, 0, False
-    observation = game.reset()
-    show = seen or (lambda game: None)
-    show(game)
+    observation = env.reset()
+    seen()
     while not over and steps < max_steps:
         action, _ = model.predict(observation, deterministic=deterministic)
-        observation, reward, over = game.step(action)
+        observation, reward, over = env.step(action)
         total += reward
         steps += 1
-        show(game)
+        seen()
     return total, steps
-
-
-def check_fits(model: Any, game: RecordedGame, env_id: str) -> None:
-    """
-    Refuse a model of another game, which would play this one without complaint, or fail deep inside the network.
-
-    :param model: what shall play
-    :param game: what it shall play
-    :param env_id: environment
-    :raises InvalidValue: it observes something else or has other actions
-    """
-    check_trained_in(getattr(model, "env_id", None), canonical_id(env_id), "the model")
-    seen, played = game.observation_shape, game.env.action_space
-    expected, actions = getattr(model, "observation_space", None), getattr(model, "action_space", None)
-    if expected is not None and tuple(expected.shape or ()) != seen:
-        raise InvalidValue(f"the model observes shape {expected.shape}, but {env_id} shows shape {seen}")
-    if actions is not None and actions != played:
-        raise InvalidValue(f"the model has the actions {actions}, but {env_id} has {played}")
 
 
 def require_display() -> None:
@@ -224,27 +181,17 @@ def _no_window_is_sought() -> Iterator[None]:
 def ends_when_asked() -> Iterator[None]:
     """
     In here SIGTERM is an exit, with which half-made files go. Without a handler SDL takes it for the closing of a
-    window that nobody looks at, and the game goes on.
+    window that nobody looks at, and the episode goes on. To be entered in the main thread.
     """
 
     def end(signum: int, _: FrameType | None) -> None:
         raise SystemExit(128 + signum)
 
-    try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # only the main thread may set handlers
-        yield
-        return
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-def _in_window(env: gym.Env, steps_per_second: int) -> gym.Env:
-    require_display()
-    env.metadata = {**env.metadata, "render_fps": steps_per_second}
-    return HumanRendering(env)
 
 
 class GameStart(gym.Wrapper):
@@ -305,4 +252,5 @@ def _atari_env(game: str, protocol: AtariProtocol) -> gym.Env:
         max_num_frames_per_episode=protocol.max_frames,
         render_mode="rgb_array",
     )
-    return AtariPreprocessing(GameStart(env, protocol), noop_max=0, frame_skip=protocol.frame_skip)
+    env = AtariPreprocessing(GameStart(env, protocol), noop_max=0, frame_skip=protocol.frame_skip)
+    return FrameStackObservation(env, protocol.frame_stack, padding_type="zero")

@@ -19,15 +19,21 @@ from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue, UserError, check_int
 from sbbatch.files import find_file
 from sbbatch.persistence.normalization import load_normalization, save_normalization, statistics_of
-from sbbatch.settings.imports import Imported
-from sbbatch.settings.resolution import COMMAND_LINE, Settings, constructor_values, run_value, with_origin
+from sbbatch.settings.imports import ClassSpec
+from sbbatch.settings.resolution import (
+    ATARI_WRAPPER,
+    COMMAND_LINE,
+    Settings,
+    constructor_values,
+    run_protocol,
+    run_value,
+    with_origin,
+)
 from sbbatch.zoo.run.environment import EnvRecipe
 
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 # Making more would seem to hang, and processes without number take the machine with them.
 ENV_LIMITS = {"dummy": 16_384, "subproc": 512}
-# What rl-baselines3-zoo's files write for Atari games, and the protocol that does the same.
-ATARI_WRAPPER, ATARI_WRAPPER_PROTOCOL = "stable_baselines3.common.atari_wrappers.AtariWrapper", "sb3"
 
 
 def make_env(
@@ -41,8 +47,8 @@ def make_env(
     frame_stack: int | None = None,
     max_steps: int | None = None,
     env_kwargs: dict[str, Any] | None = None,
-    env_wrapper: Sequence[Imported] = (),
-    vec_env_wrapper: Sequence[Imported] = (),
+    env_wrapper: Sequence[ClassSpec] = (),
+    vec_env_wrapper: Sequence[ClassSpec] = (),
     vec_env: str = "dummy",
     packages: Sequence[str] = (),
 ) -> VecEnv:
@@ -53,11 +59,11 @@ def make_env(
     :param n_envs: how many, side by side
     :param protocol: Atari protocol (``None``: ``dopamine``)
     :param seed: of the first environment; the others get the next numbers
-    :param training: ``False``: whole games, raw rewards
+    :param training: ``False``: whole episodes, raw rewards
     :param normalize: ``VecNormalize``'s arguments, ``{}`` for its defaults; ``None``: none
     :param frame_stack: observations per stack; an Atari game has its stack of 4 by itself
-    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit; if it has none,
-        evaluation games end after :data:`~sbbatch.zoo.run.environment.UNLIMITED_STEPS`)
+    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit; if it has
+        none, evaluation episodes end after :data:`~sbbatch.zoo.run.environment.UNLIMITED_STEPS`)
     :param env_kwargs: keyword arguments of each environment
     :param env_wrapper: around each environment, the innermost first
     :param vec_env_wrapper: around all of them, the innermost first
@@ -72,8 +78,16 @@ def make_env(
     env: VecEnv
     if game is not None:
         _check_ale(env_wrapper, env_kwargs, normalize)
-        env = _make_ale(game, n_envs, protocol, seed, training, frame_stack, max_steps)
-        return _wrapped(env, vec_env_wrapper)
+        rules = get_protocol(protocol or "dopamine")
+        if max_steps is not None:
+            rules = replace(rules, max_frames=min(rules.max_frames, max_steps * rules.frame_skip))
+        env = make_ale_vec_env(game, n_envs, protocol=rules, seed=seed, training=training)
+        stack = env.observation_space.shape[0] if env.observation_space.shape else None
+        if frame_stack not in (None, stack):
+            raise InvalidValue(f"frame_stack: got {frame_stack}, but Atari games come as stacks of {stack}; remove it")
+        for wrapper in vec_env_wrapper:
+            env = wrapper.make(env)
+        return env
     if protocol is not None:
         raise InvalidValue(f"atari_protocol: got '{protocol}', but {env_id} is no Atari game; remove it")
     recipe = EnvRecipe(env_id, training, max_steps, env_kwargs or {}, tuple(env_wrapper), tuple(packages))
@@ -81,19 +95,14 @@ def make_env(
         recipe.wrap(recipe.make()).close()  # what is wrong with it would end the other process without a word
         recipe = replace(recipe, apart=True)
     env = make_vec_env(recipe.make, n_envs=n_envs, seed=seed, wrapper_class=recipe.wrap, vec_env_cls=VEC_ENVS[vec_env])
-    env = _wrapped(env, vec_env_wrapper)
+    for wrapper in vec_env_wrapper:
+        env = wrapper.make(env)
     if frame_stack not in (None, 1):
         env = VecFrameStack(env, frame_stack)
     if normalize is None:
         return env
     # Outermost: SB3 asks it for the raw observations that go into the replay buffer, and those must be stacked.
     return VecNormalize(env, training=training, **(normalize if training else {**normalize, "norm_reward": False}))
-
-
-def _wrapped(env: VecEnv, wrappers: Sequence[Imported]) -> VecEnv:
-    for wrapper in wrappers:
-        env = wrapper.make(env)
-    return env
 
 
 def run_env(
@@ -104,8 +113,7 @@ def run_env(
     training: bool,
     n_envs: int,
     max_steps: int | None = None,
-    vec_env: str = "dummy",
-    packages: Sequence[str] = (),
+    **more: Any,
 ) -> VecEnv:
     """
     The environments that a run's settings ask for.
@@ -116,9 +124,8 @@ def run_env(
     :param seed: of the first environment
     :param training: ``False``: the evaluation environments
     :param n_envs: how many
-    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
-    :param vec_env: see :func:`make_env`
-    :param packages: likewise
+    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
+    :param more: ``vec_env`` and ``packages``, see :func:`make_env`
     """
     normalize = run_value(settings, "normalize")
     if normalize is not None and "gamma" in settings:
@@ -136,42 +143,14 @@ def run_env(
         env_kwargs=env_arguments(settings, training),
         env_wrapper=run_value(settings, "env_wrapper") or (),
         vec_env_wrapper=run_value(settings, "vec_env_wrapper") or (),
-        vec_env=vec_env,
-        packages=packages,
+        **more,
     )
 
 
 def env_arguments(settings: Settings, training: bool) -> dict[str, Any] | None:
-    """
-    Keyword arguments of the environments.
-
-    :param settings: the resolved settings
-    :param training: ``False``: of the evaluation environments, which have the same unless they are given their own
-    """
+    """Keyword arguments of the environments; those for evaluation have the same unless they are given their own."""
     own = None if training else run_value(settings, "eval_env_kwargs")
     return run_value(settings, "env_kwargs") if own is None else own
-
-
-def run_protocol(env_id: str, cls: Any, settings: Settings) -> str | None:
-    """
-    The Atari protocol of a run: what the settings say, else the algorithm's own.
-
-    :param env_id: environment; ``None`` is returned for anything but an Atari game
-    :param cls: the algorithm
-    :param settings: the resolved settings
-    :raises InvalidValue: SB3's ``AtariWrapper`` together with another protocol
-    """
-    given = run_value(settings, "atari_protocol")
-    if atari_game(env_id) is None:
-        return given
-    if not any(wrapper.path == ATARI_WRAPPER for wrapper in run_value(settings, "env_wrapper") or ()):
-        return given or cls.atari_protocol
-    if given not in (None, ATARI_WRAPPER_PROTOCOL):
-        raise InvalidValue(
-            f"env_wrapper: AtariWrapper stands for the protocol {ATARI_WRAPPER_PROTOCOL}, but "
-            f"{settings['atari_protocol'].origin} has atari_protocol '{given}'; remove one of them"
-        )
-    return ATARI_WRAPPER_PROTOCOL
 
 
 def make_model(cls: Any, env: VecEnv, settings: Settings, seed: int, device: str, verbose: int) -> BaseAlgorithm:
@@ -238,86 +217,44 @@ def model_file(path: Path) -> Path:
     try:
         return find_file(path, ".zip", "model")
     except FileNotFoundError as error:
-        raise InvalidValue(f"{error}{_model_in(path)}") from None
-
-
-def _model_in(path: Path) -> str:
-    """The commonest mistake is the folder of a run."""
-    if not path.is_dir():
-        return ""
-    models = sorted(path.glob("*.zip"), key=lambda model: model.stat().st_mtime)
-    return f", which is a folder; did you mean {models[-1]}?" if models else ", which is a folder"
+        # The commonest mistake is the folder of a run.
+        models = sorted(path.glob("*.zip"), key=lambda model: model.stat().st_mtime)
+        folder = ", which is a folder" if path.is_dir() else ""
+        raise InvalidValue(f"{error}{folder}{f'; did you mean {models[-1]}?' if models else ''}") from None
 
 
 def default_policy(observation_space: spaces.Space) -> str:
-    """
-    The policy that fits what is observed.
-
-    :param observation_space: of one environment
-    """
+    """The policy that fits what is observed."""
     if isinstance(observation_space, spaces.Dict):
         return "MultiInputPolicy"
     return "CnnPolicy" if is_image_space(observation_space) else "MlpPolicy"
 
 
 def require_discrete(env_id: str, action_space: spaces.Space) -> spaces.Discrete:
-    """
-    The action space, if a value-based agent can use it.
-
-    :param env_id: environment
-    :param action_space: of one environment
-    :raises InvalidValue: the actions are not numbered
-    """
+    """The action space, or an ``InvalidValue`` if its actions are not numbered."""
     if not isinstance(action_space, spaces.Discrete):
         raise InvalidValue(f"{env_id} has the action space {action_space}, expected a Discrete one")
     return action_space
 
 
 def save_model(model: BaseAlgorithm, path: Path) -> None:
-    """
-    Save a model and its normalization; the statistics first, so that no model is ever without them.
-
-    :param model: what learns, with its environments
-    :param path: the model's zip file
-    """
+    """Save a model and its normalization; the statistics first, so that no model is ever without them."""
     assert model.env is not None
     save_normalization(statistics_of(path), model.env)
     model.save(path)
 
 
 def _check_ale(
-    env_wrapper: Sequence[Imported], env_kwargs: dict[str, Any] | None, normalize: dict[str, Any] | None
+    env_wrapper: Sequence[ClassSpec], env_kwargs: dict[str, Any] | None, normalize: dict[str, Any] | None
 ) -> None:
     """What ALE's C++ environments cannot have."""
     for wrapper in env_wrapper:
         if wrapper.path != ATARI_WRAPPER or wrapper.kwargs:
-            arguments = " with arguments" if wrapper.kwargs else ""
             raise InvalidValue(
-                f"{wrapper.where}: got {wrapper.path}{arguments}, but no gymnasium wrapper goes around ALE's C++ "
-                "environments, in which Atari games are played; choose their preprocessing with atari_protocol"
+                f"{wrapper.where}: got {wrapper.path}, but no gymnasium wrapper goes around ALE's C++ environments, in "
+                "which Atari games are played; choose their preprocessing with atari_protocol"
             )
     if env_kwargs:
-        raise InvalidValue(
-            f"env_kwargs: got {env_kwargs}, but ALE's C++ environments take none; choose with atari_protocol"
-        )
+        raise InvalidValue(f"env_kwargs: got {env_kwargs}, but ALE's C++ environments take none; see atari_protocol")
     if normalize is not None:
         raise InvalidValue("normalize: Atari frames are divided by 255 inside the network; remove normalize")
-
-
-def _make_ale(
-    game: str,
-    n_envs: int,
-    protocol: str | None,
-    seed: int | None,
-    training: bool,
-    frame_stack: int | None,
-    max_steps: int | None,
-) -> VecEnv:
-    rules = get_protocol(protocol or "dopamine")
-    if max_steps is not None:
-        rules = replace(rules, max_frames=min(rules.max_frames, max_steps * rules.frame_skip))
-    env = make_ale_vec_env(game, n_envs, protocol=rules, seed=seed, training=training)
-    stack = env.observation_space.shape[0] if env.observation_space.shape else None
-    if frame_stack not in (None, stack):
-        raise InvalidValue(f"frame_stack: got {frame_stack}, but Atari games come as stacks of {stack}; remove it")
-    return env

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import signal
 import time
@@ -13,20 +12,20 @@ from types import FrameType
 from typing import IO, Any
 
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import KVWriter
 
 from sbbatch.batch import BatchSizeCallback
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write, unwritable_file
+from sbbatch.files import atomic_write
 from sbbatch.zoo.console.progress import say, warn
 from sbbatch.zoo.logs.batch_log import COLUMNS, Row, find_batch_callback, lines_of, read_batch_log
-from sbbatch.zoo.logs.kept_logs import EPISODE_COLUMNS, kept_episodes
+from sbbatch.zoo.logs.kept_logs import EPISODE_COLUMNS, kept_rows
+from sbbatch.zoo.logs.logger import WriteErrors
 from sbbatch.zoo.run.build import save_model
 
 
 class StopRequest:
     """
-    Ctrl-C and SIGTERM as a wish that is fulfilled between two steps, so that nothing is saved half-way through one.
+    Ctrl-C and SIGTERM as a request that is met between two steps, so that nothing is saved half-way through one.
 
     Use as a context manager; the previous handlers come back at its end.
     """
@@ -74,51 +73,6 @@ class StopRequest:
         self.signum = signum
 
 
-class Lenient:
-    """
-    For files that training can do without: one that cannot be written is told once, and training goes on, because the
-    model in memory is worth more.
-    """
-
-    def __init__(self) -> None:
-        self._told = False
-
-    @contextmanager
-    def writing(self, path: Path) -> Iterator[None]:
-        """
-        :param path: what is written in here
-        """
-        try:
-            yield
-            self._told = False
-        except OSError as error:
-            if not self._told:
-                warn(f"{unwritable_file(path, error)}; training goes on")
-            self._told = True
-
-
-class LenientWriter(KVWriter):
-    """
-    A format of SB3's logger whose file may fail.
-
-    :param writer: the format
-    :param path: its file or folder
-    """
-
-    def __init__(self, writer: KVWriter, path: Path) -> None:
-        self._writer, self._path, self._lenient = writer, path, Lenient()
-
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        """As the format's."""
-        with self._lenient.writing(self._path):
-            self._writer.write(key_values, key_excluded, step)
-
-    def close(self) -> None:
-        """As the format's."""
-        with self._lenient.writing(self._path):
-            self._writer.close()
-
-
 class StopWhenAsked(BaseCallback):
     """
     End ``learn`` at the first step after a request.
@@ -134,73 +88,78 @@ class StopWhenAsked(BaseCallback):
         return not self.stop.requested
 
 
-class EpisodeLog(BaseCallback):
+class _LogFile(BaseCallback):
+    """A text file that grows line by line during training, and whose loss does not end it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._errors = WriteErrors()
+        self._file: IO[str] | None = None
+
+    def _open(self, text: str) -> None:
+        """Begin the file with a text, whole at any instant."""
+        with atomic_write(self.path) as file:
+            file.write(text.encode())
+        self._file = self.path.open("a", newline="\n", encoding="utf-8")
+
+    def _append(self, text: str) -> None:
+        if self._file is not None:
+            with self._errors.told(self.path):
+                self._file.write(text)
+                self._file.flush()
+
+    def _on_training_end(self) -> None:
+        if self._file is not None:
+            with self._errors.told(self.path):
+                self._file.close()
+            self._file = None
+
+
+class EpisodeLog(_LogFile):
     """
     One line per finished training episode, in the format of SB3's ``Monitor`` with one column more: ``steps``, the
     agent steps taken by all environments when the episode ended.
 
     :param path: a file whose name ends in ``monitor.csv``
     :param env_id: written into its header
-    :param go_on: keep what is in the file, up to the model's step counter; its seconds go on as well, without the time
-        in which nothing was trained
+    :param resumes: keep what is in the file, up to the model's step counter; its seconds continue as well, without the
+        time in which nothing was trained
     """
 
-    def __init__(self, path: Path, env_id: str, go_on: bool = False) -> None:
-        super().__init__()
-        self.path = path
+    def __init__(self, path: Path, env_id: str, resumes: bool = False) -> None:
+        super().__init__(path)
         self.env_id = env_id
-        self.go_on = go_on
-        self._lenient = Lenient()
-        self._file: IO[str] | None = None
+        self.resumes = resumes
 
     def _on_training_start(self) -> None:
-        kept, seconds = kept_episodes(self.path, self.num_timesteps) if self.go_on else ("", 0.0)
-        self._start = time.time() - seconds
+        kept, _, rows = kept_rows(self.path, "steps", self.num_timesteps) if self.resumes else ("", [], [])
+        self._start = time.time() - (float(rows[-1][EPISODE_COLUMNS.index("t")]) if rows else 0.0)
         header = json.dumps({"t_start": self._start, "env_id": self.env_id})
-        with atomic_write(self.path) as file:
-            file.write((kept or f"#{header}\n{','.join(EPISODE_COLUMNS)}\n").encode())
-        self._file = self.path.open("a", newline="\n", encoding="utf-8")
-        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._open(kept or f"#{header}\n{','.join(EPISODE_COLUMNS)}\n")
 
     def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            episode = info.get("episode")
-            if episode is not None and self._file is not None:
-                seconds = round(time.time() - self._start, 3)
-                with self._lenient.writing(self.path):
-                    self._writer.writerow([float(episode["r"]), int(episode["l"]), seconds, self.num_timesteps])
-                    self._file.flush()
+        for episode in (info["episode"] for info in self.locals["infos"] if "episode" in info):
+            seconds = round(time.time() - self._start, 3)
+            self._append(f"{float(episode['r'])},{int(episode['l'])},{seconds},{self.num_timesteps}\n")
         return True
 
-    def _on_training_end(self) -> None:
-        if self._file is not None:
-            with self._lenient.writing(self.path):
-                self._file.close()
-            self._file = None
 
-
-class BatchSizeLog(BaseCallback):
+class BatchSizeLog(_LogFile):
     """
     One line per measurement of an agent that adapts its batch size, after one of the size it starts with; an agent
     whose batch size is fixed leaves no file. Sizes are rollout steps per environment for agents that learn from
     rollouts, and samples per gradient step for the others.
 
-    A file that is already there is gone on with: its lines up to the model's step counter stay, later ones belong to a
+    A file that is already there is continued: its lines up to the model's step counter stay, later ones belong to a
     run that was killed after the model had been saved.
 
     :param path: the CSV file
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self._lenient = Lenient()
-        self._file: IO[str] | None = None
-        self._followed: BatchSizeCallback | None = None
-
     def _on_training_start(self) -> None:
         self._start = self.num_timesteps
-        self._followed = None
+        self._followed: BatchSizeCallback | None = None
 
     def _on_step(self) -> bool:
         if self._followed is None:  # not before the first step: by then every other callback has begun too
@@ -211,39 +170,29 @@ class BatchSizeLog(BaseCallback):
         # Not by the step counter: several measurements may share a step.
         new = self._followed.history[self._n_seen :]
         self._n_seen = len(self._followed.history)
-        if new and self._file is not None:
-            with self._lenient.writing(self.path):
-                self._file.write(lines_of(new))
-                self._file.flush()
+        if new:
+            self._append(lines_of(new))
         return True
 
     def _on_training_end(self) -> None:
         if self._followed is not None:
             self._on_step()  # what the last update measured
-        if self._file is not None:
-            with self._lenient.writing(self.path):
-                self._file.close()
-            self._file = None
+        super()._on_training_end()
 
     def _begin(self, followed: BatchSizeCallback) -> int:
         """Open the file, with its old lines or the starting size in it; how many measurements it already has."""
-        kept = self._kept()
-        assert followed.size is not None
-        rows = kept or [{"timesteps": self._start, "size": followed.size}]
-        with self._lenient.writing(self.path):
-            with atomic_write(self.path) as file:
-                file.write(f"{','.join(COLUMNS)}\n{lines_of(rows)}".encode())
-            self._file = self.path.open("a", newline="\n", encoding="utf-8")
-        return sum(entry["timesteps"] <= rows[-1]["timesteps"] for entry in followed.history)
-
-    def _kept(self) -> list[Row]:
+        rows: list[Row] = []
         try:
-            return [row for row in read_batch_log(self.path) if row["timesteps"] <= self._start]
+            rows = [row for row in read_batch_log(self.path) if row["timesteps"] <= self._start]
         except FileNotFoundError:
-            return []
+            pass
         except InvalidValue as error:
-            warn(f"{error}; it is begun anew")
-            return []
+            warn(f"{error}; starting over")
+        assert followed.size is not None
+        rows = rows or [{"timesteps": self._start, "size": followed.size}]
+        with self._errors.told(self.path):
+            self._open(f"{','.join(COLUMNS)}\n{lines_of(rows)}")
+        return sum(entry["timesteps"] <= rows[-1]["timesteps"] for entry in followed.history)
 
 
 class SaveModel(BaseCallback):
@@ -257,11 +206,11 @@ class SaveModel(BaseCallback):
         super().__init__()
         self.path = path
         self.succeeded = True
-        self._lenient = Lenient()
+        self._errors = WriteErrors()
 
     def _on_step(self) -> bool:
         self.succeeded = False
-        with self._lenient.writing(self.path):
+        with self._errors.told(self.path):
             save_model(self.model, self.path)
             self.succeeded = True
         return True
@@ -272,9 +221,8 @@ class Checkpoint(BaseCallback):
     Save the model now and then, under the zoo's name ``rl_model_<n>_steps.zip``.
 
     It saves before a rollout begins, when the agent has learned from the one before: step counter, replay buffer and
-    weights agree, and an agent that goes on from there has missed no update. SB3's ``CheckpointCallback`` saves in the
-    middle of a step, when the counter is one transition ahead. The model is written last, so that its file says that
-    the checkpoint is complete.
+    weights agree. SB3's ``CheckpointCallback`` saves in the middle of a step, when the counter is one transition ahead.
+    The model is written last, so that its file says that the checkpoint is complete.
 
     :param folder: where to
     :param save_freq: agent steps between two saves
@@ -288,7 +236,7 @@ class Checkpoint(BaseCallback):
         self.save_freq = save_freq
         self.replay_buffer = replay_buffer
         self.saved_at = saved_at
-        self._lenient = Lenient()
+        self._errors = WriteErrors()
 
     def _on_training_start(self) -> None:
         self._saved_at = self.num_timesteps if self.saved_at is None else self.saved_at
@@ -301,7 +249,7 @@ class Checkpoint(BaseCallback):
             return
         self._saved_at = self.num_timesteps
         model = self.folder / f"rl_model_{self.num_timesteps}_steps.zip"
-        with self._lenient.writing(model):
+        with self._errors.told(model):
             if self.replay_buffer:
                 path = self.folder / f"rl_model_replay_buffer_{self.num_timesteps}_steps"
                 self.model.save_replay_buffer(path)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from gymnasium.wrappers import TimeLimit
 
 from sbbatch.envs.make import make_gym_env
 from sbbatch.errors import InvalidValue, UserError
-from sbbatch.settings.imports import Imported, import_packages
+from sbbatch.settings.imports import ClassSpec, import_packages
 from sbbatch.zoo.console.progress import warn
 
 # An evaluation must end; the longest limit of Gymnasium's own environments without ALE is 2,000.
@@ -24,8 +24,8 @@ class EnvRecipe:
     What single environments are made from.
 
     :param env_id: environment
-    :param training: ``False``: games end after :data:`UNLIMITED_STEPS` if the environment has no limit of its own
-    :param max_steps: agent steps after which a game is cut off (``None``: the environment's own limit)
+    :param training: ``False``: episodes end after :data:`UNLIMITED_STEPS` if the environment has no limit of its own
+    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
     :param kwargs: keyword arguments of the environment
     :param wrappers: the innermost first
     :param packages: modules to import beforehand, for they register environments
@@ -36,48 +36,38 @@ class EnvRecipe:
     training: bool = True
     max_steps: int | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
-    wrappers: tuple[Imported, ...] = ()
+    wrappers: tuple[ClassSpec, ...] = ()
     packages: tuple[str, ...] = ()
     apart: bool = False
 
     def make(self) -> gym.Env:
-        """
-        The environment without its wrappers.
-
-        :raises UserError: it cannot be made, or not with these arguments
-        """
+        """The environment without its wrappers, or a ``UserError`` if it cannot be made."""
         if self.apart:
             # Ctrl-C reaches every process of a terminal; the one that learns decides when its environments end.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         import_packages(self.packages)
         limit = {} if self.max_steps is None else {"max_episode_steps": self.max_steps}
-        env = self._make(**limit)
+        try:
+            env = make_gym_env(self.env_id, **self.kwargs, **limit)
+        except (AssertionError, TypeError, ValueError) as error:
+            if isinstance(error, UserError) or not self.kwargs:
+                raise
+            key = "env_kwargs" if self.training else "eval_env_kwargs or env_kwargs"
+            reason = " ".join(str(error).split())
+            raise InvalidValue(f"{key}: {self.env_id} cannot be made with {self.kwargs} ({reason})") from error
         unlimited = env.spec is not None and env.spec.max_episode_steps is None
         return LastLimit(env) if unlimited and not self.training and self.max_steps is None else env
 
     def wrap(self, env: gym.Env) -> gym.Env:
-        """
-        :param env: what :meth:`make` has made
-        :raises UserError: a wrapper does not go with it
-        """
+        """What :meth:`make` has made, in its wrappers."""
         for wrapper in self.wrappers:
             env = wrapper.make(env)
         return env
 
-    def _make(self, **more: Any) -> gym.Env:
-        try:
-            return make_gym_env(self.env_id, **self.kwargs, **more)
-        except (AssertionError, TypeError, ValueError) as error:
-            if isinstance(error, UserError) or not self.kwargs:
-                raise
-            reason = " ".join(str(error).split())
-            key = "env_kwargs" if self.training else "eval_env_kwargs or env_kwargs"
-            raise InvalidValue(f"{key}: {self.env_id} cannot be made with {self.kwargs} ({reason})") from error
-
 
 class LastLimit(TimeLimit):
     """
-    Cuts off the games of an environment without a time limit, which a greedy agent may never end, and tells it once.
+    Cuts off the episodes of an environment without a time limit, which a greedy agent may never end, and tells it once.
 
     :param env: one environment
     """
@@ -93,7 +83,7 @@ class LastLimit(TimeLimit):
             self._told = True
             name = self.spec.id if self.spec is not None else "the environment"
             warn(
-                f"a game was cut off after {UNLIMITED_STEPS:,} agent steps, for {name} has no time limit; "
-                "set one with --eval-max-steps, or --max-steps of enjoy"
+                f"an episode was cut off after {UNLIMITED_STEPS:,} agent steps, as {name} has no time limit; set one "
+                "with --eval-max-steps, or --max-steps of enjoy"
             )
         return observation, reward, terminated, truncated, info

@@ -1,4 +1,4 @@
-"""Playing whole games with raw rewards during training."""
+"""Playing whole episodes with raw rewards during training."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from sbbatch.analysis.metrics import describe_returns
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.logs.kept_logs import kept_evaluations
-from sbbatch.zoo.play.scores import describe_returns
-from sbbatch.zoo.run.callbacks import Lenient, SaveModel, StopRequest
+from sbbatch.zoo.logs.logger import WriteErrors
+from sbbatch.zoo.run.callbacks import SaveModel, StopRequest
 
-# After this, a bar that stands still is explained.
-_PATIENCE_SECONDS = 20.0
+_PATIENCE_SECONDS = 20.0  # after this, a progress bar that stands still is explained
 
 
 class _StoppedError(Exception):
-    """Leaves SB3's evaluation loop when the user wants to stop: a game can last minutes."""
+    """Leaves SB3's evaluation loop when the user wants to stop: an episode can last minutes."""
 
 
 class Evaluation(EvalCallback):
@@ -32,14 +32,14 @@ class Evaluation(EvalCallback):
 
     Actions are greedy. Results go to ``evaluations.npz``, the best model to ``best_model.zip``.
 
-    :param eval_env: whole games, raw rewards
+    :param eval_env: whole episodes, raw rewards
     :param folder: where the files go
     :param eval_freq: agent steps between two evaluations
-    :param n_eval_episodes: games per evaluation
+    :param n_eval_episodes: episodes per evaluation
     :param stop: ends an evaluation that is under way
     :param announce: print a line for each evaluation
-    :param began_at: agent steps at which a run began that goes on: it keeps its evaluations in the folder, up to the
-        model's step counter, and evaluates when it would have done so without a break (``None``: a new run)
+    :param began_at: agent steps at which a resumed run began: it keeps its evaluations in the folder, up to the model's
+        step counter, and evaluates when it would have done so without a break (``None``: a new run)
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Evaluation(EvalCallback):
         self.stop = stop
         self.announce = announce
         self.began_at = began_at
-        self._lenient = Lenient()
+        self._errors = WriteErrors()
 
     def _on_training_start(self) -> None:
         self._first_step = self.num_timesteps if self.began_at is None else self.began_at
@@ -75,9 +75,9 @@ class Evaluation(EvalCallback):
             self._restore(kept_evaluations(self.path, self.num_timesteps))
 
     def _restore(self, kept: dict[str, list[Any]]) -> None:
-        games = {len(returns) for returns in kept.get("results", [])} - {self.n_eval_episodes}
-        if games:
-            raise InvalidValue(f"{self.path} has evaluations of {min(games)} games, expected {self.n_eval_episodes}")
+        counts = {len(returns) for returns in kept.get("results", [])} - {self.n_eval_episodes}
+        if counts:
+            raise InvalidValue(f"{self.path} has evaluations of {min(counts)} episodes, not {self.n_eval_episodes}")
         self.evaluations_timesteps = kept.get("timesteps", [])
         self.evaluations_results = kept.get("results", [])
         self.evaluations_length = kept.get("ep_lengths", [])
@@ -113,15 +113,13 @@ class Evaluation(EvalCallback):
         finally:
             self.eval_freq = period
         if not self.best.succeeded:
-            self.best_mean_reward = best  # of the file: the next model that beats it deserves its place
+            self.best_mean_reward = best  # of the file: the next model that beats it takes its place
         self._write_down()
         if self.announce:
-            returns = describe_returns(self.evaluations_results[-1])
-            say(f"evaluation at {self.num_timesteps:,} agent steps: {returns}")
+            say(f"evaluation at {self.num_timesteps:,} agent steps: {describe_returns(self._returns)}")
         return go_on
 
     def _write_down(self) -> None:
-        """``evaluations.npz`` as SB3 writes it, but whole at any instant."""
         self.evaluations_timesteps.append(self.num_timesteps)
         self.evaluations_results.append(self._returns)
         self.evaluations_length.append(self._lengths)
@@ -130,15 +128,16 @@ class Evaluation(EvalCallback):
         self._save()
 
     def _save(self) -> None:
+        """``evaluations.npz`` as SB3 writes it, but whole at any instant."""
         arrays: dict[str, Any] = {"timesteps": self.evaluations_timesteps, "results": self.evaluations_results}
         arrays["ep_lengths"] = self.evaluations_length
         if self.evaluations_successes:
             arrays["successes"] = self.evaluations_successes
-        with self._lenient.writing(self.path), atomic_write(self.path) as file:
+        with self._errors.told(self.path), atomic_write(self.path) as file:
             np.savez(file, **arrays)
 
     def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
-        # The lists that `evaluate_policy` goes on filling.
+        # The lists that `evaluate_policy` still fills.
         self._returns, self._lengths = locals_["episode_rewards"], locals_["episode_lengths"]
         if self.stop.requested:
             raise _StoppedError

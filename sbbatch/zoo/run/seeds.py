@@ -1,29 +1,29 @@
-"""The same run with several seeds, one after the other or side by side, and what they have in common."""
+"""The same run with several seeds, one after the other or side by side, and a table of their results."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from sbbatch.errors import NumericalError
-from sbbatch.zoo.commands.cli import INTERRUPTED, NUMERICAL_ERROR, USER_ERROR, guarded
+from sbbatch.settings.imports import import_packages
+from sbbatch.zoo.console.exit_codes import KILLED, NUMERICAL_ERROR, USER_ERROR
 from sbbatch.zoo.console.progress import say, warn
+from sbbatch.zoo.logs.folders import RunFolder
 from sbbatch.zoo.run.callbacks import StopRequest
-from sbbatch.zoo.run.request import Request, read_request
+from sbbatch.zoo.run.processes import side_by_side
+from sbbatch.zoo.run.request import Request
 from sbbatch.zoo.run.train import run
 
-_POLL_SECONDS = 0.5
+Finish = Callable[[RunFolder], object]
 
 
 @dataclass
@@ -32,7 +32,7 @@ class SeedResult:
     What became of one seed.
 
     :param seed: the seed
-    :param exit_code: of its run, negative for the signal that ended its process; ``None``: it was not begun
+    :param exit_code: of its run; ``None``: it was not begun
     :param folder: its run folder, if it has one
     """
 
@@ -43,23 +43,10 @@ class SeedResult:
     @property
     def state(self) -> str:
         """How it ended, in a word; nothing is said of a good end."""
-        if self.exit_code in (None, 0):
-            return "not begun" if self.exit_code is None else ""
-        if self.killed_by is not None:
-            return "killed"
-        return "stopped early" if self.shell_code > 128 else "failed"
-
-    @property
-    def killed_by(self) -> str | None:
-        """The signal that took its process away, e.g. for want of memory; SIGTERM is a wish that we pass on."""
-        code = self.exit_code or 0
-        return signal.Signals(-code).name if code < 0 and code != -signal.SIGTERM else None
-
-    @property
-    def shell_code(self) -> int:
-        """The exit code by the shell's convention: 128 and the signal."""
-        code = self.exit_code or 0
-        return code if code >= 0 else 128 - code
+        if self.exit_code is None:
+            return "not begun"
+        states = {0: "", USER_ERROR: "failed", NUMERICAL_ERROR: "failed", KILLED: "killed"}
+        return states.get(self.exit_code, "stopped early")
 
     def evaluations(self) -> tuple[np.ndarray, np.ndarray]:
         """Agent steps and mean return of each evaluation."""
@@ -70,154 +57,101 @@ class SeedResult:
             return arrays["timesteps"], arrays["results"].mean(axis=1)
 
 
-def run_seeds(request: Request) -> int:
+def run_seeds(request: Request, seeds: Sequence[int], jobs: int, finish: Finish) -> int:
     """
     Train once for each seed, and print a table of the results. A seed whose numbers became NaN does not keep the others
-    from training; Ctrl-C ends the runs under way, and no other is begun.
+    from training; Ctrl-C ends the runs in progress, and no other is begun.
 
-    :param request: the runs, with ``--seeds`` and ``--jobs``
+    :param request: the run
+    :param seeds: of each
+    :param jobs: runs side by side, each in a process of its own; 1: one after the other, in this process
+    :param finish: called with each folder at the end of its run
     :return: exit code: 0 if all runs came to their end
+    :raises UserError: what is wrong with one run is wrong with all of them, so no other is begun
     """
-    results = [SeedResult(seed) for seed in request.args.seeds]
-    jobs = min(request.args.jobs, len(results))
+    results = [SeedResult(seed) for seed in seeds]
+    requests = [replace(request, seed=seed, seed_given=True) for seed in seeds]
+    stopped_by = 0
     try:
         if jobs == 1:
-            _one_after_the_other(request, results)
-            stopped_by = 0
+            _one_after_the_other(requests, results, finish)
         else:
-            stopped_by = _side_by_side(request, results, jobs)
+            stopped_by = _side_by_side(requests, results, min(jobs, len(results)), finish)
     finally:
         if any(result.folder is not None for result in results):
             say("\n" + "\n".join(summary(results)))
-    if stopped_by and not any(result.folder is not None for result in results):
-        say("stopped before any run was begun")
     # What this process was sent says more than the signal that it passed on.
-    return stopped_by or max(result.shell_code for result in results)
+    return stopped_by or max(result.exit_code or 0 for result in results)
 
 
-def _one_after_the_other(request: Request, results: Sequence[SeedResult]) -> None:
-    for number, result in enumerate(results, 1):
+def _one_after_the_other(requests: Sequence[Request], results: Sequence[SeedResult], finish: Finish) -> None:
+    for number, (request, result) in enumerate(zip(requests, results, strict=True), 1):
         say(f"seed {result.seed}: run {number} of {len(results)}")
-        _run_one(request, result)
+
+        def begun(folder: RunFolder, result: SeedResult = result) -> None:
+            result.folder = folder.path
+
+        try:
+            result.exit_code, folder = run(request, begun)
+            finish(folder)
+        except NumericalError as error:
+            _tell_failure(result, error)
         if result.state == "stopped early":
             break
 
 
-def _run_one(request: Request, result: SeedResult) -> None:
-    def begun(folder: Any) -> None:
-        result.folder = folder.path
-
-    try:
-        result.exit_code, _ = run(replace(request, seed=result.seed), begun)
-    except NumericalError as error:
-        print(f"sbbatch: error: seed {result.seed}: {error}", file=sys.stderr)
-        result.exit_code = NUMERICAL_ERROR
-    except KeyboardInterrupt:
-        result.exit_code = INTERRUPTED
-
-
-# ------------------------------------------------------------------------------------------------- side by side
-
-
-def _side_by_side(request: Request, results: Sequence[SeedResult], jobs: int) -> int:
-    """A process of its own for each run, so that none takes another along; the exit code of a stop, 0 without one."""
-    n_threads = request.args.num_threads
-    if n_threads == -1:
-        n_threads = max(_n_cores() // jobs, 1)  # PyTorch would take all cores for each
-    say(f"{len(results)} seeds, {jobs} side by side, with {n_threads} thread{'s' if n_threads > 1 else ''} each")
-    waiting, working = list(results), dict[int, tuple[SeedResult, BaseProcess, Connection]]()
-    told = False
-    with StopRequest() as stop:
-        while working or (waiting and not stop.requested):
-            while waiting and len(working) < jobs and not stop.requested:
-                result = waiting.pop(0)
-                process, connection = _start(request, result.seed, n_threads)
-                working[process.sentinel] = (result, process, connection)
-            if stop.requested and not told:
-                told = True
-                for _, process, _ in working.values():
-                    process.terminate()  # a wish: the run ends between two steps, and is saved
-            ended = wait(list(working), timeout=_POLL_SECONDS)
-            for sentinel in [one for one in working if one in ended]:
-                result, process, connection = working.pop(sentinel)
-                process.join()
-                result.exit_code, result.folder = process.exitcode, _received(connection)
-                _tell_if_killed(result)
-                if result.exit_code == USER_ERROR:
-                    waiting.clear()  # what is wrong with one is wrong with all
+def _side_by_side(requests: Sequence[Request], results: Sequence[SeedResult], n_processes: int, finish: Finish) -> int:
+    """The exit code of a stop; 0 without one."""
+    n_threads = requests[0].num_threads
+    if n_threads == -1:  # PyTorch would take all cores for each
+        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        n_threads = max(n_cores // n_processes, 1)
+    say(f"{len(results)} seeds, {n_processes} side by side, with {n_threads} thread{'s' * (n_threads > 1)} each")
+    # Plain lines now and then: SB3's tables of several runs would mix.
+    progress = requests[0].progress is not False
+    with StopRequest() as stop, tempfile.TemporaryDirectory() as notes:
+        jobs = [
+            (replace(request, num_threads=n_threads, progress=progress), Path(notes, str(request.seed)), finish)
+            for request in requests
+        ]
+        futures = side_by_side(_train_apart, jobs, n_processes, lambda: stop.requested)
+        for (_, note, _), result in zip(jobs, results, strict=True):
+            result.folder = Path(note.read_text()) if note.exists() else None
+    errors = []
+    for future, result in zip(futures, results, strict=True):
+        if future.cancelled():
+            continue
+        error = future.exception()
+        if error is None:
+            result.exit_code = future.result()
+        elif isinstance(error, NumericalError):
+            _tell_failure(result, error)
+        elif isinstance(error, BrokenProcessPool):
+            result.exit_code = stop.exit_code or KILLED
+            if not stop.requested:
+                resume = f"; resume its run with --resume {result.folder}" if result.folder is not None else ""
+                warn(f"the process of seed {result.seed} was killed; give fewer --jobs if memory is short{resume}")
+        else:
+            result.exit_code = USER_ERROR
+            errors.append(error)
+    if errors:
+        raise errors[0]
     return stop.exit_code
 
 
-def _start(request: Request, seed: int, n_threads: int) -> tuple[BaseProcess, Connection]:
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    # Plain lines now and then: SB3's tables of several runs would mix.
-    options = {"seed": seed, "n_threads": n_threads, "progress": request.args.progress is not False}
-    process = context.Process(target=work, args=(request.words, options, sender), name=f"seed {seed}")
-    # The terminal's Ctrl-C would end it while it is still importing; later on it has a handler of its own.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        process.start()
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    sender.close()  # ours; the end of theirs is the end of the process
-    return process, receiver
+def _tell_failure(result: SeedResult, error: NumericalError) -> None:
+    print(f"sbbatch: error: seed {result.seed}: {error}", file=sys.stderr)
+    result.exit_code = NUMERICAL_ERROR
 
 
-def _tell_if_killed(result: SeedResult) -> None:
-    """Nobody else does: a process that is killed has no last word."""
-    if result.killed_by is None:
-        return
-    remedy = "give fewer --jobs if the memory is full"
-    if result.folder is not None:
-        remedy += f"; its run goes on with --resume {result.folder}"
-    warn(f"seed {result.seed} was killed by {result.killed_by}; {remedy}")
-
-
-def _received(connection: Connection) -> Path | None:
-    """The run's folder, if it came so far."""
-    try:
-        return Path(connection.recv())
-    except (EOFError, OSError):
-        return None
-    finally:
-        connection.close()
-
-
-def _n_cores() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def work(words: list[str], options: dict[str, Any], sender: Connection) -> None:
-    """
-    One run in a process of its own.
-
-    :param words: the command line
-    :param options: its seed, threads, and whether it shows its progress
-    :param sender: is told the run's folder
-    """
-    name = f"seed {options['seed']}: "
+def _train_apart(request: Request, note: Path, finish: Finish) -> int:
+    """One run in a process of its own; its folder is written into the note, which outlives a kill."""
+    name = f"seed {request.seed}: "
     sys.stdout, sys.stderr = PrefixedStream(sys.stdout, name), PrefixedStream(sys.stderr, name)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-    @guarded
-    def one(argv: list[str] | None = None) -> int:
-        request = replace(read_request(argv), seed=options["seed"])
-        request.args.num_threads, request.args.progress = options["n_threads"], options["progress"]
-        return run(request, lambda folder: sender.send(str(folder.path)))[0]
-
-    raise SystemExit(one(words))
-
-
-def _end_with_parent() -> None:
-    """Nobody would know of a run whose parent was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+    import_packages(request.gym_packages)
+    exit_code, folder = run(request, lambda folder: note.write_text(str(folder.path)))
+    finish(folder)
+    return exit_code
 
 
 class PrefixedStream:
@@ -251,9 +185,6 @@ class PrefixedStream:
         self._stream.flush()
 
 
-# ------------------------------------------------------------------------------------------------------ summary
-
-
 def summary(results: Sequence[SeedResult]) -> list[str]:
     """
     A table of the last and the best evaluation of each seed, and of their means over the seeds that have any.
@@ -273,6 +204,6 @@ def summary(results: Sequence[SeedResult]) -> list[str]:
         rows.append((str(result.seed), *shown, str(result.folder or "-"), result.state))
     if last:
         means = [f"{np.mean(values):.1f} ± {np.std(values):.1f}" for values in (last, best)]
-        rows.append(("mean", means[0], means[1], f"{len(last)} seed{'s' if len(last) > 1 else ''}", ""))
+        rows.append(("mean", means[0], means[1], f"{len(last)} seed{'s' * (len(last) > 1)}", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return ["  ".join([*(f"{row[i]:<{widths[i]}}" for i in range(4)), row[4]]).rstrip() for row in rows]

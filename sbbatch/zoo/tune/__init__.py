@@ -1,1 +1,1 @@
-"""Search for hyperparameters with Optuna."""
+"""``sbbatch tune``: hyperparameter search with Optuna."""

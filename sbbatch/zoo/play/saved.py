@@ -1,0 +1,225 @@
+"""Agents that were saved, with the settings of their runs: what plays, and how it was trained."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+import sbbatch
+from sbbatch.envs.atari import atari_game
+from sbbatch.envs.make import canonical_id, parallel_episodes
+from sbbatch.errors import InvalidValue
+from sbbatch.persistence.normalization import load_normalization, statistics_of
+from sbbatch.persistence.saved_agent import check_holds, trained_environment
+from sbbatch.persistence.sb3_model import SB3ModelFile, open_model
+from sbbatch.settings.resolution import Setting, Settings, require_algorithm, resolve, run_protocol, run_value
+from sbbatch.zoo.logs.folders import RunFolder, find_run, run_of
+from sbbatch.zoo.play.scores import Episode, play_episodes
+from sbbatch.zoo.run.build import check_trained_in, env_arguments, model_file, run_env
+
+_CHECKPOINT = re.compile(r"rl_model_(\d+)_steps\.zip")
+
+
+@dataclass(frozen=True)
+class SavedAgent:
+    """
+    A model file with all that is needed to play as it was trained.
+
+    :param path: the file
+    :param cls: its algorithm
+    :param env_id: environment
+    :param settings: of its run; empty for a file that was taken elsewhere
+    :param trust: whether a file of SB3 may run what it has pickled
+    """
+
+    path: Path
+    cls: Any
+    env_id: str
+    settings: Settings
+    trust: bool = False
+
+    def load(self, device: str = "auto") -> BaseAlgorithm:
+        """
+        The model, without environments: it needs no replay memory to play.
+
+        :param device: torch device
+        """
+        return self.cls.load(self.path, device=device, trust=self.trust)
+
+    def protocol(self) -> str | None:
+        """The Atari protocol it was trained with; ``None``: no Atari game."""
+        usual = run_protocol(self.env_id, self.cls, self.settings)
+        return usual and (run_value(self.settings, "atari_protocol") or trained_environment(self.path)[1] or usual)
+
+    def rendered_with(self) -> dict[str, Any]:
+        """
+        What :class:`~sbbatch.zoo.play.screen.RenderedEnv` needs to show what was seen in the training.
+
+        :raises InvalidValue: nothing can be drawn through one of its wrappers
+        """
+        if run_value(self.settings, "vec_env_wrapper"):
+            raise InvalidValue(
+                f"{self.path} was trained with a vec_env_wrapper, through which nothing is drawn; play it with "
+                "enjoy --no-render"
+            )
+        if atari_game(self.env_id) is not None:
+            return {"protocol": self.protocol()}
+        normalizes = run_value(self.settings, "normalize") is not None
+        return {
+            "env_kwargs": env_arguments(self.settings, False),
+            "env_wrapper": run_value(self.settings, "env_wrapper") or (),
+            **({"normalize": self.make_env(1, 0).normalize_obs} if normalizes else {}),  # type: ignore[attr-defined]
+        }
+
+    def make_env(self, n_envs: int, seed: int, max_steps: int | None = None) -> VecEnv:
+        """
+        Environments for whole episodes with raw rewards, whose observations are normalized as in the training.
+
+        :param n_envs: how many
+        :param seed: of the first; the others get the next numbers
+        :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
+        """
+        env = run_env(self.env_id, self.cls, self.settings, seed, False, n_envs, max_steps)
+        try:
+            load_normalization(statistics_of(self.path), env)
+        except InvalidValue:
+            env.close()
+            raise
+        return env
+
+    def play(
+        self,
+        n_episodes: int | None = None,
+        *,
+        n_envs: int | None = None,
+        seed: int = 0,
+        max_steps: int | None = None,
+        device: str = "auto",
+        **options: Any,
+    ) -> list[Episode]:
+        """
+        Whole episodes with their raw returns.
+
+        :param n_episodes: episodes to play
+        :param n_envs: episodes side by side (``None``: all of them on Atari, else 1)
+        :param seed: of the environments
+        :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
+        :param device: torch device
+        :param options: see :func:`~sbbatch.zoo.play.scores.play_episodes`
+        """
+        if n_episodes is not None:
+            n_envs = parallel_episodes(self.env_id, n_episodes, n_envs)
+        env = self.make_env(n_envs or 1, seed, max_steps)
+        try:
+            return play_episodes(self.load(device), env, n_episodes, **options)
+        finally:
+            env.close()
+
+
+def find_agent(log_folder: Path, algo: str, env_id: str, number: int = 0, which: str | int = "last") -> SavedAgent:
+    """
+    An agent of a run in the log folder.
+
+    :param log_folder: e.g. ``logs``
+    :param algo: name of the algorithm
+    :param env_id: environment
+    :param number: of the run; 0: the latest, -1: files that lie in the algorithm's folder itself
+    :param which: ``"last"``, ``"best"``, ``"last checkpoint"``, or the agent steps of a checkpoint
+    :raises UserError: there is none, or one of another environment
+    """
+    require_algorithm(algo)
+    run = find_run(log_folder, algo, env_id, number)
+    paths = {"last": run.last_model, "best": run.best_model}
+    return agent_of_run(run, algo, env_id, paths[which] if which in paths else _checkpoint(run, which))
+
+
+def agent_of_run(run: RunFolder, algo: str, env_id: str, path: Path) -> SavedAgent:
+    """
+    An agent of a run.
+
+    :param run: its folder
+    :param algo: name of the algorithm
+    :param env_id: environment
+    :param path: the model's file
+    :raises UserError: no such model, or one of another environment
+    """
+    if not path.is_file():
+        raise InvalidValue(f"no such model: {path}; {_why_missing(run, path)}")
+    check_trained_in(trained_environment(path)[0], env_id, str(path))
+    return SavedAgent(path, require_algorithm(algo), env_id, resolve(algo, env_id, run_file=run.config))
+
+
+def _why_missing(run: RunFolder, path: Path) -> str:
+    """What has not happened yet in a run, and which of its models is there instead."""
+    if path == run.best_model:
+        return "no evaluation has ended" + ("; leave out --load-best" if run.last_model.is_file() else "")
+    instead = {"--load-best": run.best_model.is_file(), "--load-last-checkpoint": bool(_checkpoints(run))}
+    there = [option for option, is_there in instead.items() if is_there]
+    return "the run has not ended" + (f", try {there[0]}" if there else "")
+
+
+def _checkpoints(run: RunFolder) -> dict[int, Path]:
+    """By their agent steps."""
+    return {int(match[1]): path for path in run.path.glob("*.zip") if (match := _CHECKPOINT.fullmatch(path.name))}
+
+
+def _checkpoint(run: RunFolder, which: str | int) -> Path:
+    """The one after so many agent steps, or the latest."""
+    found = _checkpoints(run)
+    if not found:
+        raise InvalidValue(f"{run.path}: no checkpoints; train with --save-freq")
+    steps = which if isinstance(which, int) else max(found)
+    if steps not in found:
+        known = ", ".join(map(str, sorted(found)))
+        raise InvalidValue(f"--load-checkpoint: got {steps}, of which {run.path} has none; there are: {known}")
+    return found[steps]
+
+
+def agent_of_file(path: Path, algo: str | None = None, env: str | None = None, trust: bool = False) -> SavedAgent:
+    """
+    An agent of a model's file, ours or SB3's; what is not given, the file or its run says.
+
+    :param path: the file, with or without ``.zip``
+    :param algo: name of the algorithm
+    :param env: environment
+    :param trust: whether a file of SB3 may run what it has pickled
+    :raises UserError: there is none, or one of another algorithm or environment, or something is not known
+    """
+    path = model_file(path)
+    model = open_model(path)
+    held = model.algorithm
+    algo = algo or next((name for name, cls in sbbatch.ALGORITHMS.items() if cls.__name__ == held), None)
+    if algo is None:
+        raise InvalidValue(f"{path}: holds no agent of sbbatch or SB3 that is known here; give --algo")
+    cls: Any = require_algorithm(algo)
+    check_holds(model, cls)  # its settings would be read as those of another agent
+    trained_in, _ = trained_environment(path)
+    if trained_in is None and env is None:
+        raise InvalidValue(f"{path}: does not say what it was trained in; give --env")
+    env_id = canonical_id(env or str(trained_in))
+    check_trained_in(trained_in, env_id, str(path))
+    run = run_of(path, env_id)
+    if run is not None and _written_by_zoo(run):
+        if (run.parameters / "vecnormalize.pkl").exists():
+            raise InvalidValue(
+                f"{path} was trained by rl-baselines3-zoo on normalized observations; play it in Python with "
+                "sbbatch.interop.load_vec_normalize, or with `sbbatch rl_zoo3 enjoy`"
+            )
+        run = None
+    elif run is None and statistics_of(path).exists():
+        raise InvalidValue(f"{path} was trained on normalized observations; leave it in its run folder, which says how")
+    settings = {} if run is None else resolve(algo, env_id, run_file=run.config)
+    if isinstance(model, SB3ModelFile) and atari_game(env_id) is not None:
+        settings["atari_protocol"] = Setting("sb3", "sb3", str(path))
+    return SavedAgent(path, cls, env_id, settings, trust)
+
+
+def _written_by_zoo(run: RunFolder) -> bool:
+    """Its files have tags that build Python objects, ours have none."""
+    with run.config.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().startswith("!!python/object")

@@ -1,0 +1,55 @@
+"""Figures, and the files they become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sbbatch.errors import InvalidValue
+from sbbatch.files import atomic_write, output_file
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; yellow is too pale on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444", "#8B4513")
+
+
+def picture_file(path: Path) -> Path:
+    """
+    :param path: of a picture, as the user wrote it
+    :return: the file to write
+    :raises InvalidValue: neither PNG, PDF nor SVG
+    """
+    return output_file(path, ".png", ".pdf", ".svg")
+
+
+def new_figure(width: float, height: float) -> Any:
+    """
+    An empty matplotlib figure.
+
+    :param width: inches
+    :param height: inches
+    :raises InvalidValue: matplotlib is missing
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InvalidValue("plots need matplotlib; run pip install 'sbbatch[plots]'") from None
+    # No pyplot: it would pick a window system and keep every figure alive.
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, path: Path, dpi: int = 120) -> Path:
+    """
+    Write a figure, whole or not at all.
+
+    :param figure: of :func:`new_figure`
+    :param path: see :func:`picture_file`
+    :param dpi: dots per inch of a PNG
+    :return: ``path``
+    :raises UnwritableFile: it cannot be written
+    """
+    with atomic_write(path) as file:
+        figure.savefig(file, dpi=dpi, format=path.suffix[1:].lower())
+    return path

@@ -1,0 +1,112 @@
+"""Worker processes that die: no trial is lost, none is counted twice, and Ctrl-C leaves a study that goes on."""
+
+import os
+import signal
+import threading
+
+import psutil
+import pytest
+from optuna.trial import TrialState
+from tune_tools import begin, outcomes, run, trials_of, until, words
+
+from sbbatch.errors import InvalidValue
+from sbbatch.zoo.commands import tune
+from sbbatch.zoo.run.callbacks import StopRequest
+from sbbatch.zoo.tune import workers
+from sbbatch.zoo.tune.study import COUNTED, find_study
+
+# Long enough to be caught in the middle, with a heart that is found silent within seconds.
+SLOW = ["-n", "1000", "--heartbeat", "1", "--no-optim-plots"]
+N_TRIALS = 3
+
+
+def running(request):
+    """Process of the worker -> its trial, as far as it has its parameters."""
+    found = find_study(request.options)[1].get_trials(states=(TrialState.RUNNING,))
+    found = [trial for trial in found if len(trial.params) == 3 and "worker" in trial.user_attrs]
+    return {int(trial.user_attrs["worker"].rpartition(":")[2]): trial for trial in found}
+
+
+def tuned(logs, capsys, n_jobs, meanwhile):
+    """The command, and what is done to its workers while it runs; exit code, request, output."""
+    line = [*SLOW, "--n-jobs", str(n_jobs)]
+    request, _ = begin(logs, *line, n_trials=N_TRIALS)
+    thread = threading.Thread(target=meanwhile, args=(request,), daemon=True)
+    thread.start()
+    code = tune.main(words(logs, *line, n_trials=N_TRIALS))
+    thread.join()
+    return code, request, capsys.readouterr()
+
+
+def test_a_killed_workers_trial_is_retried_and_exactly_the_number_of_trials_counts(tmp_path, capsys):
+    killed = {}
+
+    def kill_one(request):
+        until(lambda: running(request))
+        pid = next(iter(running(request)))
+        os.kill(pid, signal.SIGSTOP)  # it cannot end its trial before it is killed
+        if pid not in running(request):
+            os.kill(pid, signal.SIGCONT)
+            return kill_one(request)
+        os.kill(pid, signal.SIGKILL)
+        return killed.update({pid: running(request)[pid]})
+
+    code, request, told = tuned(tmp_path, capsys, 2, kill_one)
+    assert code == 0, told.err
+    ((pid, lost),) = killed.items()
+    assert f"worker {pid} was killed by SIGKILL; its trial is retried" in told.err
+    assert f"{N_TRIALS} of {N_TRIALS} trials are done" in told.out
+    trials = trials_of(request)
+    assert sum(trial.state in COUNTED for trial in trials) == N_TRIALS
+    assert outcomes(trials)[lost.number] == "killed"
+    (again,) = [trial for trial in trials if trial.system_attrs.get("failed_trial") == lost.number]
+    assert again.params == lost.params
+    assert again.user_attrs["seeds"] == [request.training_seed(lost.number, 0)]
+
+
+def test_ctrl_c_leaves_no_trial_running_and_the_same_command_goes_on(tmp_path, capsys):
+    def interrupt(request):
+        until(lambda: running(request))
+        for process in [*running(request), os.getpid()]:  # as a terminal does
+            os.kill(process, signal.SIGINT)
+
+    code, request, told = tuned(tmp_path, capsys, 1, interrupt)
+    assert (code, told.err) == (130, "")
+    assert "--study-name a" in told.out  # how to go on
+    interrupted = [trial for trial in trials_of(request) if trial.user_attrs.get("outcome") == "interrupted"]
+    assert len(interrupted) == 1
+    assert not running(request)
+    trials = run(request)
+    assert sum(trial.state in COUNTED for trial in trials) == N_TRIALS
+    for trial in interrupted:
+        assert any(other.params == trial.params for other in trials if other.state in COUNTED)
+
+
+def test_workers_whose_parent_has_gone_stop(monkeypatch):
+    stop = workers.WorkerStop()
+    assert not stop.requested
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert stop.requested
+
+
+def test_workers_that_only_die_end_the_command_with_the_reason(tmp_path, monkeypatch):
+    request, study = begin(tmp_path, "--n-jobs", "2")
+    start = workers._start
+
+    def start_and_die(request):
+        worker = start(request)
+        psutil.Process(worker.pid).kill()
+        return worker
+
+    monkeypatch.setattr(workers, "_start", start_and_die)
+    with pytest.raises(InvalidValue, match="7 workers died and no trial ended, the last was killed by SIGKILL"):
+        workers.run_workers(request, study, StopRequest())
+
+
+def test_a_worker_whose_database_is_gone_says_so_and_makes_no_other(tmp_path, capsys):
+    request, _ = begin(tmp_path)
+    (request.folder / "study.db").unlink()
+    with pytest.raises(SystemExit):
+        workers.work(request)
+    assert capsys.readouterr().err == f"sbbatch: error: no such file: {request.folder / 'study.db'}\n"
+    assert not (request.folder / "study.db").exists()
