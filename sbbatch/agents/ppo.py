@@ -89,7 +89,7 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         rollout_buffer_class: type[RolloutBuffer] | None = None,
         rollout_buffer_kwargs: dict[str, Any] | None = None,
         target_kl: Positive | None = None,
-        stats_window_size: Count = 100,
+        stats_window_size: checks.Window = 100,
         tensorboard_log: Folder = None,
         policy_kwargs: PolicyKwargs = None,
         verbose: Natural = 0,

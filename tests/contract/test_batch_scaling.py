@@ -24,7 +24,7 @@ from contract_tools import (
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sbbatch import ABS, BTR, DQN, PPO, PQN, BatchSizeSchedule, GradientNoiseScale
-from sbbatch.agents.base import agent as base
+from sbbatch.agents.base import replay as base
 from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.errors import InvalidValue
 from sbbatch.networks.layers import Stochastic

@@ -203,7 +203,7 @@ def test_policy_kwargs_that_cannot_be_are_refused(algorithm, policy_kwargs, name
         (PPO, {"net_arch": 8}, "net_arch"),
         (PPO, {"log_std_init": "x"}, "log_std_init"),
         (PPO, {"ortho_init": 1}, "ortho_init"),
-        (PPO, {"optimizer_class": "Adam"}, "did you mean torch.optim.Adam?"),
+        (PPO, {"optimizer_class": "Adam"}, "optimizer_class: got str 'Adam'"),
         (PPO, {"features_extractor_class": gym.Env}, "features_extractor_class"),
     ],
 )
