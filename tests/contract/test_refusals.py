@@ -195,7 +195,7 @@ def test_policy_kwargs_that_cannot_be_are_refused(algorithm, policy_kwargs, name
     ("algorithm_class", "policy_kwargs", "named"),
     [
         (DQN, {"head_class": nn.ReLU}, "'head_class' is set by the agent"),
-        (DQN, {"loss": ["mse"]}, "did you mean 'mse'?"),
+        (DQN, {"loss": "msee"}, "did you mean 'mse'?"),
         (PQN, {"noisy_sigma0": 0.5}, "noisy_sigma0"),
         (PPO, {"use_sde": True}, "'use_sde' is set by the agent"),
         (PPO, {"net_arch": {"pi": [8], "vv": [8]}}, "unknown key 'vv'"),
