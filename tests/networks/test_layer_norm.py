@@ -83,10 +83,7 @@ def test_nature_network_normalises_like_layers_of_pytorch():
     th.testing.assert_close(torso(images), features, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("mode", "message"),
-    [("chanel", "layer_norm: got 'chanel'; did you mean 'channel'?"), (True, "layer_norm: got True; known: ch")],
-)
+@pytest.mark.parametrize(("mode", "message"), [("chanel", "layer_norm: got 'chanel'; did you mean 'channel'?")])
 def test_an_unknown_norm_is_refused(mode, message):
     for torso, space in ((NatureCNN, ATARI), (MinAtarCNN, MINATAR)):
         with pytest.raises(InvalidValue) as caught:
