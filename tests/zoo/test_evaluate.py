@@ -25,7 +25,7 @@ def test_a_game_without_a_time_limit_is_cut_off_and_that_is_told_once(capsys, mo
     env = build.make_env("CliffWalking-v1", training=False, seed=0)
     assert play_episodes(AlwaysZero(), env, 3) == [Episode(-30.0, 30)] * 3
     (warning,) = capsys.readouterr().err.splitlines()
-    assert "cut off after 30 agent steps, for CliffWalking-v1 has no time limit; set one with --eval-max" in warning
+    assert "cut off after 30 agent steps" in warning
 
 
 def test_a_limit_that_was_asked_for_is_not_told(capsys):
