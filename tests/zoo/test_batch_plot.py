@@ -9,7 +9,8 @@ import pytest
 
 from sbbatch.zoo.commands import train
 from sbbatch.zoo.commands.plot import main
-from sbbatch.zoo.logs.batch_log import find_batch_callback, lines_of, measured_now, read_batch_log, size_now
+from sbbatch.zoo.console.progress import find_batch_callback, measured_now, size_now
+from sbbatch.zoo.logs.batch_log import lines_of, read_batch_log
 from sbbatch.zoo.plot.batch_trace import _measures, _names, plot_batch, read_batch_run
 from sbbatch.zoo.plot.runs import read_run
 from sbbatch.zoo.run.callbacks import BatchSizeLog

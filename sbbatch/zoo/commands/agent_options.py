@@ -10,7 +10,7 @@ from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.imports import WRAPPERS, allow_imports
 from sbbatch.zoo.commands.cli import Parser, torch_device, whole_number
-from sbbatch.zoo.commands.options import add_import_options, import_environments
+from sbbatch.zoo.commands.options import add_options, import_environments
 from sbbatch.zoo.play.saved import SavedAgent, agent_of_file, find_agent
 
 DEFAULT_ALGO = "qrdqn"
@@ -33,7 +33,7 @@ def add_agent_options(parser: Parser) -> None:
     which.add_argument("--load-last-checkpoint", action="store_true", help="the latest checkpoint")
     which.add_argument("-i", "--trained-agent", type=Path, metavar="FILE", help="a model's zip file, also one of SB3")
     add("--trust", action="store_true", help="with -i, run what a file of SB3 has pickled besides SB3's own classes")
-    add_import_options(parser)
+    add_options(parser, "gym_packages", "allow_import")
     add("--device", type=torch_device, default="auto", help="torch device")
 
 
