@@ -104,7 +104,7 @@ def test_episodes_are_those_of_sb3s_evaluation_and_end_after_a_number_of_steps()
     ("words", "told"),
     [
         (["--random"], "--random: give the environment with --env"),
-        (["--random", "--env", "CartPole-v1", "--algo", "dqn"], "needs no trained agent; remove --algo"),
+        (["--random", "--env", "CartPole-v1", "-i", "m.zip"], "not allowed with argument"),
         (["--random", "--env", "CartPole-v1", "--reference", "1", "1"], "two different finite"),
         (
             ["--random", "--env", "CartPole-v1", "--reference", "nan", "1"],

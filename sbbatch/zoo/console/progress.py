@@ -58,29 +58,20 @@ _LOG.handlers = [LineHandler()]
 
 
 def say(text: str) -> None:
-    """
-    Print a line.
-
-    :param text: the line
-    """
+    """Print a line."""
     _LOG.info("%s", text)
 
 
 def warn(text: str) -> None:
-    """
-    Print a warning.
-
-    :param text: one sentence
-    """
+    """Print a warning, one sentence."""
     _LOG.warning("%s", text)
 
 
 @contextmanager
 def episodes_bar(n_episodes: int | None, wanted: bool | None = None) -> Iterator[Callable[[int], Any]]:
     """
-    A bar that counts episodes.
+    A bar that counts episodes, of which there will be ``n_episodes`` (``None``: unknown).
 
-    :param n_episodes: how many there will be (``None``: unknown)
     :param wanted: whether to show it; ``None``: when standard output is a terminal
     :return: a function to tell the number of episodes that have ended
     """
@@ -163,5 +154,4 @@ class Progress(BaseCallback):
 
 
 def _columns() -> int:
-    """Width of the line; the window may have been resized."""
     return shutil.get_terminal_size().columns - 1

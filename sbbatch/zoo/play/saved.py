@@ -24,21 +24,13 @@ from sbbatch.zoo.run.build import check_trained_in, env_arguments, model_file, r
 
 @dataclass(frozen=True)
 class SavedAgent:
-    """
-    A model file with all that is needed to play as it was trained.
-
-    :param path: the file
-    :param cls: its algorithm
-    :param env_id: environment
-    :param settings: of its run; empty for a file that was taken elsewhere
-    :param trust: whether a file of SB3 may run what it has pickled
-    """
+    """A model file with all that is needed to play as it was trained."""
 
     path: Path
-    cls: Any
+    cls: Any  # its algorithm
     env_id: str
-    settings: Settings
-    trust: bool = False
+    settings: Settings  # of its run; empty for a file that was taken elsewhere
+    trust: bool = False  # whether a file of SB3 may run what it has pickled
 
     def load(self, device: str = "auto") -> BaseAlgorithm:
         """The model, without environments: it needs no replay memory to play."""
@@ -130,8 +122,8 @@ def agent_of_run(run: RunFolder, algo: str, env_id: str, path: Path) -> SavedAge
     :raises UserError: no such model, or one of another environment
     """
     if not path.is_file():
-        there = ", ".join(sorted(model.name for model in run.path.glob("*.zip")))
-        raise InvalidValue(f"no such model: {path}; " + (f"there are: {there}" if there else "the run has saved none yet"))
+        there = ", ".join(sorted(model.name for model in run.path.glob("*.zip"))) or "none"
+        raise InvalidValue(f"no such model: {path}; there are: {there}")
     check_trained_in(trained_environment(path)[0], env_id, str(path))
     return SavedAgent(path, require_algorithm(algo), env_id, resolve(algo, env_id, run_file=run.config))
 

@@ -25,25 +25,14 @@ from sbbatch.zoo.run.build import make_env, require_discrete
 
 @dataclass(frozen=True)
 class Episode:
-    """
-    One whole episode.
+    """One whole episode."""
 
-    :param score: raw return
-    :param steps: agent steps
-    """
-
-    score: float
-    steps: int
+    score: float  # raw return
+    steps: int  # agent steps
 
 
 class RandomPolicy:
-    """
-    Draws every action uniformly.
-
-    :param action_space: the actions of one environment, numbered or within bounds
-    :param n_envs: actions per call
-    :param seed: of its own generator
-    """
+    """Draws every action uniformly for ``n_envs`` environments; actions are numbered or within bounds."""
 
     def __init__(self, action_space: spaces.Space, n_envs: int, seed: int | None) -> None:
         self.action_space, self.n_envs, self.generator = action_space, n_envs, np.random.default_rng(seed)
@@ -105,15 +94,10 @@ def play_at_random(
     progress: bool | None = False,
 ) -> list[Episode]:
     """
-    Whole episodes of a player that draws every action uniformly.
+    Whole episodes of a player that draws every action uniformly; see :meth:`SavedAgent.play`.
 
-    :param env_id: environment
-    :param n_episodes: how many
     :param seed: of the environments and of the player
     :param protocol: Atari protocol, e.g. sticky actions or not (``None``: ``dopamine``)
-    :param n_envs: episodes played side by side
-    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
-    :param progress: whether to show a bar; ``None``: on a terminal
     :raises InvalidValue: actions that are neither numbered nor within bounds
     """
     env = make_env(env_id, n_envs=n_envs, protocol=protocol, seed=seed, training=False, max_steps=max_steps)

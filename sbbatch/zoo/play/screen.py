@@ -32,11 +32,9 @@ class RenderedEnv:
     """
     One environment that shows an agent what it was trained on, and us the colours.
 
-    :param env_id: environment
     :param seed: of the first episode
     :param protocol: Atari protocol (``None``: ``dopamine``); ignored for other environments
     :param window: show the colours in a window as well
-    :param env_kwargs: keyword arguments of the environment
     :param env_wrapper: around it, the innermost first
     :param normalize: what the agent's observations go through
     :raises InvalidValue: the environment cannot be drawn here

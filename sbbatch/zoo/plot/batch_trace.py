@@ -28,17 +28,11 @@ _TEXT = {"frameon": False, "fontsize": 9, "labelcolor": _INK}
 
 @dataclass(frozen=True)
 class BatchRun:
-    """
-    A run with an adaptive batch size.
-
-    :param run: what its folder tells
-    :param rows: column of ``batch_size.csv`` -> its numbers, the first of which is the starting size
-    :param unit: of the sizes
-    """
+    """A run with an adaptive batch size."""
 
     run: Run
-    rows: dict[str, np.ndarray]
-    unit: str
+    rows: dict[str, np.ndarray]  # column of ``batch_size.csv`` -> its numbers, the first of which is the starting size
+    unit: str  # of the sizes
 
     @property
     def end(self) -> float:

@@ -26,21 +26,13 @@ _WINDOW = 50  # of these, or a fifth of a short run
 
 @dataclass(frozen=True)
 class Comparison:
-    """
-    Returns of the runs of one agent in one environment.
-
-    :param environment: id
-    :param agent: name of the algorithm, with the settings that tell it from others
-    :param timesteps: agent steps that all runs have a return at, e.g. of evaluations ``(points,)``
-    :param returns: mean raw return there ``(runs, points)``
-    :param statistic: what is drawn of the runs
-    """
+    """Returns of the runs of one agent in one environment."""
 
     environment: str
-    agent: str
-    timesteps: np.ndarray
-    returns: np.ndarray
-    statistic: Statistic = iqm
+    agent: str  # name of the algorithm, with the settings that tell it from others
+    timesteps: np.ndarray  # agent steps that all runs have a return at, e.g. of evaluations ``(points,)``
+    returns: np.ndarray  # mean raw return there ``(runs, points)``
+    statistic: Statistic = iqm  # what is drawn of the runs
 
     @cached_property
     def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,17 +19,11 @@ _LEFT_BY_A_RUN = ("*monitor.csv", "evaluations.npz", BATCH_LOG_NAME, "*/args.yml
 
 @dataclass(frozen=True)
 class Run:
-    """
-    A run as its folder tells of it.
-
-    :param folder: the folder
-    :param arguments: it was started with; empty if they were not written down
-    :param settings: hyperparameters that were set; likewise
-    """
+    """A run as its folder tells of it."""
 
     folder: Path
-    arguments: dict[str, Any]
-    settings: dict[str, Any]
+    arguments: dict[str, Any]  # it was started with; empty if they were not written down
+    settings: dict[str, Any]  # hyperparameters that were set; likewise
 
     @property
     def agent(self) -> str:
