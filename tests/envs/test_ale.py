@@ -268,7 +268,11 @@ def test_evaluation_keeps_the_game_and_drops_clipping_and_life_loss():
         ({"n_envs": 0}, InvalidValue, "n_envs: got 0"),
         ({"n_envs": 129}, InvalidValue, "n_envs: got 129"),
         ({"n_envs": 2.5}, InvalidType, "n_envs: got float 2.5"),
-        ({"game": "ALE/Brekout-v5"}, InvalidValue, "unknown environment 'ALE/Brekout-v5'; did you mean 'ALE/Breakout-v5'?"),
+        (
+            {"game": "ALE/Brekout-v5"},
+            InvalidValue,
+            "unknown environment 'ALE/Brekout-v5'; did you mean 'ALE/Breakout-v5'?",
+        ),
         ({"num_threads": -1}, InvalidValue, "num_threads: got -1"),
         ({"seed": -1}, InvalidValue, "seed: got -1"),
     ],
