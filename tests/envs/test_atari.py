@@ -1,7 +1,5 @@
 """Names of games and protocols."""
 
-import subprocess
-import sys
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
@@ -136,9 +134,3 @@ def test_an_unknown_protocol_is_told_with_the_nearest_one():
 def test_a_protocol_with_an_impossible_value_is_refused(change, kind, message):
     with pytest.raises(kind, match=message):
         replace(PROTOCOLS["sb3"], **change)
-
-
-def test_ale_is_only_imported_when_a_game_is_asked_for():
-    code = "import sys, sbbatch.envs; print('ale_py' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "False"

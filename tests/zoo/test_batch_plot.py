@@ -135,7 +135,7 @@ REPLAY = ["learning_starts:20", "train_freq:10", "gradient_steps:1", "policy_kwa
     ],
 )
 def test_an_adaptive_run_leaves_its_sizes_and_their_picture(tmp_path, capsys, algo, callback, params, column):
-    words = ["--algo", algo, "-n", "300", "-f", str(tmp_path), *SHORT, *params, f"batch_size_callback:{callback}"]
+    words = ["--algo", algo, "-n", "160", "-f", str(tmp_path), *SHORT, *params, f"batch_size_callback:{callback}"]
     assert train.main(words) == 0
     folder = tmp_path / algo / "CartPole-v1_1"
     rows = read_batch_log(folder / "batch_size.csv")
