@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,6 +44,14 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable_file(path, error) from error
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], comment: str = "") -> None:
+    """Write a table with :func:`atomic_write`, ``comment`` before the header."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    with atomic_write(path) as file:
+        file.write((comment + text.getvalue()).encode())
 
 
 def open_to_write(path: PathOrFile, suffix: str) -> AbstractContextManager[Any]:

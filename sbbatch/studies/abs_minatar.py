@@ -17,7 +17,6 @@ tenth as long as the paper's.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import time
 from collections import defaultdict
@@ -34,7 +33,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from sbbatch import ABS, PQN, BatchSizeCallback, BatchSizeSchedule
 from sbbatch.analysis.metrics import iqm, stratified_bootstrap_interval
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write
+from sbbatch.files import atomic_write, write_csv
 from sbbatch.networks.torsos import MinAtarCNN
 from sbbatch.zoo.plot.figure import new_figure, save_figure
 from sbbatch.zoo.run.build import make_env
@@ -50,19 +49,11 @@ N_BINS = 40  # of a learning curve
 COLORS = ("#0072B2", "#56B4E9", "#009E73", "#D55E00", "#CC79A7")  # told apart by colour-blind readers
 COLUMNS = ("final_return", "mean_training_return", "mean_size", "gradient_steps", "seconds")
 Runs = Mapping[tuple[str, str], list[dict[str, Any]]]  # results by game and arm
-COLUMNS = ("final_return", "mean_training_return", "mean_size", "gradient_steps", "seconds")
 
 
 @dataclass(frozen=True)
 class Run:
-    """
-    One training.
-
-    :param game: MinAtar game
-    :param arm: one of ``ARMS``
-    :param seed: of everything
-    :param n_timesteps: agent steps
-    """
+    """One training of so many agent steps."""
 
     game: str
     arm: str
@@ -98,12 +89,7 @@ def _callback_of(arm: str, thresholds: tuple[float, float]) -> BatchSizeCallback
 
 
 def train(run: Run, folder: Path) -> None:
-    """
-    One training and its evaluation, unless its result is there already.
-
-    :param run: which
-    :param folder: of the study
-    """
+    """One training and its evaluation, unless its result is in the study's folder already."""
     if run.file(folder).exists():
         return
     th.set_num_threads(1)
@@ -188,34 +174,22 @@ def _read_results(folder: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def report(folder: Path, results: Sequence[dict[str, Any]]) -> None:
-    """
-    Write ``runs.csv``, ``summary.csv`` and ``curves.png`` beside the results.
-
-    :param folder: of the study
-    :param results: all that have ended
-    """
+    """Write ``runs.csv``, ``summary.csv`` and ``curves.png`` beside the results that have ended."""
     runs: Runs = defaultdict(list)
     for one in results:
         one.setdefault("mean_training_return", float(np.mean(one["curve"])))
         runs[one["run"]["game"], one["run"]["arm"]].append(one)
     lines = [[*list(one["run"].values())[:3], *(round(one[name], 3) for name in COLUMNS)] for one in results]
     rows = _summary(runs)
-    for name, header, table in (
-        ("runs", ("game", "arm", "seed", *COLUMNS), lines),
-        ("summary", ("what", "game", "arm", "runs", "iqm", "low", "high"), rows),
-    ):
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *table])
+    write_csv(folder / "runs.csv", ("game", "arm", "seed", *COLUMNS), lines)
+    write_csv(folder / "summary.csv", ("what", "game", "arm", "runs", "iqm", "low", "high"), rows)
     for row in rows:
         print("{:<22} {:<10} {:<14} {} runs  {:8.3f}  [{:.3f}, {:.3f}]".format(*row))
     _draw(runs, folder / "curves.png")
 
 
 def _summary(runs: Runs) -> list[tuple[Any, ...]]:
-    """
-    Interquartile means with 95 % intervals, for each game and for both together, where scores are divided by the mean
-    score of the runs with 32 steps on the same game.
-    """
+    """Interquartile means with 95 % intervals, for each game and for both, relative to the reference's mean score."""
     rows = []
     for what, column in (("final greedy return", "final_return"), ("mean training return", "mean_training_return")):
         scores = {key: np.array([one[column] for one in group]) for key, group in runs.items() if group}
@@ -263,11 +237,7 @@ def _draw(runs: Runs, path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """
-    ``python -m sbbatch.studies.abs_minatar``: run what is missing, then write tables and figures.
-
-    :param argv: arguments of the command line
-    """
+    """``python -m sbbatch.studies.abs_minatar``: run what is missing, then write tables and figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("docs/results/abs_minatar"), help="where results go")
     parser.add_argument("--games", nargs="+", choices=GAMES, default=list(GAMES))

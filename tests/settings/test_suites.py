@@ -9,7 +9,8 @@ from sbbatch.settings import resolution as config
 from sbbatch.settings.reader import hyperparams_folder, read_yaml
 from sbbatch.settings.resolution import constructor_values, require_algorithm, resolve, run_value
 from sbbatch.settings.suites import SUITES
-from sbbatch.zoo.run.build import make_env, make_model
+from sbbatch.zoo.run.build import make_env
+from sbbatch.zoo.run.train import make_model
 
 # key -> the layers that set it, lowest first; each layer's value is its place among them. The last one wins.
 LAYERS = ["default", "suite", "environment", "game", "command line"]

@@ -8,7 +8,8 @@ import sbbatch
 from sbbatch.arguments import declared
 from sbbatch.errors import InvalidType, InvalidValue, UserError
 from sbbatch.settings.resolution import resolve
-from sbbatch.zoo.run.build import make_model, run_env
+from sbbatch.zoo.run.build import run_env
+from sbbatch.zoo.run.train import make_model
 from sbbatch.zoo.tune.space import extremes, make_space, read_space, with_abs
 
 SPACES = ("batch-lr-nstep", "full")

@@ -39,20 +39,12 @@ class OnResume(Enum):
 
 @dataclass(frozen=True)
 class Option:
-    """
-    One option of ``sbbatch train``.
-
-    :param flags: as it is typed
-    :param on_resume: what becomes of it when a run is resumed
-    :param in_tune: what a study has instead, the end of a sentence; ``None``: ``sbbatch tune`` has it too
-    :param arguments: of argparse's ``add_argument``; ``default`` is given apart
-    :param default: its value if it is not typed
-    """
+    """One option of ``sbbatch train``."""
 
     flags: tuple[str, ...]
     on_resume: OnResume
-    in_tune: str | None
-    arguments: dict[str, Any]
+    in_tune: str | None  # what a study has instead, the end of a sentence; None: `sbbatch tune` has it too
+    arguments: dict[str, Any]  # of argparse's `add_argument`, but for the default
     default: Any = None
 
     @property
@@ -62,12 +54,7 @@ class Option:
         return str(self.arguments.get("dest", long.lstrip("-").replace("-", "_")))
 
     def read(self, value: Any, where: str) -> Any:
-        """
-        :param value: as it stands in an ``args.yml``
-        :param where: the file and the option, for messages
-        :return: the value that typing it gives
-        :raises InvalidValue: nobody can have typed it
-        """
+        """From what stands in an ``args.yml`` to what typing it gives; ``where`` begins the message of a refusal."""
         if value is None or value == self.default:
             return self.default
         action = self.arguments.get("action", "store")
@@ -84,19 +71,18 @@ class Option:
 
 def seed_list(text: str) -> list[int]:
     """An argparse type: ``0:5`` as Python's ``range(0, 5)``, ``0,3,7``, or both."""
+    expected = f"expected at most {MAX_SEEDS} different seeds up to {MAX_SEED}, such as 0:5, 0,3,7 or 0:3,7"
     seeds: list[int] = []
     for part in text.split(","):
         first, colon, end = part.partition(":")
-        if not (first.isdecimal() and (end.isdecimal() or not colon)):
-            raise argparse.ArgumentTypeError(f"got '{text}', expected seeds such as 0:5, 0,3,7 or 0:3,7")
-        low, high = int(first), int(end) if colon else int(first) + 1
-        if high <= low:
-            raise argparse.ArgumentTypeError(f"got '{text}', but {part} is empty: its end is not included")
-        if high > MAX_SEED + 1 or len(seeds) + high - low > MAX_SEEDS:
-            raise argparse.ArgumentTypeError(f"got '{text}', expected at most {MAX_SEEDS} seeds up to {MAX_SEED}")
-        seeds += range(low, high)
-    if len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"got '{text}', which has a seed twice")
+        if first.isdecimal() and (end.isdecimal() or not colon):
+            low, high = int(first), int(end) if colon else int(first) + 1
+            if low < high <= min(low + MAX_SEEDS, MAX_SEED + 1):
+                seeds += range(low, high)
+                continue
+        raise argparse.ArgumentTypeError(f"got '{text}', {expected}")
+    if not len(seeds) == len(set(seeds)) <= MAX_SEEDS:
+        raise argparse.ArgumentTypeError(f"got '{text}', {expected}")
     return seeds
 
 
@@ -223,11 +209,7 @@ BY_NAME = {option.name: option for option in reversed(OPTIONS)}  # of those with
 
 
 class Refused(argparse.Action):
-    """
-    An option that users know from elsewhere and that this command does not have.
-
-    :param instead: what to do instead, the end of the sentence
-    """
+    """An option that users know from elsewhere and that this command does not have; ``instead`` ends the sentence."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, instead: str) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs="*", help=argparse.SUPPRESS)
@@ -247,21 +229,6 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
             parser.add_argument(*option.flags, **option.arguments, default=option.default)
 
 
-def add_settings_options(parser: argparse.ArgumentParser) -> None:
-    """The options of all commands that resolve hyperparameters."""
-    add_options(parser, "hyperparams", "conf_file", "suite")
-
-
-def add_import_options(parser: argparse.ArgumentParser) -> None:
-    """The options of all commands that make the environments of a run."""
-    add_options(parser, "gym_packages", "allow_import")
-
-
-def add_env_options(parser: argparse.ArgumentParser) -> None:
-    """The options of all commands that make the environments to learn in."""
-    add_options(parser, "gym_packages", "allow_import", "env_kwargs", "eval_env_kwargs")
-
-
 def refuse_options_of_training(parser: argparse.ArgumentParser) -> None:
     """For ``sbbatch tune``, which gets all that was typed beside ``-optimize``."""
     for option in OPTIONS:
@@ -272,14 +239,12 @@ def refuse_options_of_training(parser: argparse.ArgumentParser) -> None:
 
 
 def env_overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """
-    :param args: the command line, with the options of :func:`add_env_options`
-    :return: the settings they stand for (``None``: not given)
-    :raises InvalidValue: a word without a colon, or a name given twice
-    """
+    """The settings that ``--env-kwargs`` and ``--eval-env-kwargs`` stand for (``None``: not given)."""
     given = {"env_kwargs": args.env_kwargs, "eval_env_kwargs": args.eval_env_kwargs}
-    options = {key: f"--{key.replace('_', '-')}" for key in given}
-    return {key: None if pairs is None else read_parameters(pairs, options[key]) for key, pairs in given.items()}
+    return {
+        key: None if pairs is None else read_parameters(pairs, f"--{key.replace('_', '-')}")
+        for key, pairs in given.items()
+    }
 
 
 def train_parser(**texts: Any) -> argparse.ArgumentParser:
@@ -315,12 +280,11 @@ def setting_overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 def resumed_options(typed: dict[str, Any], written: dict[str, Any], file: Path) -> argparse.Namespace:
     """
-    The options of a run that is resumed. Those that stand for hyperparameters are not among them.
+    The options of a run that is resumed, but for those that stand for hyperparameters.
 
     :param typed: what was typed
     :param written: content of its ``args.yml``
     :param file: the ``args.yml``, for messages
-    :raises InvalidValue: a damaged file, or an option that contradicts it
     """
     values = {}
     for name, option in BY_NAME.items():

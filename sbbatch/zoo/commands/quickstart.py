@@ -24,12 +24,7 @@ MAX_STEPS = 3_000  # agent steps of a game: a greedy agent that is stuck would p
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """
-    Train QR-DQN with batch size 8, compare it with a random policy, draw its learning curve and record a game.
-
-    :param argv: arguments (``None``: those of the process)
-    :return: exit code
-    """
+    """Train QR-DQN with batch size 8, compare it with a random policy, draw its learning curve and record a game."""
     parser = Parser(
         prog="sbbatch quickstart", description="Train QR-DQN with batch size 8 on an Atari game, in minutes."
     )

@@ -14,8 +14,7 @@ from sbbatch.errors import InvalidValue
 from sbbatch.settings.resolution import read_overrides, require_algorithm
 from sbbatch.zoo.commands.cli import MAX_SEED, Parser, guarded, torch_device, whole_number
 from sbbatch.zoo.commands.options import (
-    add_env_options,
-    add_settings_options,
+    add_options,
     env_overrides,
     import_environments,
     refuse_options_of_training,
@@ -61,14 +60,14 @@ def make_parser() -> argparse.ArgumentParser:
     url = "URL of a database for several hosts, e.g. postgresql+psycopg://user@host/db (default: SQLite)"
     add("--storage", help=url)
     add("--heartbeat", type=count, default=15, help="seconds between signs of life; silent for 4 is dead")
-    add_settings_options(parser)
+    add_options(parser, "hyperparams", "conf_file", "suite")
     add("--seed", type=whole_number(0, -1, high=MAX_SEED), default=-1, help="seed of the study (-1: a random one)")
     add("--device", type=torch_device, default="auto", help="torch device")
     add("-f", "--log-folder", type=Path, default=Path("logs"), help="studies are kept in its folder tune")
     add("--report-only", action="store_true", help="only write the report of a study (default: the latest)")
     add("--no-optim-plots", action="store_true", help="no pictures")
     add("--verbose", type=whole_number(0), default=1, help="0: only the summary, 1: a line per trial, 2: all of SB3")
-    add_env_options(parser)
+    add_options(parser, "gym_packages", "allow_import", "env_kwargs", "eval_env_kwargs")
     refuse_options_of_training(parser)
     return parser
 

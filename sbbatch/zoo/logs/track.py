@@ -16,11 +16,7 @@ _ID = re.compile(r"run-[0-9a-f]{8}")  # a number alone, such as 12e45678, would 
 
 
 def require_wandb() -> Any:
-    """
-    The library.
-
-    :raises InvalidValue: it is not installed
-    """
+    """The library, or an ``InvalidValue`` if it is not installed."""
     try:
         import wandb
     except ImportError:
@@ -41,7 +37,7 @@ def tracking(arguments: Mapping[str, Any], hyperparameters: Mapping[str, Any], r
     """
     Send what TensorBoard is told in here to Weights & Biases as well; ``WANDB_MODE=offline`` keeps it on this machine.
 
-    :param arguments: what the run's ``args.yml`` holds, with the options of tracking and the id it is tracked under
+    :param arguments: what the run's ``args.yml`` holds, with the id it is tracked under
     :param hyperparameters: its ``config.yml``
     :param resumes: whether a run of this id may exist
     :raises InvalidValue: it cannot be tracked, e.g. because nobody is logged in

@@ -10,7 +10,7 @@ import gymnasium as gym
 from gymnasium.wrappers import TimeLimit
 
 from sbbatch.envs.make import make_gym_env
-from sbbatch.errors import InvalidValue, UserError
+from sbbatch.errors import InvalidValue, UserError, reason_of
 from sbbatch.settings.imports import ClassSpec, import_packages
 from sbbatch.zoo.console.progress import warn
 
@@ -23,12 +23,10 @@ class EnvRecipe:
     """
     What single environments are made from.
 
-    :param env_id: environment
     :param training: ``False``: episodes end after :data:`UNLIMITED_STEPS` if the environment has no limit of its own
     :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
-    :param kwargs: keyword arguments of the environment
     :param wrappers: the innermost first
-    :param packages: modules to import beforehand, for they register environments
+    :param packages: modules to import first, which register environments
     :param apart: whether it is made in a process of its own
     """
 
@@ -53,8 +51,9 @@ class EnvRecipe:
             if isinstance(error, UserError) or not self.kwargs:
                 raise
             key = "env_kwargs" if self.training else "eval_env_kwargs or env_kwargs"
-            reason = " ".join(str(error).split())
-            raise InvalidValue(f"{key}: {self.env_id} cannot be made with {self.kwargs} ({reason})") from error
+            raise InvalidValue(
+                f"{key}: {self.env_id} cannot be made with {self.kwargs} ({reason_of(error)})"
+            ) from error
         unlimited = env.spec is not None and env.spec.max_episode_steps is None
         return LastLimit(env) if unlimited and not self.training and self.max_steps is None else env
 
@@ -66,11 +65,7 @@ class EnvRecipe:
 
 
 class LastLimit(TimeLimit):
-    """
-    Cuts off the episodes of an environment without a time limit, which a greedy agent may never end, and tells it once.
-
-    :param env: one environment
-    """
+    """Cuts off episodes that have no time limit, which a greedy agent may never end, and says so once."""
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env, UNLIMITED_STEPS)

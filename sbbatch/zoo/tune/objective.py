@@ -22,9 +22,10 @@ from sbbatch.errors import NumericalError, UserError
 from sbbatch.files import atomic_write
 from sbbatch.settings.imports import allow_imports
 from sbbatch.settings.resolution import COMMAND_LINE, Settings, require_algorithm, resolve, run_value
-from sbbatch.zoo.run.build import make_model, run_env
+from sbbatch.zoo.run.build import run_env
 from sbbatch.zoo.run.callbacks import StopRequest, StopWhenAsked
 from sbbatch.zoo.run.evaluation import Evaluation
+from sbbatch.zoo.run.train import make_model
 from sbbatch.zoo.tune.request import Budget, StudyRequest
 from sbbatch.zoo.tune.study import COUNTED
 
