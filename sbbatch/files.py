@@ -24,9 +24,6 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     Write a file so that at any instant either the old or the whole new one is there.
 
-    The bytes go to a hidden file in the same folder, are flushed to disk, and take the place of the old file in one
-    rename. Nothing of a failed write stays behind.
-
     :param path: the file; its folder is made if it is missing
     :raises UnwritableFile: it cannot be written; the old file is still there
     """
@@ -46,34 +43,19 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def open_to_write(path: PathOrFile, suffix: str) -> AbstractContextManager[Any]:
-    """
-    An open file, or one that :func:`atomic_write` opens.
-
-    :param path: file, or a path
-    :param suffix: added to a path that has none
-    """
+    """An open file as it is, or one that :func:`atomic_write` opens, with ``suffix`` if the path has none."""
     return nullcontext(path) if isinstance(path, io.BufferedIOBase) else atomic_write(with_suffix(path, suffix))
 
 
 def why_unwritable(path: Path, error: OSError) -> str:
-    """
-    What the operating system says; it does not say which part of a path is a file.
-
-    :param path: what was to be written
-    :param error: what was raised
-    """
+    """What the operating system says; it does not say which part of a path is a file."""
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return f"{next(part for part in (path, *path.absolute().parents) if part.exists())} is a file, not a folder"
     return (os.strerror(error.errno) if error.errno else str(error)).lower()
 
 
 def unwritable_file(path: Path, error: OSError) -> UnwritableFile:
-    """
-    The one sentence about a file that could not be written.
-
-    :param path: the file
-    :param error: what was raised
-    """
+    """The one sentence about a file that could not be written."""
     if isinstance(error, UnwritableFile):
         return error
     return UnwritableFile(f"cannot write {path}: {why_unwritable(path, error)}")
@@ -86,14 +68,7 @@ def _as_path(path: object, what: str) -> Path:
 
 
 def with_suffix(path: str | os.PathLike[str], suffix: str) -> Path:
-    """
-    SB3's habit: a path without a suffix gets one.
-
-    :param path: as the user wrote it
-    :param suffix: e.g. ``".zip"``
-    :raises InvalidType: no path
-    :raises InvalidValue: a path that ends in no name
-    """
+    """A path, with ``suffix`` if it has none, as SB3 does."""
     file = _as_path(path, "file")
     if file.name in ("", ".."):
         raise InvalidValue(f"file: got '{os.fspath(path)}', expected the name of a file, e.g. name{suffix}")
@@ -101,13 +76,7 @@ def with_suffix(path: str | os.PathLike[str], suffix: str) -> Path:
 
 
 def output_file(path: Path, *suffixes: str) -> Path:
-    """
-    A file that is to be written; what its name promises must be what is in it.
-
-    :param path: as the user wrote it; without a suffix it gets the first
-    :param suffixes: those there are, e.g. ``".png"``
-    :raises InvalidValue: it has another
-    """
+    """As :func:`with_suffix`, and no other suffix will do."""
     path = with_suffix(path, suffixes[0])
     if path.suffix.lower() not in suffixes:
         raise InvalidValue(f"cannot write {path}: got the suffix '{path.suffix}', expected {' or '.join(suffixes)}")
@@ -119,8 +88,7 @@ def find_file(path: str | os.PathLike[str], suffix: str, what: str) -> Path:
     :param path: as the user wrote it, with or without the suffix
     :param suffix: e.g. ``".zip"``
     :param what: for the message, e.g. ``"model"``
-    :raises FileNotFoundError: neither exists; the message names the path that was asked for
-    :raises InvalidType: no path
+    :raises FileNotFoundError: neither exists
     """
     for candidate in (_as_path(path, f"{what} file"), Path(f"{path}{suffix}")):
         if candidate.is_file():
@@ -150,16 +118,26 @@ def check_zip(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> None:
 
 def save_arrays(path: PathOrFile, state: dict[str, Any]) -> None:
     """
-    Write nested dictionaries of arrays and numbers as one archive of plain arrays; no pickle.
+    Write nested dictionaries as one archive of plain arrays; no pickle.
 
     :param path: file (written atomically; ``.npz`` is added if it has no suffix) or open file
     :param state: strings as keys; values are arrays, numbers, strings, ``None`` or further dictionaries
     """
     arrays: dict[str, Any] = {}
-    tree = _detach_arrays(state, arrays, "")
-    arrays["tree"] = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
+
+    def detach(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: detach(item) for key, item in value.items()}
+        if isinstance(value, np.ndarray):
+            assert not value.dtype.hasobject, "objects would be pickled"
+            member = f"array{len(arrays)}"
+            arrays[member] = value
+            return [member]  # no other value is a list, while a dictionary may have any keys
+        return value.item() if isinstance(value, np.generic) else value
+
+    tree = json.dumps(detach(state))
     with open_to_write(path, ".npz") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays, tree=np.frombuffer(tree.encode(), dtype=np.uint8))
 
 
 def load_arrays(path: PathOrFile, what: str) -> dict[str, Any]:
@@ -173,28 +151,15 @@ def load_arrays(path: PathOrFile, what: str) -> dict[str, Any]:
     check_zip(file, what)
     if isinstance(file, io.BufferedIOBase):
         file.seek(0)
+
+    def attach(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {key: attach(item) for key, item in tree.items()}
+        return arrays[tree[0]] if isinstance(tree, list) else tree
+
     with np.load(file, allow_pickle=False) as arrays:
         try:
-            return _attach_arrays(json.loads(arrays["tree"].tobytes()), arrays)
+            return attach(json.loads(arrays["tree"].tobytes()))
         except (KeyError, ValueError) as error:  # no table of contents, or an array that would need pickle
             name = str(file) if isinstance(file, Path) else "the file"
             raise InvalidValue(f"{name}: not a {what} file of sbbatch") from error
-
-
-def _detach_arrays(value: Any, arrays: dict[str, Any], name: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _detach_arrays(item, arrays, f"{name}/{key}") for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        assert not value.dtype.hasobject, f"{name}: objects would be pickled"
-        member = f"array{len(arrays)}"
-        arrays[member] = value
-        return [member]  # no other value is a list, while a dictionary may have any keys
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _attach_arrays(tree: Any, arrays: Any) -> Any:
-    if isinstance(tree, list):
-        return arrays[tree[0]]
-    if isinstance(tree, dict):
-        return {key: _attach_arrays(item, arrays) for key, item in tree.items()}
-    return tree
