@@ -98,7 +98,7 @@ def test_a_malicious_file_runs_nothing(tmp_path, inside):
     env, marker = VecNormalize(make_venv()), tmp_path / "ran"
     env.clip_obs = Attack(marker)
     (tmp_path / "v.pkl").write_bytes(pickle.dumps(env if inside else Attack(marker)))
-    with pytest.raises(InvalidValue, match="touch|getattr"):
+    with pytest.raises(InvalidValue, match=r"touch|getattr"):
         load_vec_normalize(tmp_path / "v.pkl", make_venv())
     assert not marker.exists()
 
