@@ -25,8 +25,8 @@ from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number, c
 F = TypeVar("F", bound=Callable[..., Any])
 Check = Callable[[str, Any], Any]  # from an argument's name and value to the value as it is used
 
-_WORDS = {int: "an int", float: "a number", bool: "True or False", str: "text", dict: "a dictionary", type: "a class"}
-_WORDS[collections.abc.Callable] = "a function"
+_WORDS: dict[Any, str] = {int: "an int", float: "a number", bool: "True or False", str: "text", type: "a class"}
+_WORDS |= {dict: "a dictionary", collections.abc.Callable: "a function"}
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,9 @@ class Argument:
 
     def check(self, value: Any, where: str | None = None) -> Any:
         """
-        :param value: what was given
+        The value, as a Python number if it is one of NumPy.
+
         :param where: what the user calls the argument, if not by its name
-        :return: the value, as a Python number if it is one of NumPy
-        :raises InvalidValue: it is of the right type and not allowed
-        :raises InvalidType: it is of no type that the argument may have
         """
         where = self.name if where is None else where
         value = value.item() if isinstance(value, np.generic) else value

@@ -39,9 +39,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     options = {option.lower(): option for option in known}
     if not options:
         return "; there are none"
-    near = difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean '{options[near[0]]}'?"
+    for near in difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.6):
+        return f"; did you mean '{options[near]}'?"
     if len(options) <= _FEW:
         return f"; known: {', '.join(sorted(options.values()))}"
     nearest = difflib.get_close_matches(name.lower(), options, n=3, cutoff=0.0)
@@ -74,12 +73,7 @@ def reason_of(error: Exception) -> str:
 
 @contextmanager
 def restored(what: str, remedy: str) -> Iterator[None]:
-    """
-    Around the restoring of a state that was saved.
-
-    :param what: whose state it is
-    :param remedy: how to go on without it
-    """
+    """Around the restoring of a saved state of ``what``; ``remedy`` says how to go on without it."""
     try:
         yield
     except Exception as error:  # a wrong state may lead to anything
@@ -88,12 +82,11 @@ def restored(what: str, remedy: str) -> Iterator[None]:
 
 def check_int(name: str, value: object, low: float = -math.inf, high: float = math.inf, hint: str = "") -> int:
     """
+    The value as an int.
+
     :param name: the argument's name, as the user writes it
     :param value: what was given; NumPy integers are accepted, bools and floats are not
-    :param low: smallest allowed value
-    :param high: largest allowed value
     :param hint: how to mend it, appended to the message
-    :return: the value as an int
     """
     expected = f"an int between {low} and {high}" if high < math.inf else f"an int >= {low}"
     if low == -math.inf:
@@ -112,12 +105,11 @@ def check_number(
     name: str, value: object, low: float = -math.inf, high: float = math.inf, open_low: bool = False
 ) -> float:
     """
+    The value as a float.
+
     :param name: the argument's name, as the user writes it
     :param value: what was given; bools, strings, NaN and infinity are refused
-    :param low: lower end of the interval
-    :param high: upper end of the interval, included
     :param open_low: whether ``low`` itself is excluded
-    :return: the value as a float
     """
     expected = "a finite number"
     if math.isfinite(low) or math.isfinite(high):
@@ -136,8 +128,6 @@ def check_schedule(name: str, schedule: object, low: float, high: float) -> list
 
     :param name: the argument's name, as the user writes it
     :param schedule: a number, or a function of the progress remaining, which falls from 1 to 0
-    :param low: lower end of the interval of its values
-    :param high: upper end, included
     """
     if not callable(schedule):
         return [check_number(name, schedule, low, high)]

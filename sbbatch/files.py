@@ -84,12 +84,7 @@ def output_file(path: Path, *suffixes: str) -> Path:
 
 
 def find_file(path: str | os.PathLike[str], suffix: str, what: str) -> Path:
-    """
-    :param path: as the user wrote it, with or without the suffix
-    :param suffix: e.g. ``".zip"``
-    :param what: for the message, e.g. ``"model"``
-    :raises FileNotFoundError: neither exists
-    """
+    """A file that exists, written with or without the suffix; ``what`` it is for the message, e.g. ``"model"``."""
     for candidate in (_as_path(path, f"{what} file"), Path(f"{path}{suffix}")):
         if candidate.is_file():
             return candidate
@@ -97,13 +92,7 @@ def find_file(path: str | os.PathLike[str], suffix: str, what: str) -> Path:
 
 
 def check_zip(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> None:
-    """
-    Compare every member of an archive with its checksum.
-
-    :param file: path or open file
-    :param what: for the message, e.g. ``"model"``
-    :raises InvalidValue: not an archive, cut short, or a member whose checksum differs
-    """
+    """Compare every member of an archive with its checksum; ``what`` it is for the message, e.g. ``"model"``."""
     name = str(file) if isinstance(file, Path) else f"the {what} file"
     try:
         with zipfile.ZipFile(file) as archive:
@@ -111,7 +100,7 @@ def check_zip(file: Path | BinaryIO | io.BufferedIOBase, what: str) -> None:
     except Exception as error:  # a wrong bit leads zipfile and zlib to half a dozen of them
         start = file.read_bytes()[:16] if isinstance(file, Path) else b"PK"
         seems = "damaged or truncated; use an older copy" if start.startswith(b"PK") else f"it starts with {start!r}"
-        raise InvalidValue(f"{name}: not a {what} file, {seems if start else 'but empty (0 bytes)'}") from error
+        raise InvalidValue(f"{name}: not a {what} file, {seems}") from error
     if damaged is not None:
         raise InvalidValue(f"{name}: damaged, the checksum of '{damaged}' differs; use an older copy")
 
@@ -141,12 +130,7 @@ def save_arrays(path: PathOrFile, state: dict[str, Any]) -> None:
 
 
 def load_arrays(path: PathOrFile, what: str) -> dict[str, Any]:
-    """
-    :param path: file or open file that :func:`save_arrays` wrote
-    :param what: for messages, e.g. ``"replay buffer"``
-    :raises FileNotFoundError: no such file
-    :raises InvalidValue: damaged, or something else
-    """
+    """What :func:`save_arrays` wrote; ``what`` it is for messages, e.g. ``"replay buffer"``."""
     file = path if isinstance(path, io.BufferedIOBase) else find_file(path, ".npz", what)
     check_zip(file, what)
     if isinstance(file, io.BufferedIOBase):
