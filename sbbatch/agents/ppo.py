@@ -28,8 +28,7 @@ from sbbatch.batch.protocol import BatchScaling, Behavior
 from sbbatch.errors import InvalidValue, NumericalError, check_keywords, describe_space, restored
 from sbbatch.files import PathOrFile
 from sbbatch.functional.divergence import categorical_kl, gaussian_kl
-from sbbatch.networks.actor_critic_checks import check_actor_critic_kwargs
-from sbbatch.networks.checks import fits_in_memory
+from sbbatch.networks.checks import check_actor_critic_kwargs, fits_in_memory
 
 Weight = Annotated[float, Within(0.0, 1e6)]
 # What a rollout buffer gets from its agent.

@@ -17,12 +17,12 @@ from sbbatch.errors import InvalidValue, did_you_mean
 from sbbatch.settings.resolution import (
     Settings,
     constructor_values,
+    convert,
     require_algorithm,
     resolve,
     run_protocol,
     run_value,
 )
-from sbbatch.settings.schema import convert
 from sbbatch.zoo.commands.cli import Parser, guarded
 from sbbatch.zoo.run.build import default_policy
 from sbbatch.zoo.tune.space import Space, read_space

@@ -129,7 +129,12 @@ def test_an_empty_section_offers_its_suite(mine):
 @pytest.mark.parametrize(
     ("algo", "env_id", "suite", "message"),
     [
-        ("dqn", "ALE/Pong-v5", "atari10k", "hyperparams/dqn.yml has no suite 'atari10k'; did you mean 'atari100k'?"),
+        (
+            "dqn",
+            "ALE/Pong-v5",
+            "atari10k",
+            "hyperparams/dqn.yml has no suite 'atari10k'; known: atari, atari100k",
+        ),
         ("ppo", "ALE/Pong-v5", "atari100k", "has no suite 'atari100k'; known: atari, minatar, mujoco"),
         ("dqn", "ALE/Pong-v5", "CartPole-v1", "has no suite 'CartPole-v1'"),
         ("dqn", "ALE/Pong-v5", "minatar", "minatar is not for ALE/Pong-v5"),
