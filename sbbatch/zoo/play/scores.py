@@ -16,17 +16,13 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from sbbatch.analysis.metrics import describe_returns, iqm
+from sbbatch.analysis.metrics import iqm
 from sbbatch.analysis.scores import Scaled, human_normalized
 from sbbatch.envs.atari import atari_game
-from sbbatch.envs.make import parallel_episodes
 from sbbatch.files import atomic_write
 from sbbatch.settings.games import games
 from sbbatch.zoo.console.progress import episodes_bar
 from sbbatch.zoo.run.build import make_env, require_discrete
-
-__all__ = ["describe_returns", "games_side_by_side"]
-games_side_by_side = parallel_episodes
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from sbbatch.envs.atari import atari_game
+from sbbatch.envs.make import parallel_episodes
 from sbbatch.errors import InvalidValue, UserError, did_you_mean
 from sbbatch.settings.imports import allow_imports
 from sbbatch.settings.resolution import (
@@ -24,9 +25,7 @@ from sbbatch.settings.resolution import (
     run_value,
 )
 from sbbatch.zoo.logs.folders import RunFolder, folder_name, plain, probe_folder
-from sbbatch.zoo.play.scores import games_side_by_side
-from sbbatch.zoo.run.build import run_env
-from sbbatch.zoo.run.environment import UNLIMITED_STEPS
+from sbbatch.zoo.run.build import UNLIMITED_STEPS, run_env
 from sbbatch.zoo.tune.space import Space, extremes, read_space, with_abs
 
 SAMPLERS = ("tpe", "random", "cmaes", "qmc", "gp")
@@ -194,6 +193,6 @@ def _read_budget(options: Any, settings: Settings) -> Budget:
     limited = atari_game(options.env) is not None or gym.spec(options.env).max_episode_steps is not None
     max_steps = options.eval_max_steps if options.eval_max_steps is not None or limited else UNLIMITED_STEPS
     # Side by side for every environment: a study plays hundreds of evaluations.
-    side_by_side = games_side_by_side(options.env, options.eval_episodes, options.n_eval_envs or options.eval_episodes)
+    side_by_side = parallel_episodes(options.env, options.eval_episodes, options.n_eval_envs or options.eval_episodes)
     counts = options.n_evaluations, options.eval_episodes, side_by_side
     return Budget(int(n_timesteps), *counts, max_steps, options.n_seeds)
