@@ -12,7 +12,6 @@ from sbbatch.envs.make import parallel_episodes
 from sbbatch.zoo.commands import evaluate
 from sbbatch.zoo.play.scores import Episode, RandomPolicy, play_episodes, report, statistics
 from sbbatch.zoo.run import build
-from sbbatch.zoo.run import environment as gym_env
 
 
 class AlwaysZero:
@@ -21,7 +20,7 @@ class AlwaysZero:
 
 
 def test_a_game_without_a_time_limit_is_cut_off_and_that_is_told_once(capsys, monkeypatch):
-    monkeypatch.setattr(gym_env, "UNLIMITED_STEPS", 30)
+    monkeypatch.setattr(build, "UNLIMITED_STEPS", 30)
     env = build.make_env("CliffWalking-v1", training=False, seed=0)
     assert play_episodes(AlwaysZero(), env, 3) == [Episode(-30.0, 30)] * 3
     (warning,) = capsys.readouterr().err.splitlines()

@@ -46,10 +46,7 @@ examples:
   sbbatch train --algo qrdqn --env CartPole-v1                         train, with tuned hyperparameters
   sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8      a small batch on an Atari game
   sbbatch train --algo pqn --env ALE/Breakout-v5 --abs 16:64           a batch that adapts
-  sbbatch tune --algo qrdqn --env CartPole-v1 --n-trials 30            search better hyperparameters
   sbbatch enjoy --algo qrdqn --env CartPole-v1                         watch it play
-  sbbatch evaluate --algo qrdqn --env CartPole-v1                      its score over 100 episodes
-  sbbatch record --algo qrdqn --env CartPole-v1 -o game.mp4            a video of one episode
   sbbatch plot logs/qrdqn/CartPole-v1_1                                its learning curve"""
 
 
@@ -98,9 +95,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         # An abbreviation would change its meaning as soon as a longer option is added.
-        kwargs.setdefault("allow_abbrev", False)
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(**kwargs)
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raise what :func:`guarded` prints."""

@@ -85,7 +85,7 @@ def _new(args: Namespace, words: list[str]) -> Request:
     seed_given = args.seed != -1 or args.seeds is not None
     if args.seed == -1:
         args.seed = secrets.randbelow(MAX_SEED + 1)
-    return _request(args, settings, words, vars(args), seed_given=seed_given)
+    return _request(args, settings, words, vars(args), seed_given=seed_given, resumption=None)
 
 
 def _resumed(typed: dict[str, Any], words: list[str]) -> Request:
@@ -119,24 +119,16 @@ def _resumed(typed: dict[str, Any], words: list[str]) -> Request:
     newest = newest_model(folder, require_algorithm(args.algo), args.env, run_value(settings, "normalize") is not None)
     resumption = Resumption(folder, *newest, began_at, began_at + length)
     free = {name: value for name, value in typed.items() if BY_NAME[name].on_resume in (OnResume.FREE, OnResume.TYPED)}
-    return _request(args, settings, words, {**vars(args), **written, **free}, resumption=resumption)
+    arguments = {**vars(args), **written, **free}
+    return _request(args, settings, words, arguments, seed_given=True, resumption=resumption)
 
 
-def _request(
-    args: Namespace,
-    settings: Settings,
-    words: list[str],
-    arguments: dict[str, Any],
-    *,
-    seed_given: bool = True,
-    resumption: Resumption | None = None,
-) -> Request:
+def _request(args: Namespace, settings: Settings, words: list[str], arguments: dict[str, Any], **own: Any) -> Request:
     names = {field.name for field in fields(Request)}
     return Request(
         **{name: value for name, value in vars(args).items() if name in names},
         settings=allow_imports(settings, args.allow_import),
-        seed_given=seed_given,
-        resumption=resumption,
+        **own,
         arguments={**arguments, "n_timesteps": int(run_value(settings, "n_timesteps"))},
         words=words,
     )

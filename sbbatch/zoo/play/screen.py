@@ -21,8 +21,7 @@ from sbbatch.envs.atari import AtariProtocol, atari_game, get_protocol
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.imports import ClassSpec
-from sbbatch.zoo.run.build import check_trained_in
-from sbbatch.zoo.run.environment import EnvRecipe
+from sbbatch.zoo.run.build import EnvRecipe, check_trained_in
 
 _ATARI_FRAMES_PER_SECOND = 60
 _STEPS_PER_SECOND = 15  # of environments that do not say

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
@@ -15,17 +18,86 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
-from sbbatch.envs.make import canonical_id
-from sbbatch.errors import InvalidValue, check_int
+from sbbatch.envs.make import canonical_id, make_gym_env
+from sbbatch.errors import InvalidValue, UserError, check_int, reason_of
 from sbbatch.files import find_file
 from sbbatch.persistence.normalization import save_normalization, statistics_of
-from sbbatch.settings.imports import ClassSpec
+from sbbatch.settings.imports import ClassSpec, import_packages
 from sbbatch.settings.resolution import ATARI_WRAPPER, Settings, run_protocol, run_value
-from sbbatch.zoo.run.environment import EnvRecipe
+from sbbatch.zoo.console.progress import warn
 
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 # Making more would seem to hang, and processes without number take the machine with them.
 ENV_LIMITS = {"dummy": 16_384, "subproc": 512}
+
+
+# An evaluation must end; the longest limit of Gymnasium's own environments without ALE is 2,000.
+UNLIMITED_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class EnvRecipe:
+    """
+    What single environments are made from.
+
+    :param training: ``False``: episodes end after :data:`UNLIMITED_STEPS` if the environment has no limit of its own
+    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
+    :param wrappers: the innermost first
+    :param packages: modules to import first, which register environments
+    :param apart: whether it is made in a process of its own
+    """
+
+    env_id: str
+    training: bool = True
+    max_steps: int | None = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    wrappers: tuple[ClassSpec, ...] = ()
+    packages: tuple[str, ...] = ()
+    apart: bool = False
+
+    def make(self) -> gym.Env:
+        """The environment without its wrappers, or a ``UserError`` if it cannot be made."""
+        if self.apart:
+            # Ctrl-C reaches every process of a terminal; the one that learns decides when its environments end.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        import_packages(self.packages)
+        limit = {} if self.max_steps is None else {"max_episode_steps": self.max_steps}
+        try:
+            env = make_gym_env(self.env_id, **self.kwargs, **limit)
+        except (AssertionError, TypeError, ValueError) as error:
+            if isinstance(error, UserError) or not self.kwargs:
+                raise
+            key = "env_kwargs" if self.training else "eval_env_kwargs or env_kwargs"
+            raise InvalidValue(
+                f"{key}: {self.env_id} cannot be made with {self.kwargs} ({reason_of(error)})"
+            ) from error
+        unlimited = env.spec is not None and env.spec.max_episode_steps is None
+        return LastLimit(env) if unlimited and not self.training and self.max_steps is None else env
+
+    def wrap(self, env: gym.Env) -> gym.Env:
+        """What :meth:`make` has made, in its wrappers."""
+        for wrapper in self.wrappers:
+            env = wrapper.make(env)
+        return env
+
+
+class LastLimit(TimeLimit):
+    """Cuts off episodes that have no time limit, which a greedy agent may never end, and says so once."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env, UNLIMITED_STEPS)
+        self._told = False
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment's."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        if truncated and not self._told:
+            self._told = True
+            warn(
+                f"an episode without a time limit was cut off after {UNLIMITED_STEPS:,} agent steps; set a limit with "
+                "--eval-max-steps, or --max-steps of enjoy"
+            )
+        return observation, reward, terminated, truncated, info
 
 
 def make_env(
@@ -47,20 +119,16 @@ def make_env(
     """
     Build the environments of a run.
 
-    :param env_id: environment
-    :param n_envs: how many, side by side
     :param protocol: Atari protocol (``None``: ``dopamine``)
     :param seed: of the first environment; the others get the next numbers
     :param training: ``False``: whole episodes, raw rewards
     :param normalize: ``VecNormalize``'s arguments, ``{}`` for its defaults; ``None``: none
     :param frame_stack: observations per stack; an Atari game has its stack of 4 by itself
     :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit; if it has
-        none, evaluation episodes end after :data:`~sbbatch.zoo.run.environment.UNLIMITED_STEPS`)
-    :param env_kwargs: keyword arguments of each environment
+        none, evaluation episodes end after :data:`UNLIMITED_STEPS`)
     :param env_wrapper: around each environment, the innermost first
-    :param vec_env_wrapper: around all of them, the innermost first
-    :param vec_env: ``"dummy"``: one after the other, or ``"subproc"``: each in a process of its own; Atari games have
-        threads of their own
+    :param vec_env_wrapper: around all of them, likewise
+    :param vec_env: ``"dummy"`` or ``"subproc"``: each in a process of its own; Atari games have their own threads
     :param packages: modules that register environments, to be imported where environments are made
     :raises UserError: no such environment, or settings it cannot have
     """

@@ -69,7 +69,7 @@ class Evaluation(EvalCallback):
         for name in ("timesteps", "results", "length", "successes"):  # as SB3 calls them
             setattr(self, f"evaluations_{name}", kept.get("ep_lengths" if name == "length" else name, []))
         if self.evaluations_timesteps:
-            self._best = max(np.mean(returns) for returns in self.evaluations_results)
+            self._best = max(float(np.mean(returns)) for returns in self.evaluations_results)
             self._evaluated_at = self.evaluations_timesteps[-1]
             self._save()
         else:

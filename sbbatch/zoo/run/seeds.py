@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -42,14 +43,6 @@ class SeedResult:
         states = {0: "", USER_ERROR: "failed", NUMERICAL_ERROR: "failed", KILLED: "killed"}
         return states.get(self.exit_code, "stopped early")
 
-    def evaluations(self) -> tuple[np.ndarray, np.ndarray]:
-        """Agent steps and mean return of each evaluation."""
-        path = None if self.folder is None else self.folder / "evaluations.npz"
-        if path is None or not path.is_file():
-            return np.zeros(0), np.zeros(0)
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["timesteps"], arrays["results"].mean(axis=1)
-
 
 def run_seeds(request: Request, seeds: Sequence[int], jobs: int, finish: Finish) -> int:
     """
@@ -80,7 +73,7 @@ def _one_after_the_other(requests: Sequence[Request], results: Sequence[SeedResu
     for number, (request, result) in enumerate(zip(requests, results, strict=True), 1):
         say(f"seed {result.seed}: run {number} of {len(results)}")
         try:
-            result.exit_code, folder = run(request, lambda folder, one=result: setattr(one, "folder", folder.path))
+            result.exit_code, folder = run(request, partial(setattr, result, "folder"))
             finish(folder)
         except NumericalError as error:
             _tell_failure(result, error)
@@ -101,7 +94,7 @@ def _side_by_side(requests: Sequence[Request], results: Sequence[SeedResult], n_
         futures = side_by_side(_train_apart, jobs, n_processes, lambda: stop.requested)
         for (_, note, _), result in zip(jobs, results, strict=True):
             result.folder = Path(note.read_text()) if note.exists() else None
-    errors = []
+    mistake = None
     for future, result in zip(futures, results, strict=True):
         if future.cancelled():
             continue
@@ -116,10 +109,9 @@ def _side_by_side(requests: Sequence[Request], results: Sequence[SeedResult], n_
                 resume = f"; resume its run with --resume {result.folder}" if result.folder is not None else ""
                 warn(f"the process of seed {result.seed} was killed; give fewer --jobs if memory is short{resume}")
         else:
-            result.exit_code = USER_ERROR
-            errors.append(error)
-    if errors:
-        raise errors[0]
+            result.exit_code, mistake = USER_ERROR, mistake or error
+    if mistake is not None:
+        raise mistake
     return stop.exit_code
 
 
@@ -133,7 +125,7 @@ def _train_apart(request: Request, note: Path, finish: Finish) -> int:
     name = f"seed {request.seed}: "
     sys.stdout, sys.stderr = PrefixedStream(sys.stdout, name), PrefixedStream(sys.stderr, name)
     import_packages(request.gym_packages)
-    exit_code, folder = run(request, lambda folder: note.write_text(str(folder.path)))
+    exit_code, folder = run(request, lambda path: note.write_text(str(path)))
     finish(folder)
     return exit_code
 
@@ -159,18 +151,15 @@ class PrefixedStream:
             self._stream.flush()
         return len(text)
 
-    def flush(self) -> None:
-        """As a file's."""
-        self._stream.flush()
-
 
 def summary(results: Sequence[SeedResult]) -> list[str]:
     """The lines of a table of each seed's last and best evaluation, and of their means over the seeds that have any."""
     rows, last, best = [("seed", "last evaluation", "best evaluation", "run folder", "")], [], []
     for result in results:
-        steps, returns = result.evaluations()
-        shown = ("-", "-")
-        if len(returns):
+        path, shown = Path(result.folder or "") / "evaluations.npz", ("-", "-")
+        if result.folder is not None and path.is_file():
+            with np.load(path, allow_pickle=False) as arrays:
+                steps, returns = arrays["timesteps"], arrays["results"].mean(axis=1)
             top = int(returns.argmax())
             last.append(float(returns[-1]))
             best.append(float(returns[top]))

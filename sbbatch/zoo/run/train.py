@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from sbbatch.zoo.run.resume import describe_resumption, find_replay_buffer, last
 _LOST_PROCESS = (EOFError, BrokenPipeError, ConnectionResetError)  # what the other end of its pipe sees
 
 
-def run(request: Request, begun: Callable[[RunFolder], object] | None = None) -> tuple[int, RunFolder]:
+def run(request: Request, begun: Callable[[Path], object] = lambda path: None) -> tuple[int, RunFolder]:
     """
     Train as asked.
 
@@ -73,10 +73,23 @@ def run(request: Request, begun: Callable[[RunFolder], object] | None = None) ->
         arguments = {"wandb_id": new_id(), "steps_before": model.num_timesteps, **request.arguments, **own}
         arguments.pop("resume", None)
         describe_run(folder, explicit_values(request.settings), arguments, ["sbbatch", "train", *request.words])
-        if begun is not None:
-            begun(folder)
+        begun(folder.path)
         request.warn_of_oddities()
-        return _train(request, model, eval_env, folder, arguments, callbacks), folder
+        first_step, stop = model.num_timesteps, stack.enter_context(StopRequest())
+        try:
+            with tracking(request.track, plain(arguments), explicit_values(request.settings), goes_on is not None):
+                evaluation = _learn(request, model, eval_env, folder, stop, callbacks)
+        except UserError:
+            # What is refused before the first step, e.g. bounds that this agent cannot have, was no run.
+            if goes_on is None and model.num_timesteps == first_step:
+                shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+        early = stop.requested
+        _save(request, model, folder)
+        if early:
+            say("stopped early; the model is saved")
+        _report(folder, evaluation, request.save_replay_buffer)
+        return stop.exit_code, folder
 
 
 def build_env(request: Request, training: bool = True) -> VecEnv:
@@ -128,35 +141,6 @@ def _origins_named(settings: Settings) -> Iterator[None]:
         yield
     except UserError as error:
         raise type(error)(with_origin(str(error), settings)) from error
-
-
-def _train(
-    request: Request,
-    model: BaseAlgorithm,
-    eval_env: VecEnv | None,
-    folder: RunFolder,
-    arguments: dict[str, Any],
-    callbacks: list[BaseCallback],
-) -> int:
-    tracked: AbstractContextManager[None] = nullcontext()
-    if request.track:
-        tracked = tracking(plain(arguments), explicit_values(request.settings), request.resumption is not None)
-    first_step = model.num_timesteps
-    with StopRequest() as stop:
-        try:
-            with tracked:
-                evaluation = _learn(request, model, eval_env, folder, stop, callbacks)
-        except UserError:
-            # What is refused before the first step, e.g. bounds that this agent cannot have, was no run.
-            if request.resumption is None and model.num_timesteps == first_step:
-                shutil.rmtree(folder.path, ignore_errors=True)
-            raise
-        early = stop.requested
-        _save(request, model, folder)
-        if early:
-            say("stopped early; the model is saved")
-        _report(folder, evaluation, request.save_replay_buffer)
-    return stop.exit_code
 
 
 def _learn(

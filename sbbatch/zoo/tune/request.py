@@ -24,8 +24,7 @@ from sbbatch.settings.resolution import (
     run_value,
 )
 from sbbatch.zoo.logs.folders import RunFolder, folder_name, plain, probe_folder
-from sbbatch.zoo.run.build import run_env
-from sbbatch.zoo.run.environment import UNLIMITED_STEPS
+from sbbatch.zoo.run.build import UNLIMITED_STEPS, run_env
 from sbbatch.zoo.tune.space import Space, extremes, read_space, with_abs
 
 # A trial only has to tell good settings from bad ones.
