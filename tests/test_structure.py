@@ -63,7 +63,8 @@ def test_the_picture_of_the_architecture_is_that_of_the_code():
 
 
 def test_importing_sbbatch_leaves_the_heavy_and_the_global_alone():
-    code = "import sys, sbbatch; print([m for m in ('ale_py', 'rl_zoo3', 'matplotlib', 'optuna', 'ray') if m in sys.modules])"
+    heavy = ("ale_py", "rl_zoo3", "matplotlib", "optuna", "ray")
+    code = f"import sys, sbbatch; print([m for m in {heavy} if m in sys.modules])"
     # SB3's own logger imports matplotlib's figure if it is installed; it is not for us to add anything.
     bare = code.replace("sys, sbbatch", "sys, stable_baselines3, sb3_contrib")
     runs = [subprocess.run([sys.executable, "-c", c], capture_output=True, text=True, check=True) for c in (code, bare)]

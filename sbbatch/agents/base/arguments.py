@@ -195,7 +195,7 @@ def check_any_actions(space: spaces.Space) -> None:
     got = f"action space: got {describe_space(space)}"
     if not isinstance(space, SIMPLE_SPACES):
         raise InvalidValue(f"{got}, expected Box, Discrete, MultiDiscrete or MultiBinary; change it with a wrapper")
-    if len(space.shape) != 1 and isinstance(space, (spaces.MultiBinary, spaces.MultiDiscrete)):
+    if isinstance(space, (spaces.MultiBinary, spaces.MultiDiscrete)) and len(space.shape or ()) != 1:
         raise InvalidValue(f"{got}, expected one dimension; change it with a wrapper")
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) and np.any(space.start):
         raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")

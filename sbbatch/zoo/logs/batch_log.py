@@ -20,7 +20,7 @@ Row = dict[str, float]
 
 
 def read_batch_log(path: Path) -> list[Row]:
-    """The rows of a file, a number that was left out being NaN; an ``InvalidValue`` if it is damaged or another file."""
+    """The rows of a file, what was left out being NaN; ``InvalidValue`` if it is damaged or another file."""
     header, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) or [""]
     if tuple(header.strip().split(",")) != COLUMNS:
         raise InvalidValue(f"{path}: got the columns '{header.strip()[:80]}', expected '{','.join(COLUMNS)}'")
