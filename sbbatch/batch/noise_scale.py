@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from sbbatch.arguments import Count, Within, checked
-from sbbatch.batch.callback import BatchSizeCallback, Timer, Verbosity, check_bounds, sizes_for
+from sbbatch.batch.callback import BatchSizeCallback, Verbosity, check_bounds, sizes_for
 from sbbatch.batch.protocol import HasGradientParts
+from sbbatch.batch.timer import Timer
 from sbbatch.errors import InvalidValue
 from sbbatch.functional.noise_scale import gradient_noise_scale
 
@@ -48,11 +49,16 @@ class GradientNoiseScale(BatchSizeCallback):
     ) -> None:
         super().__init__(verbose)
         check_bounds(min_size, max_size)
-        self.min_size, self.max_size, self.check_every, self.n_parts = min_size, max_size, check_every, n_parts
+        self.min_size, self.max_size, self._check_every, self.n_parts = min_size, max_size, check_every, n_parts
 
     def config(self) -> dict[str, Any]:
         """See :meth:`BatchSizeCallback.config`."""
-        return {name: getattr(self, name) for name in ("min_size", "max_size", "check_every", "n_parts")}
+        return {
+            "min_size": self.min_size,
+            "max_size": self.max_size,
+            "check_every": self._check_every,
+            "n_parts": self.n_parts,
+        }
 
     def _start(self) -> None:
         scaling = self.agent.batch_scaling
@@ -66,7 +72,7 @@ class GradientNoiseScale(BatchSizeCallback):
             raise InvalidValue(
                 f"n_parts: got {self.n_parts}, expected at most {n_samples}, the samples of the smallest batch"
             )
-        self._timer = Timer(self.check_every or scaling.check_every, self.agent.batch_time)
+        self._timer = Timer(self._check_every or scaling.check_every, self.agent.batch_time)
         self.resize(self._within(getattr(self.model, scaling.size_name)))
 
     def after_update(self) -> None:
@@ -79,8 +85,11 @@ class GradientNoiseScale(BatchSizeCallback):
         gradients, part_size = self.model.gradient_parts(self.n_parts)
         noise, signal = gradient_noise_scale(gradients, part_size)
         scale = 0.0 if signal <= _NO_SIGNAL else noise / signal
-        self.resize(self._within(int(min(scale, 2**62)) // self.agent.samples_per_unit))
+        self.resize(self._as_size(scale))
         self.note(noise_scale=scale, gradient_noise=noise, gradient_signal=signal)
+
+    def _as_size(self, scale: float) -> int:
+        return self._within(int(min(scale, 2**62)) // self.agent.samples_per_unit)
 
     def _within(self, size: int) -> int:
         quantum, (low, high) = self.agent.size_multiple, self.sizes

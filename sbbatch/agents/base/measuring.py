@@ -17,7 +17,11 @@ CHUNK = 256  # states that go through the network at once
 
 @contextmanager
 def undisturbed(policy: BasePolicy) -> Iterator[None]:
-    """Evaluation mode, without gradients, and afterwards as it was."""
+    """
+    Evaluation mode, without gradients, and afterwards as it was.
+
+    :param policy: what is looked at
+    """
     training = policy.training
     policy.set_training_mode(False)
     try:
@@ -29,7 +33,12 @@ def undisturbed(policy: BasePolicy) -> Iterator[None]:
 
 @contextmanager
 def streams_kept(device: th.device, generators: Sequence[np.random.Generator] = ()) -> Iterator[None]:
-    """What PyTorch, NumPy and further generators draw inside, they draw again afterwards."""
+    """
+    All random numbers that PyTorch and NumPy draw inside are drawn again afterwards.
+
+    :param device: where the networks are
+    :param generators: further ones, besides the global
+    """
     states, state_of_numpy = [one.bit_generator.state for one in generators], np.random.get_state()
     try:
         with th.random.fork_rng([device] if device.type == "cuda" else []):
@@ -42,7 +51,11 @@ def streams_kept(device: th.device, generators: Sequence[np.random.Generator] = 
 
 @contextmanager
 def buffers_kept(network: nn.Module) -> Iterator[None]:
-    """What a torso counts inside, such as batch norm's running means, it has not seen afterwards."""
+    """
+    What a torso counts inside, such as batch norm's running means, it has not seen afterwards.
+
+    :param network: what is looked at
+    """
     kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
         yield
@@ -53,12 +66,19 @@ def buffers_kept(network: nn.Module) -> Iterator[None]:
 
 
 def at(stored: Any, where: Any) -> Any:
-    """What is there, in an array or in each of a dictionary of them."""
+    """
+    :param stored: an array, or a dictionary of them
+    :param where: index of an array
+    :return: a copy of what is there
+    """
     return {key: part[where] for key, part in stored.items()} if isinstance(stored, dict) else stored[where]
 
 
 def in_parts(observations: PyTorchObs, size: int = CHUNK) -> Iterator[PyTorchObs]:
-    """A batch of observations, ``size`` at a time."""
+    """
+    :param observations: a batch, or a dictionary of them
+    :param size: of each part but the last
+    """
     if not isinstance(observations, dict):
         yield from observations.split(size)
         return
@@ -68,6 +88,10 @@ def in_parts(observations: PyTorchObs, size: int = CHUNK) -> Iterator[PyTorchObs
 
 
 def flat_gradient(loss: th.Tensor, network: nn.Module) -> th.Tensor:
-    """The gradient ``(parameters,)`` of a loss; that of the last update stays where it is."""
+    """
+    :param loss: a number
+    :param network: what it depends on
+    :return: its gradient, flat ``(parameters,)``; the one of the last update stays where it is
+    """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return th.cat([part.reshape(-1) for part in th.autograd.grad(loss, parameters)])

@@ -210,8 +210,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
     # ---------------------------------------------------------------------------------------------- building
 
     def _setup_model(self) -> None:
-        self._require_spaces()
-        checks.check_replay_arguments(vars(self))
+        checks.check_replay_arguments(self._check_attributes(ReplayAgent))
         checks.check_discrete_actions(type(self).__name__, self.action_space)
         checks.check_number_of_environments(self.n_envs, self.train_freq, self.target_update_interval)
         self._setup_lr_schedule()
