@@ -16,7 +16,7 @@ import sbbatch
 PACKAGE = Path(sbbatch.__file__).parent
 ROOT = PACKAGE.parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-ZOO_SHARE = 0.40  # of the lines of the package; may only fall
+ZOO_SHARE = 0.37  # of the lines of the package; may only fall
 MOST_LINES, MOST_FILES = 500, 15
 
 
@@ -54,7 +54,7 @@ def test_no_name_stands_twice_in_the_zoo():
     for path in (PACKAGE / "zoo").rglob("*.py"):
         defined = (ast.FunctionDef, ast.ClassDef)
         names.update(node.name for node in ast.parse(path.read_text()).body if isinstance(node, defined))
-    own = {"main", "make_parser"}  # of each command
+    own = {"main", "make_parser", "register"}  # of each command, and of the face of the zoo
     assert [name for name, n in names.items() if n > 1 and name not in own and not name.startswith("_")] == []
 
 

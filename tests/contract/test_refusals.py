@@ -176,7 +176,7 @@ def test_something_else_than_a_policy_is_refused(algorithm, policy):
     ("policy_kwargs", "named"),
     [
         (5, "policy_kwargs"),
-        ({3: 4}, "int 3"),
+        ({3: 4}, "{3: 4}"),
         ({"lr_schedule": 3}, "'lr_schedule' is set by the agent"),
         ({"net_ach": [64]}, "did you mean 'net_arch'?"),
         ({"net_arch": [-5]}, "net_arch"),

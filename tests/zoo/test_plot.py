@@ -6,7 +6,7 @@ import yaml
 
 from sbbatch.errors import InvalidValue, UserError
 from sbbatch.zoo.commands.plot import main
-from sbbatch.zoo.plot.comparison import read_runs, read_training, report
+from sbbatch.zoo.plot.comparison import read_runs, read_training, report_runs
 from sbbatch.zoo.plot.curves import plot_run
 from sbbatch.zoo.plot.runs import read_run, running_mean
 
@@ -116,7 +116,7 @@ def test_evaluations_are_compared_where_all_runs_have_them(tmp_path, seeds):
     assert (dqn.agent, iqn.agent, dqn.environment) == ("dqn", "iqn", "Game-v1")
     assert dqn.returns.tolist() == [[1, 5], [3, 7]]  # means of the episodes
     assert dqn.final().tolist() == [3, 5]  # of the evaluations, here fewer than three
-    assert report([dqn, iqn])[1].endswith("runs: 3.0, 5.0")
+    assert report_runs([dqn, iqn])[1].endswith("runs: 3.0, 5.0")
     mean, low, high = dqn.curve
     assert (mean.tolist(), low.tolist(), high.tolist()) == ([2, 6], [1, 5], [3, 7])
     short = write_run(tmp_path, "dqn", 3, [], [[5, 5]])

@@ -74,5 +74,5 @@ def main(argv: list[str] | None = None) -> int:
         out = args.output or Path("training.png" if trains else "comparison.png")
         label = "return of training episodes" if trains else "return of greedy episodes"
         picture = comparison.draw_comparisons(runs, out, args.title, label)
-        say("\n".join([*comparison.report(runs), str(picture)]))
+        say("\n".join([*comparison.report_runs(runs), str(picture)]))
     return 0

@@ -14,7 +14,7 @@ from sbbatch.zoo.commands.cli import Parser, guarded, whole_number
 from sbbatch.zoo.commands.options import add_options, env_overrides, import_environments, refuse_options_of_training
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.run.callbacks import StopRequest
-from sbbatch.zoo.tune.request import Options, StudyRequest, read_request
+from sbbatch.zoo.tune.request import Options, StudyRequest, read_study_request
 
 EXAMPLES = """examples:
   sbbatch tune --algo qrdqn --env CartPole-v1 --space batch-lr-nstep --n-trials 30 --n-jobs 2
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     if find_spec("optuna") is None:
         raise InvalidValue("tune needs optuna; run pip install 'sbbatch[tune]'")
     if not options.report_only:
-        return search(read_request(options), words)
+        return search(read_study_request(options), words)
     from sbbatch.zoo.tune.report import write_report
     from sbbatch.zoo.tune.study import find_study
 

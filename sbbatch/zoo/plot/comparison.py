@@ -144,7 +144,7 @@ def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | 
     return out
 
 
-def report(comparisons: Sequence[Comparison]) -> list[str]:
+def report_runs(comparisons: Sequence[Comparison]) -> list[str]:
     """One line for each, the best of an environment first: mean of the last evaluations, and every run's."""
     ordered = sorted(comparisons, key=lambda one: (one.environment, -one.final().mean()))
     return [

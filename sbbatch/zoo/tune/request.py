@@ -142,7 +142,7 @@ def place_of(options: Options) -> dict[str, Any]:
     return {"folder": folder, "study_name": name, "url": options.storage or ""}
 
 
-def read_request(options: Options) -> StudyRequest:
+def read_study_request(options: Options) -> StudyRequest:
     """
     Read the YAML files and what the command line changes in them, and try the environment and the space.
 
