@@ -1,9 +1,7 @@
 """
-What an argument may be, declared once: in the signature that takes it.
-
-``n_steps: Annotated[int, Within(1)]`` is all that the constructor, ``load``, YAML files and the command line need to
-know. What types and limits cannot say is a function: ``device: Annotated[str, check_device]``. Numbers of NumPy become
-Python's here, so that nothing behind a constructor ever meets one.
+What an argument may be, declared once, in the signature that takes it, for the constructor, ``load``, YAML files and
+the command line: ``n_steps: Annotated[int, Within(1)]``. What types and limits cannot say is a function: ``device:
+Annotated[str, check_device]``. Numbers of NumPy become Python's here.
 """
 
 from __future__ import annotations
@@ -27,18 +25,13 @@ from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number, c
 F = TypeVar("F", bound=Callable[..., Any])
 Check = Callable[[str, Any], Any]  # from an argument's name and value to the value as it is used
 
-_WORDS = {int: "an int", float: "a number", bool: "True or False", str: "text", dict: "a dictionary", tuple: "a tuple"}
+_WORDS: dict[Any, str] = {int: "an int", float: "a number", bool: "True or False", str: "text", type: "a class"}
+_WORDS |= {dict: "a dictionary", collections.abc.Callable: "a function", type(None): "None"}
 
 
 @dataclass(frozen=True)
 class Within:
-    """
-    Limits of a number, or of the values of a schedule.
-
-    :param low: smallest allowed value
-    :param high: largest allowed value
-    :param open_low: whether ``low`` itself is excluded
-    """
+    """Limits of a number, or of the values of a schedule; ``open_low`` excludes ``low`` itself."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -54,29 +47,19 @@ FractionSchedule = Annotated[float | Schedule, Within(0.0, 1.0)]
 
 @dataclass(frozen=True)
 class Argument:
-    """
-    One argument of a function or constructor.
-
-    :param name: its name
-    :param default: its default (``inspect.Parameter.empty``: none)
-    :param kinds: the types it may have, e.g. ``(int, NoneType)``; empty if any will do
-    :param limits: of the number it is, or that its schedule gives
-    :param own_check: from name and value to the value, in the place of types and limits
-    """
+    """One argument of a function or constructor."""
 
     name: str
-    default: Any
-    kinds: tuple[Any, ...]
+    default: Any  # `inspect.Parameter.empty`: none
+    kinds: tuple[Any, ...]  # the types it may have, e.g. `(int, NoneType)`; empty if any will do
     limits: Within = Within()
-    own_check: Check | None = None
+    own_check: Check | None = None  # in the place of types and limits
 
     def check(self, value: Any, where: str | None = None) -> Any:
         """
-        :param value: what was given
+        The value, as a Python number if it is one of NumPy.
+
         :param where: what the user calls the argument, if not by its name
-        :return: the value, as a Python number if it is one of NumPy
-        :raises InvalidValue: it is of the right type and not allowed
-        :raises InvalidType: it is of no type that the argument may have
         """
         where = self.name if where is None else where
         value = value.item() if isinstance(value, np.generic) else value
@@ -87,46 +70,31 @@ class Argument:
         names = [name for kind in self.kinds if get_origin(kind) is Literal for name in get_args(kind)]
         if any(name == value and type(name) is type(value) for name in names):
             return value
-        if self.schedules and callable(value) and not isinstance(value, type):
-            check_schedule(where, value, self.limits.low, self.limits.high)
-            return value
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if is_number or set(self.kinds) <= {int, float, type(None)}:
-            return self._check_number(where, value)
-        if any(_is_a(value, kind) for kind in self.kinds):
-            return value
-        if names and isinstance(value, str):
-            raise InvalidValue(f"{where}: got {value!r}{did_you_mean(value, names)}")
-        raise InvalidType(f"{where}: got {describe(value)}, expected {self.expected}")
-
-    def _check_number(self, where: str, value: Any) -> Any:
         low, high = self.limits.low, self.limits.high
-        if float in self.kinds:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        only_numbers = set(self.kinds) <= {int, float, type(None)}
+        if self.schedules and callable(value) and not isinstance(value, type):
+            check_schedule(where, value, low, high)
+        elif float in self.kinds and (is_number or only_numbers):
             check_number(where, value, low, high, self.limits.open_low)
-            return value
-        if int in self.kinds:
-            ends = [None if math.isinf(end) else int(end) for end in (low, high)]
-            return check_int(where, value, ends[0], ends[1])
-        raise InvalidType(f"{where}: got {describe(value)}, expected {self.expected}")
+        elif int in self.kinds and (is_number or only_numbers):
+            return check_int(where, value, low, high)
+        elif names and isinstance(value, str):
+            raise InvalidValue(f"{where}: got {value!r}{did_you_mean(value, names)}")
+        elif not any(_is_a(value, kind) for kind in self.kinds):
+            expected = " or ".join(dict.fromkeys(map(_in_words, self.kinds)))
+            raise InvalidType(f"{where}: got {describe(value)}, expected {expected}")
+        return value
 
     @property
     def schedules(self) -> bool:
         """Whether it may be a function of the progress remaining."""
         return float in self.kinds and any(get_origin(kind) is collections.abc.Callable for kind in self.kinds)
 
-    @property
-    def expected(self) -> str:
-        """What it may be, in words."""
-        words = [_in_words(kind) for kind in self.kinds if kind is not type(None)]
-        return " or ".join(dict.fromkeys(words)) + (" or None" if type(None) in self.kinds else "")
-
 
 @functools.cache
 def declared(function: Callable[..., Any]) -> Mapping[str, Argument]:
-    """
-    :param function: a function, or a class, whose constructor is meant
-    :return: its arguments by name, without ``self``, ``*args`` and ``**kwargs``
-    """
+    """The arguments of a function or constructor by name, without ``self``, ``*args`` and ``**kwargs``."""
     is_class = isinstance(function, type)
     target = function.__init__ if is_class else function
     # SB3's `GymEnv` names this class in a string, which not every module that uses it has imported.
@@ -139,10 +107,9 @@ def declared(function: Callable[..., Any]) -> Mapping[str, Argument]:
 def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     :param function: whose arguments they are
-    :param values: by name; what the function does not have is left out
+    :param values: by name
     :param prefix: the beginning of every message, e.g. ``"policy_kwargs: "``
-    :return: those it has, numbers of NumPy as Python's
-    :raises UserError: one that is not allowed
+    :return: those that the function has, numbers of NumPy as Python's
     """
     arguments = declared(function)
     return {name: arguments[name].check(value, prefix + name) for name, value in values.items() if name in arguments}
@@ -150,11 +117,10 @@ def check_arguments(function: Callable[..., Any], values: Mapping[str, Any], pre
 
 def checked(function: F, prefix: str = "") -> F:
     """
-    A constructor that checks what it is called with: a decorator of ``__init__``, or of a dataclass.
+    A constructor that checks what it is called with, and offers the nearest name of an argument that does not exist.
 
-    :param function: its annotations say what is allowed
+    :param function: ``__init__``, or a dataclass
     :param prefix: the beginning of every message
-    :raises InvalidType: (when called) also an argument that does not exist; the message offers the nearest name
     """
     if not isinstance(function, FunctionType):
         function.__init__ = checked(function.__init__, prefix)  # type: ignore[method-assign]
@@ -176,9 +142,7 @@ def checked(function: F, prefix: str = "") -> F:
 
 
 def in_python(value: Any) -> Any:
-    """
-    :param value: anything; in dictionaries, lists and tuples too, numbers of NumPy become Python's
-    """
+    """The value with Python's numbers for NumPy's, in dictionaries, lists and tuples too."""
     if isinstance(value, dict):
         return {key: in_python(item) for key, item in value.items()}
     if type(value) in (list, tuple):
@@ -197,8 +161,7 @@ def _read(hint: Any) -> tuple[tuple[Any, ...], Within, Check | None]:
         limits = next((limits for _, limits, _ in parts if limits != Within()), Within())
         own_check = next((check for _, _, check in parts if check is not None), None)
         return tuple(kind for kinds, _, _ in parts for kind in kinds), limits, own_check
-    any_will_do = hint in (Any, object) or isinstance(hint, TypeVar)
-    return () if any_will_do else (hint,), Within(), None
+    return () if hint is Any or isinstance(hint, TypeVar) else (hint,), Within(), None
 
 
 def _is_a(value: Any, kind: Any) -> bool:
@@ -212,14 +175,9 @@ def _is_a(value: Any, kind: Any) -> bool:
 
 
 def _in_words(kind: Any) -> str:
-    if kind == Schedule:
-        return "a schedule such as a function of the progress remaining"
-    if get_origin(kind) is collections.abc.Callable:
-        return "a function"
-    if get_origin(kind) is Literal:
-        return " or ".join(repr(name) for name in get_args(kind))
-    if get_origin(kind) is type:
-        base = (get_args(kind) or (object,))[0]
-        return f"a subclass of {getattr(base, '__name__', base)}"
     origin = get_origin(kind) or kind
+    if origin is Literal:
+        return " or ".join(repr(name) for name in get_args(kind))
+    if origin is type and get_args(kind):
+        return f"a subclass of {getattr(get_args(kind)[0], '__name__', get_args(kind)[0])}"
     return _WORDS.get(origin) or f"a {getattr(origin, '__name__', origin)}"

@@ -1,8 +1,6 @@
-"""Mistakes of the user, told in one sentence.
-
-Every check in sbbatch raises one of the classes below, so that Python users see a plain ``ValueError`` or
-``TypeError`` and the command line can print the same sentence and exit with code 2, without a traceback. Any other
-exception is a bug of ours and keeps its traceback.
+"""
+Mistakes of the user, told in one sentence: Python users see a ``ValueError`` or ``TypeError``, and the command line
+prints the same sentence and exits with code 2. Any other exception is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -37,19 +35,12 @@ class UnwritableFile(UserError, OSError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """
-    The tail of an error message for an unknown name.
-
-    :param name: what was given
-    :param known: the valid names
-    :return: ``"; did you mean 'x'?"``, or the valid names when none is near, or the least far of too many
-    """
+    """The tail of a message: ``"; did you mean 'x'?"``, the valid names if none is near, or the nearest of too many."""
     options = {option.lower(): option for option in known}
     if not options:
         return "; there are none"
-    near = difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean '{options[near[0]]}'?"
+    for near in difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.6):
+        return f"; did you mean '{options[near]}'?"
     if len(options) <= _FEW:
         return f"; known: {', '.join(sorted(options.values()))}"
     nearest = difflib.get_close_matches(name.lower(), options, n=3, cutoff=0.0)
@@ -57,11 +48,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def describe(value: object) -> str:
-    """
-    A value of the wrong type in a few words; the text of an array or an optimizer runs over several lines.
-
-    :param value: anything
-    """
+    """A value of the wrong type in a few words; the text of an array runs over several lines."""
     if isinstance(value, type):
         return f"class {value.__name__}"
     text = " ".join(repr(value).split())
@@ -69,11 +56,7 @@ def describe(value: object) -> str:
 
 
 def describe_space(space: object) -> str:
-    """
-    A Gymnasium space in a few words; its own text lists every bound and runs over several lines.
-
-    :param space: any space
-    """
+    """A Gymnasium space in a few words; its own text lists every bound."""
     shape, dtype = getattr(space, "shape", None), getattr(space, "dtype", None)
     if type(space).__name__ == "Box":
         return f"Box{shape} of {dtype}"
@@ -84,70 +67,49 @@ def describe_space(space: object) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """
-    Somebody else's error in one line.
-
-    :param error: whatever it is
-    """
+    """Somebody else's error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @contextmanager
 def restored(what: str, remedy: str) -> Iterator[None]:
-    """
-    Around the taking over of a state that was saved; somebody may have edited the file.
-
-    :param what: whose state it is
-    :param remedy: how to go on without it
-    :raises InvalidValue: it cannot be taken over
-    """
+    """Around the restoring of a saved state of ``what``; ``remedy`` says how to go on without it."""
     try:
         yield
     except Exception as error:  # a wrong state may lead to anything
         raise InvalidValue(f"{what}: the saved state cannot be taken over ({reason_of(error)}); {remedy}") from error
 
 
-def check_int(name: str, value: object, low: int | None, high: int | None = None, hint: str = "") -> int:
+def check_int(name: str, value: object, low: float = -math.inf, high: float = math.inf, hint: str = "") -> int:
     """
-    Return ``value`` as an int, or say why it is not one between ``low`` and ``high``.
+    The value as an int.
 
     :param name: the argument's name, as the user writes it
     :param value: what was given; NumPy integers are accepted, bools and floats are not
-    :param low: smallest allowed value (``None``: no limit)
-    :param high: largest allowed value (likewise)
     :param hint: how to mend it, appended to the message
-    :raises InvalidType: not an integer
-    :raises InvalidValue: out of range
     """
-    low = -(2**63) if low is None else low
-    expected = f"an int >= {low}" if high is None else f"an int between {low} and {high}"
+    expected = f"an int between {low} and {high}" if high < math.inf else f"an int >= {low}"
+    if low == -math.inf:
+        expected = "an int"
     if isinstance(value, bool) or not isinstance(value, Integral):
-        whole = isinstance(value, float) and math.isfinite(value) and value == int(value) and value >= low
+        whole = isinstance(value, float) and value.is_integer() and value >= low
         tail = f"; did you mean {int(value)}?" if whole else ""  # type: ignore[call-overload]
         raise InvalidType(f"{name}: got {describe(value)}, expected {expected}{tail}{hint}")
     number = int(value)
-    if number < low or (high is not None and number > high):
+    if not low <= number <= high:
         raise InvalidValue(f"{name}: got {number}, expected {expected}{hint}")
     return number
 
 
 def check_number(
-    name: str,
-    value: object,
-    low: float = -math.inf,
-    high: float = math.inf,
-    open_low: bool = False,
+    name: str, value: object, low: float = -math.inf, high: float = math.inf, open_low: bool = False
 ) -> float:
     """
-    Return ``value`` as a float, or say why it is not a finite number in the allowed interval.
+    The value as a float.
 
     :param name: the argument's name, as the user writes it
-    :param value: what was given; bools and strings are not numbers
-    :param low: lower end of the interval
-    :param high: upper end of the interval, included
+    :param value: what was given; bools, strings, NaN and infinity are refused
     :param open_low: whether ``low`` itself is excluded
-    :raises InvalidType: not a number
-    :raises InvalidValue: NaN, infinite or outside the interval
     """
     expected = "a finite number"
     if math.isfinite(low) or math.isfinite(high):
@@ -155,33 +117,17 @@ def check_number(
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidType(f"{name}: got {describe(value)}, expected {expected}")
     number = float(value)
-    inside = low < number <= high if open_low else low <= number <= high
-    if not (math.isfinite(number) and inside):
+    if not math.isfinite(number) or not low <= number <= high or (open_low and number == low):
         raise InvalidValue(f"{name}: got {value!r}, expected {expected}")
     return number
 
 
-def check_bool(name: str, value: object) -> None:
-    """
-    :param name: the argument's name, as the user writes it
-    :param value: what was given
-    :raises InvalidType: neither True nor False
-    """
-    if not isinstance(value, bool):
-        raise InvalidType(f"{name}: got {describe(value)}, expected True or False")
-
-
 def check_schedule(name: str, schedule: object, low: float, high: float) -> list[float]:
     """
-    Try a schedule at the beginning, in the middle and at the end, before a run finds out.
+    The values of a schedule at the beginning, in the middle and at the end, before a run finds out.
 
     :param name: the argument's name, as the user writes it
     :param schedule: a number, or a function of the progress remaining, which falls from 1 to 0
-    :param low: lower end of the interval of its values
-    :param high: upper end, included
-    :return: its values
-    :raises InvalidValue: it fails, or gives a value outside the interval
-    :raises InvalidType: it gives something else than a number
     """
     if not callable(schedule):
         return [check_number(name, schedule, low, high)]
@@ -198,14 +144,7 @@ def check_schedule(name: str, schedule: object, low: float, high: float) -> list
 
 
 def check_names(where: str, given: Iterable[Any], known: Iterable[str]) -> None:
-    """
-    Refuse the first unknown key, with the nearest valid one.
-
-    :param where: the beginning of the message
-    :param given: the keys the user wrote
-    :param known: the valid keys
-    :raises InvalidType: an unknown key
-    """
+    """Refuse the first unknown name, with the nearest valid one; ``where`` begins the message."""
     known = set(known)
     for key in given:
         if key not in known:
@@ -218,17 +157,14 @@ def check_keywords(where: str, given: object, function: Callable[..., Any] | Non
 
     :param where: the argument that holds them, as the user writes it
     :param given: what should be a mapping from names to values
-    :param function: what will be called with them (``None``: any other names will do)
+    :param function: what will be called with them (``None``: any names will do)
     :param taken: those that the agent passes itself
-    :raises InvalidType: no mapping, an unknown name, or one that the agent passes
     """
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise InvalidType(f"{where}: got {describe(given)}, expected a dictionary of keyword arguments")
     for name in given:
         if name in taken:
             raise InvalidType(f"{where}: '{name}' is set by the agent; give it to the agent itself, or leave it out")
-        if not isinstance(name, str):
-            raise InvalidType(f"{where}: got {describe(name)} as a key, expected the name of an argument")
     parameters = {} if function is None else inspect.signature(function).parameters
     if function is not None and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         check_names(where, given, set(parameters) - set(taken))
@@ -236,13 +172,10 @@ def check_keywords(where: str, given: object, function: Callable[..., Any] | Non
 
 def built(where: str, cls: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     """
-    Make an object of somebody else's class from values the user gave; what that class refuses is the user's mistake.
+    Make an object of a class that is not ours from values the user gave; what it refuses is the user's mistake.
 
     :param where: the argument that holds the values, as the user writes it
-    :param cls: the class; ours say themselves what is wrong, and any other error of theirs is a bug
-    :param args: what it is called with
-    :param kwargs: likewise
-    :raises InvalidValue: the class refused its arguments
+    :param cls: the class; ours say themselves what is wrong
     """
     try:
         return cls(*args, **kwargs)

@@ -8,7 +8,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sbbatch.errors import InvalidValue, reason_of
 from sbbatch.files import find_file
-from sbbatch.persistence.unpickle import SavedVecNormalize, UnreadablePickle, unpickle
+from sbbatch.persistence.unpickle import SavedVecNormalize, unpickle
 
 
 def load_vec_normalize(path: str | os.PathLike[str], venv: VecEnv) -> VecNormalize:
@@ -27,18 +27,14 @@ def load_vec_normalize(path: str | os.PathLike[str], venv: VecEnv) -> VecNormali
     file = find_file(path, ".pkl", "VecNormalize")
     try:
         saved = unpickle(file.read_bytes())
-    except UnreadablePickle as error:
-        raise InvalidValue(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(saved, SavedVecNormalize):
-        raise InvalidValue(f"{file}: not a file that VecNormalize.save wrote")
-    observed, returns = saved.pop("obs_rms"), saved.pop("ret_rms")
-    try:
+        if not isinstance(saved, SavedVecNormalize):
+            raise ValueError("not written by VecNormalize.save")
+        observed, returns = saved.pop("obs_rms"), saved.pop("ret_rms")
         env = VecNormalize(venv, **saved)
-        fits = not env.norm_obs or _shapes(env.obs_rms) == _shapes(observed)
+        if env.norm_obs and _shapes(env.obs_rms) != _shapes(observed):
+            raise ValueError("other observations")
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InvalidValue(f"{file}: not the statistics of these environments ({reason_of(error)})") from error
-    if not fits:
-        raise InvalidValue(f"{file}: statistics of other observations than these environments show")
     env.ret_rms = returns
     if env.norm_obs:
         env.obs_rms = observed

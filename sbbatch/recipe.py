@@ -12,20 +12,16 @@ def with_defaults(
     init: Callable[..., Any], defaults: dict[str, Any], ignored: Collection[str] = ()
 ) -> Callable[..., Any]:
     """
-    A constructor, or another method, of the same arguments in the same order, with other default values.
-
-    It exists so that a recipe lists what it changes and nothing else, while ``inspect.signature`` (and so ``help``, the
-    command line and its error messages) shows the real defaults.
+    The same constructor with other default values, which ``inspect.signature`` (and so ``help`` and the command line)
+    shows. A recipe lists what it changes and nothing else.
 
     :param init: constructor of the base class
     :param defaults: name -> default
     :param ignored: keyword arguments that are dropped: what a caller gives to every class and this one has no use for
-    :return: the new constructor
     """
     signature = inspect.signature(init)
     names = list(signature.parameters)[1:]
-    unknown = set(defaults) - set(names)
-    assert not unknown, f"a recipe sets arguments its base class does not have: {unknown}"
+    assert set(defaults) <= set(names), f"a recipe sets arguments its base class does not have: {defaults}"
 
     @functools.wraps(init)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -24,9 +24,11 @@ def file_imports() -> dict[str, set[str]]:
 
 
 def package_of(module: str) -> str:
-    """``sbbatch.zoo.run.train`` -> ``zoo.run``; agents and the zoo have two floors and more."""
+    """``sbbatch.zoo.run.train`` -> ``zoo.run``; agents and the zoo have floors inside. The faces have no package."""
     parts = module.split(".")[1:]
-    inner = len(parts) > 2 and (parts[0] == "zoo" or parts[:2] == ["agents", "base"])
+    if parts == ["zoo"]:
+        return ""
+    inner = parts[:1] == ["zoo"] or parts[:2] == ["agents", "base"]
     return ".".join(parts[:2] if inner else parts[:1])
 
 

@@ -4,4 +4,4 @@ source "$(dirname "$0")/venv.sh" tests
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-exec .venv/bin/python -m pytest -n "${WORKERS:-2}" "$@"
+exec .venv/bin/python -m pytest -n "${WORKERS:-2}" --durations=10 "$@"

@@ -98,7 +98,7 @@ def test_a_malicious_file_runs_nothing(tmp_path, inside):
     env, marker = VecNormalize(make_venv()), tmp_path / "ran"
     env.clip_obs = Attack(marker)
     (tmp_path / "v.pkl").write_bytes(pickle.dumps(env if inside else Attack(marker)))
-    with pytest.raises(InvalidValue, match=r"cannot be read .*touch|cannot be read .*getattr"):
+    with pytest.raises(InvalidValue, match=r"touch|getattr"):
         load_vec_normalize(tmp_path / "v.pkl", make_venv())
     assert not marker.exists()
 
@@ -106,11 +106,11 @@ def test_a_malicious_file_runs_nothing(tmp_path, inside):
 @pytest.mark.parametrize("content", [b"", b"<html>", pickle.dumps({"a": 1})])
 def test_another_file_is_refused(tmp_path, content):
     (tmp_path / "v.pkl").write_bytes(content)
-    with pytest.raises(InvalidValue, match=r"v\.pkl: (cannot be read|not a file that VecNormalize\.save wrote)"):
+    with pytest.raises(InvalidValue, match=r"v\.pkl: not the statistics"):
         load_vec_normalize(tmp_path / "v", make_venv())
 
 
 def test_statistics_of_another_environment_are_refused(tmp_path):
     VecNormalize(make_venv()).save(str(tmp_path / "v.pkl"))
-    with pytest.raises(InvalidValue, match="statistics of other observations"):
+    with pytest.raises(InvalidValue, match="other observations"):
         load_vec_normalize(tmp_path / "v.pkl", make_venv("Acrobot-v1"))

@@ -28,8 +28,7 @@ from sbbatch.batch.protocol import BatchScaling, Behavior
 from sbbatch.errors import InvalidValue, NumericalError, check_keywords, describe_space, restored
 from sbbatch.files import PathOrFile
 from sbbatch.functional.divergence import categorical_kl, gaussian_kl
-from sbbatch.networks.actor_critic_checks import check_actor_critic_kwargs
-from sbbatch.networks.checks import fits_in_memory
+from sbbatch.networks.checks import check_actor_critic_kwargs, fits_in_memory
 
 Weight = Annotated[float, Within(0.0, 1e6)]
 # What a rollout buffer gets from its agent.
@@ -89,7 +88,7 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         rollout_buffer_class: type[RolloutBuffer] | None = None,
         rollout_buffer_kwargs: dict[str, Any] | None = None,
         target_kl: Positive | None = None,
-        stats_window_size: Count = 100,
+        stats_window_size: checks.Window = 100,
         tensorboard_log: Folder = None,
         policy_kwargs: PolicyKwargs = None,
         verbose: Natural = 0,

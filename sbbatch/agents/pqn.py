@@ -114,7 +114,7 @@ class PQN(QLearningAgent, RolloutAgent):
         exploration_initial_eps: Fraction = 1.0,
         exploration_final_eps: Fraction = 0.001,
         max_grad_norm: Positive | None = 10,
-        stats_window_size: Count = 100,
+        stats_window_size: checks.Window = 100,
         tensorboard_log: Folder = None,
         policy_kwargs: PolicyKwargs = None,
         verbose: Natural = 0,

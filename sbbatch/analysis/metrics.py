@@ -75,10 +75,6 @@ def student_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarra
 
 
 def describe_returns(returns: Sequence[float]) -> str:
-    """
-    Mean and standard deviation for people.
-
-    :param returns: one raw return per episode
-    """
+    """Mean and standard deviation of raw returns of episodes, for people."""
     episodes = f"{len(returns)} episode{'s' if len(returns) != 1 else ''}"
     return f"return {np.mean(returns):.1f} ± {np.std(returns):.1f} ({episodes})"

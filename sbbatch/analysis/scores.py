@@ -12,10 +12,7 @@ Scores = TypeVar("Scores", float, np.ndarray)
 
 
 class Scaled(Protocol):
-    """
-    A game with the raw returns of a random policy and of a human (``None``: nobody published one), which its scale is
-    made of; ``sbbatch.settings.games.Game`` is one.
-    """
+    """A game with published raw returns (``None``: nobody did); ``sbbatch.settings.games.Game`` is one."""
 
     @property
     def name(self) -> str: ...
@@ -26,17 +23,11 @@ class Scaled(Protocol):
 
 
 class Scale(NamedTuple):
-    """
-    A scale of one's own.
+    """A scale of one's own."""
 
-    :param name: what to call it in messages
-    :param random: raw return of a uniformly random policy
-    :param human: raw return of a human player
-    """
-
-    name: str
-    random: float
-    human: float
+    name: str  # what to call it in messages
+    random: float  # raw return of a uniformly random policy
+    human: float  # raw return of a human player
 
 
 def human_normalized(game: Scaled, score: Scores) -> Scores:
@@ -50,10 +41,7 @@ def human_normalized(game: Scaled, score: Scores) -> Scores:
     :raises InvalidValue: the game has no scale
     """
     if game.human is None:
-        raise InvalidValue(
-            f"{game.name} has no published human score, so there is no human-normalised one; leave it out of the "
-            "average, and say so beside it"
-        )
+        raise InvalidValue(f"{game.name} has no published human score; leave it out of the average, and say so")
     span = game.human - game.random
     if span == 0 or not np.isfinite(span):
         raise InvalidValue(f"{game.name}: got {game.random:g} and {game.human:g}, expected two different finite scores")

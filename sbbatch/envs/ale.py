@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,8 +17,9 @@ from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
+from sbbatch.arguments import Within, checked
 from sbbatch.envs.atari import SCREEN_SIZE, AtariProtocol, get_protocol, make_ale_vector, require_atari_game
-from sbbatch.errors import InvalidType, InvalidValue, check_int
+from sbbatch.errors import InvalidType, InvalidValue
 
 MAX_ENVS = 128
 MAX_THREADS = 256
@@ -60,21 +61,18 @@ class AleVecEnv(VecEnv):
 
     render_mode = None
 
+    @checked
     def __init__(
         self,
         game: str,
-        n_envs: int = 1,
+        n_envs: Annotated[int, Within(1, MAX_ENVS)] = 1,
         protocol: str | AtariProtocol = "dopamine",
-        seed: int | None = None,
-        num_threads: int = 0,
+        seed: Annotated[int, Within(0, 2**32 - 1)] | None = None,
+        num_threads: Annotated[int, Within(0, MAX_THREADS)] = 0,
     ) -> None:
         self.game = require_atari_game(game)
         self.protocol = get_protocol(protocol)
         self.frame_stack = self.protocol.frame_stack
-        n_envs = check_int("n_envs", n_envs, 1, MAX_ENVS)
-        num_threads = check_int("num_threads", num_threads, 0, MAX_THREADS)
-        if seed is not None:
-            seed = check_int("seed", seed, 0, 2**32 - 1)
         self._vector = make_ale_vector(self.game, n_envs, self.protocol, num_threads)
         # The wrapper's own step() allocates and asserts at each call what never changes.
         self._ale = self._vector.ale
@@ -224,21 +222,13 @@ class AleVecEnv(VecEnv):
         return [action.name for action in self._ale.get_action_set()]
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """
-        The newest screen of each copy as the agent sees it; the C++ side hands out no colours.
-
-        :return: one ``(84, 84, 3)`` uint8 array per copy, or ``None`` for each before the first ``reset()``
-        """
+        """The newest screen of each copy in grey ``(84, 84, 3)`` uint8, or ``None`` before the first ``reset()``."""
         if self._observations is None:
             return [None] * self.num_envs
         return [np.repeat(stack[-1][:, :, None], 3, axis=2) for stack in self._observations]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """
-        An attribute of this adapter, once per copy, since the copies have no Python objects of their own.
-
-        :raises AttributeError: no such attribute
-        """
+        """An attribute of this adapter, once per copy, since the copies have no Python objects of their own."""
         value = getattr(self, attr_name)
         return [value for _ in self._get_indices(indices)]
 
@@ -251,11 +241,7 @@ class AleVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
     ) -> list[Any]:
-        """
-        Call a method of the copies, of which ``get_action_meanings`` is the only one.
-
-        :raises AttributeError: any other name
-        """
+        """Call ``get_action_meanings``, the only method of the copies."""
         # Anything else of this class acts on all copies, so calling it once per copy would be wrong.
         if method_name != "get_action_meanings":
             raise AttributeError(f"the games of AleVecEnv have no method '{method_name}', only 'get_action_meanings'")

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
-from sbbatch.errors import InvalidType, InvalidValue, check_int, check_number, did_you_mean
+from sbbatch.arguments import Fraction, Within, checked
+from sbbatch.errors import InvalidType, InvalidValue, describe, did_you_mean
 
 SCREEN_SIZE = 84
 # ROMs that ale-py ships without a one-player mode: Gymnasium has no id for them and neither have we.
@@ -25,6 +26,7 @@ _ATARI_ID = re.compile(
 )
 
 
+@checked  # the C++ environment hangs or crashes on some values instead of complaining
 @dataclass(frozen=True)
 class AtariProtocol:
     """
@@ -46,34 +48,18 @@ class AtariProtocol:
     """
 
     name: str
-    sticky_actions: float
-    noop_max: int
+    sticky_actions: Fraction
+    noop_max: Annotated[int, Within(0, 1_000)]
     fire_on_reset: bool
     life_loss_terminal: bool
     clip_rewards: bool
-    frame_skip: int = 4
-    frame_stack: int = 4
-    max_frames: int = 108_000
+    frame_skip: Annotated[int, Within(1, 100)] = 4
+    frame_stack: Annotated[int, Within(1, 64)] = 4
+    max_frames: Annotated[int, Within(1, 2**31 - 1)] = 108_000
     full_action_space: bool = False
 
-    def __post_init__(self) -> None:
-        # Checked here because the C++ environment hangs or crashes on some of these instead of complaining.
-        check_number("sticky_actions", self.sticky_actions, 0.0, 1.0)
-        check_int("noop_max", self.noop_max, 0, 1_000)
-        check_int("frame_skip", self.frame_skip, 1, 100)
-        check_int("frame_stack", self.frame_stack, 1, 64)
-        check_int("max_frames", self.max_frames, 1, 2**31 - 1)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "bool" and not isinstance(value, bool):
-                raise InvalidType(f"{field.name}: got {type(value).__name__} {value!r}, expected True or False")
-
     def evaluation(self) -> AtariProtocol:
-        """
-        The protocol that scores are measured under.
-
-        :return: whole games and raw rewards, everything else equal
-        """
+        """The protocol that scores are measured under: whole games and raw rewards, everything else equal."""
         return replace(self, life_loss_terminal=False, clip_rewards=False)
 
 
@@ -105,18 +91,15 @@ PROTOCOLS: dict[str, AtariProtocol] = {
 
 def get_protocol(protocol: str | AtariProtocol) -> AtariProtocol:
     """
-    Return a protocol by name.
+    A protocol by its name in ``PROTOCOLS``; a protocol is returned as it is.
 
-    :param protocol: a key of ``PROTOCOLS``, or a protocol, which is returned as it is
-    :return: the protocol for training; see ``AtariProtocol.evaluation`` for the other one
     :raises InvalidValue: unknown name
     :raises InvalidType: neither a string nor a protocol
     """
     if isinstance(protocol, AtariProtocol):
         return protocol
     if not isinstance(protocol, str):
-        kind = type(protocol).__name__
-        raise InvalidType(f"protocol: got {kind} {protocol!r}, expected an AtariProtocol or {_one_of(PROTOCOLS)}")
+        raise InvalidType(f"protocol: got {describe(protocol)}, expected an AtariProtocol or the name of one")
     if protocol not in PROTOCOLS:
         raise InvalidValue(f"unknown protocol '{protocol}'{did_you_mean(protocol, PROTOCOLS)}")
     return PROTOCOLS[protocol]
@@ -142,48 +125,27 @@ def require_atari_game(env_id: str) -> str:
     :param env_id: see ``atari_game``
     :return: the name as Gymnasium writes it, e.g. ``"MsPacman"``
     :raises InvalidValue: not an Atari game; the message gives the nearest one, spelt the way ``env_id`` is
-    :raises InvalidType: not a string
     """
-    if not isinstance(env_id, str):
-        raise InvalidType(f"game: got {type(env_id).__name__} {env_id!r}, expected a string such as 'ALE/Breakout-v5'")
     game = atari_game(env_id)
     if game is not None:
         return game
-    prefix, mode, word = env_id.startswith("ALE/"), "NoFrameskip" in env_id, env_id
-    if prefix or mode:
-        # Only the game's part is compared: "ALE/…-v5" is so long that it would make any two games look alike.
-        word = re.split(r"NoFrameskip|-", env_id.removeprefix("ALE/"))[0]
+    # Only the game's part is compared: "ALE/…-v5" is so long that it would make any two games look alike.
+    word = re.split(r"NoFrameskip|-", env_id.removeprefix("ALE/"))[0] if looks_like_atari(env_id) else env_id
     near = difflib.get_close_matches(_key(word), _games(), n=1, cutoff=0.6)
     if not near:
-        raise InvalidValue(f"unknown game '{env_id}'; expected a name such as 'Breakout' or 'ALE/Breakout-v5'")
+        raise InvalidValue(f"unknown environment '{env_id}'; expected an id such as 'CartPole-v1' or 'ALE/Breakout-v5'")
     game = _games()[near[0]]
-    if prefix:
-        spelt = f"ALE/{game}-v5"
-    elif mode:
-        spelt = f"{game}NoFrameskip-v4"
-    else:
-        spelt = rom_name(game) if env_id.islower() else game
-    raise InvalidValue(f"unknown game '{env_id}'; did you mean '{spelt}'?")
+    nearest = f"ALE/{game}-v5" if looks_like_atari(env_id) else rom_name(game) if env_id.islower() else game
+    raise InvalidValue(f"unknown environment '{env_id}'; did you mean '{nearest}'?")
 
 
 def rom_name(game: str) -> str:
-    """
-    The name under which ale-py keeps a game.
-
-    :param game: any spelling that ``atari_game`` understands
-    :return: e.g. ``"ms_pacman"``
-    :raises InvalidValue: not an Atari game
-    """
+    """The name under which ale-py keeps a game, e.g. ``"ms_pacman"``, by any spelling."""
     return _roms()[require_atari_game(game)]
 
 
 def looks_like_atari(env_id: str) -> bool:
-    """
-    Whether a string is meant to be an Atari id, well spelt or not, so that the error about it comes from us.
-
-    :param env_id: what the user wrote
-    :return: ``True`` if it starts with ``"ALE/"`` or contains ``"NoFrameskip"``
-    """
+    """Whether a string is meant to be an Atari id, well spelt or not, so that the error about it comes from us."""
     return env_id.startswith("ALE/") or "NoFrameskip" in env_id
 
 
@@ -238,7 +200,3 @@ def _games() -> dict[str, str]:
 
 def _key(name: str) -> str:
     return name.lower().replace("_", "")
-
-
-def _one_of(names: dict[str, AtariProtocol]) -> str:
-    return "one of " + ", ".join(repr(name) for name in names)

@@ -18,8 +18,7 @@ def check_environment(env: object) -> None:
     """
     What an agent can observe: SB3's own complaints are of several kinds, and some come with the first step.
 
-    :param env: environment or vector environment
-    :raises InvalidType: something else
+    :raises InvalidType: no environment
     :raises InvalidValue: observations no policy can be built for
     """
     if isinstance(env, type) or not hasattr(env, "step"):
@@ -55,12 +54,7 @@ def _check_observations(where: str, space: spaces.Space | None) -> None:
 
 
 def check_same_spaces(where: str, trained: Mapping[str, Any], env: VecEnv) -> None:
-    """
-    :param where: the method that got the environment
-    :param trained: the attributes of an agent
-    :param env: the environment it shall go on in
-    :raises InvalidValue: it is not the one it was trained in
-    """
+    """Refuse an environment that the agent with these attributes was not trained in; ``where`` is the method."""
     for what in ("observation", "action"):
         ours, theirs = trained[f"{what}_space"], getattr(env, f"{what}_space")
         if ours != theirs:

@@ -33,31 +33,18 @@ def canonical_id(env_id: str) -> str:
     try:
         return gym.spec(env_id).id
     except (gym.error.Error, ModuleNotFoundError):
-        raise InvalidValue(_unknown(env_id)) from None
+        near = difflib.get_close_matches(env_id, list(gym.registry), n=1, cutoff=0.6)
+        if not near:
+            require_atari_game(env_id)  # its message knows the games
+        # An older id of a game stands for its only spelling here.
+        nearest = f"ALE/{atari_game(near[0])}-v5" if atari_game(near[0]) else near[0]
+        raise InvalidValue(f"unknown environment '{env_id}'; did you mean '{nearest}'?") from None
 
 
 def is_mujoco(env_id: str) -> bool:
-    """
-    Whether an environment is one of Gymnasium's MuJoCo tasks, of any version.
-
-    :param env_id: any name
-    """
+    """Whether an environment is one of Gymnasium's MuJoCo tasks, of any version."""
     spec = gym.registry.get(env_id)
     return spec is not None and str(spec.entry_point).startswith("gymnasium.envs.mujoco")
-
-
-def _unknown(env_id: str) -> str:
-    near = difflib.get_close_matches(env_id, list(gym.registry), n=1, cutoff=0.6)
-    try:
-        require_atari_game(env_id)
-    except InvalidValue as error:
-        # Its message knows the games; a Gymnasium id only wins if it is the nearer one.
-        if not near and "did you mean" in str(error):
-            return str(error).replace("unknown game", "unknown environment")
-    # An older id of a game stands for its only spelling here.
-    near = [f"ALE/{atari_game(name)}-v5" if atari_game(name) else name for name in near]
-    hint = f"did you mean '{near[0]}'?" if near else "expected an id such as 'CartPole-v1' or 'ALE/Breakout-v5'"
-    return f"unknown environment '{env_id}'; {hint}"
 
 
 def make_env(
@@ -100,8 +87,6 @@ def parallel_episodes(env_id: str, n_episodes: int, n_envs: int | None = None) -
     """
     How many environments share an evaluation.
 
-    :param env_id: environment
-    :param n_episodes: episodes to play
     :param n_envs: what the user asked for (``None``: one for each game on Atari, so that every slot counts its first
         game, however short the others are; else 1)
     """
@@ -110,12 +95,7 @@ def parallel_episodes(env_id: str, n_episodes: int, n_envs: int | None = None) -
 
 
 def id_of(env: VecEnv) -> str | None:
-    """
-    The canonical id of an environment that has been made.
-
-    :param env: vector environment, wrapped or not
-    :return: the id, or ``None`` if it does not know it
-    """
+    """The canonical id of an environment that has been made, or ``None`` if it does not know it."""
     game = getattr(env.unwrapped, "game", None)
     if game is not None:
         return f"ALE/{game}-v5"
@@ -124,22 +104,14 @@ def id_of(env: VecEnv) -> str | None:
 
 
 def protocol_of(env: VecEnv) -> str | None:
-    """
-    The protocol of an Atari game that has been made.
-
-    :param env: vector environment, wrapped or not
-    :return: its name, or ``None`` for anything else
-    """
+    """The name of the protocol of an Atari game that has been made, or ``None`` for anything else."""
     return getattr(getattr(env.unwrapped, "protocol", None), "name", None)
 
 
 def frame_stack_of(env: VecEnv) -> int:
     """
-    How many frames an observation stacks, as far as the environment tells.
-
-    :param env: vector environment, wrapped or not, with the observations the agent sees
-    :return: the number for :class:`~sbbatch.envs.ale.AleVecEnv` and SB3's ``VecFrameStack`` of images, otherwise 1
-        (observations are then stored whole, which is always right)
+    How many frames an observation stacks: known for :class:`~sbbatch.envs.ale.AleVecEnv` and SB3's ``VecFrameStack`` of
+    images, otherwise 1 (observations are then stored whole, which is always right).
     """
     space = env.observation_space
     if not (is_image_space(space) and is_image_space_channels_first(space)):  # type: ignore[arg-type]

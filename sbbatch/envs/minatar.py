@@ -48,11 +48,7 @@ class MinAtarEnv(gym.Env[np.ndarray, np.integer]):
         self.action_space = spaces.Discrete(len(self._actions))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """
-        :param seed: seed of the game's own generator
-        :param options: unused
-        :return: the first image, and nothing
-        """
+        """Start a game, whose own generator gets the seed; returns the first image, and nothing."""
         super().reset(seed=seed)
         if seed is not None:
             self._game.seed(seed)
@@ -61,18 +57,12 @@ class MinAtarEnv(gym.Env[np.ndarray, np.integer]):
         return self._image(), {}
 
     def step(self, action: np.integer) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """
-        :param action: number of the action
-        :return: image, reward, whether the game is over, False (it has no time limit), and nothing
-        """
+        """Returns image, reward, whether the game is over, False (it has no time limit), and nothing."""
         reward, over = self._game.act(self._actions[int(action)])
         return self._image(), float(reward), bool(over), False, {}
 
     def render(self) -> np.ndarray | None:
-        """
-        :return: ``(320, 320, 3)`` uint8, each kind of thing in its colour; where several are, the last one of the
-            game's list; ``None`` if no pictures were asked for
-        """
+        """A picture ``(320, 320, 3)`` uint8, each kind of thing in its colour; ``None`` if none were asked for."""
         return draw_maps(self._game.state()) if self.render_mode == "rgb_array" else None
 
     def _image(self) -> np.ndarray:
@@ -81,7 +71,7 @@ class MinAtarEnv(gym.Env[np.ndarray, np.integer]):
 
 def draw_maps(maps: np.ndarray) -> np.ndarray:
     """
-    A picture of the maps that say where each kind of thing is.
+    A picture of the maps that say where each kind of thing is; the last kind hides the others.
 
     :param maps: boolean ``(height, width, kinds)``
     :return: ``(CELL * height, CELL * width, 3)`` uint8

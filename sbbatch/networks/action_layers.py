@@ -31,8 +31,6 @@ class LayerSpec:
         (Dopamine); ``"streams"``: each has hidden layers of its own (Wang et al. 2016; BTR)
     :param noisy_sigma0: scale of the noise of :class:`~sbbatch.networks.layers.NoisyLinear`; 0 for plain layers
     :param layer_norm: a layer norm between each hidden layer and its activation
-    :raises InvalidValue: unknown kind of dueling, streams without hidden layers, negative scale
-    :raises InvalidType: ``layer_norm`` neither True nor False
     """
 
     features_dim: int
@@ -48,24 +46,15 @@ class LayerSpec:
             raise InvalidValue("dueling: 'streams' need hidden layers, but net_arch is empty; use 'output'")
 
     def hidden_layers(self, sizes: list[int]) -> nn.Sequential:
-        """
-        :param sizes: input size, then the size of each layer
-        :return: layers of the kind that is specified
-        """
+        """Layers of the kind that is specified, from the input size and the size of each layer."""
         return mlp(sizes, self.activation_fn, self.noisy_sigma0, self.layer_norm)
 
     def build(self, n_atoms: int) -> ActionLayers:
-        """
-        :param n_atoms: numbers per action
-        """
+        """The layers, with ``n_atoms`` numbers per action."""
         return ActionLayers(self, n_atoms)
 
     def split(self) -> tuple[list[int], LayerSpec]:
-        """
-        The layers before the last hidden one, and the rest.
-
-        :return: sizes of the first part, input included, and the specification of what follows it
-        """
+        """Sizes of the layers before the last hidden one, input included, and the specification of what follows."""
         first = [self.features_dim, *self.net_arch[:-1]]
         return first, replace(self, features_dim=first[-1], net_arch=self.net_arch[-1:])
 

@@ -342,9 +342,7 @@ class ImplicitQuantileHead(Stochastic, nn.Module):
     ) -> None:
         super().__init__()
         if n_policy_taus is None and n_taus != n_target_taus:
-            raise InvalidValue(
-                f"n_policy_taus: None shares one draw, but n_taus = {n_taus} and n_target_taus = {n_target_taus} differ"
-            )
+            raise InvalidValue("n_policy_taus: None shares one draw, for which n_taus and n_target_taus must be equal")
         self.n_taus, self.n_target_taus, self.n_policy_taus = n_taus, n_target_taus, n_policy_taus
         self.first_cosine, self.kappa = first_cosine, kappa
         before, rest = layers.split()

@@ -16,11 +16,7 @@ Initializer = Callable[[nn.Module], None]
 
 
 def glorot_uniform(network: nn.Module) -> None:
-    """
-    Uniform within ``sqrt(6 / (fan_in + fan_out))``, zero biases: Dopamine's DQN, full Rainbow, DrQ and SPR.
-
-    :param network: changed in place
-    """
+    """Uniform within ``sqrt(6 / (fan_in + fan_out))``, zero biases: Dopamine's DQN, full Rainbow, DrQ and SPR."""
     _initialize(network, nn.init.xavier_uniform_)
 
 
@@ -28,8 +24,6 @@ def variance_scaling(network: nn.Module) -> None:
     """
     Uniform within ``3^(1/4) / sqrt(fan_in)``, zero biases: Dopamine's C51, compact Rainbow, QR-DQN and IQN (Flax's
     variance scaling with scale ``1 / sqrt(3)``).
-
-    :param network: changed in place
     """
 
     def fill(weight: th.Tensor) -> th.Tensor:
@@ -40,11 +34,7 @@ def variance_scaling(network: nn.Module) -> None:
 
 
 def orthogonal(network: nn.Module) -> None:
-    """
-    Orthogonal with gain ``sqrt(2)`` on every layer, the output included, zero biases: PQN in CleanRL and ABS.
-
-    :param network: changed in place
-    """
+    """Orthogonal with gain ``sqrt(2)`` on every layer, the output included, zero biases: PQN in CleanRL and ABS."""
 
     def fill(weight: th.Tensor) -> th.Tensor:
         # PyTorch's function needs contiguous memory, and convolutions are kept channels-last.
@@ -59,8 +49,6 @@ def impala(network: nn.Module) -> None:
     """
     Dopamine's Impala agents: :func:`glorot_uniform`, but LeCun normal (truncated at two standard deviations) in the
     residual blocks.
-
-    :param network: changed in place
     """
     glorot_uniform(network)
     for module in network.modules():

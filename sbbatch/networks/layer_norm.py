@@ -47,15 +47,7 @@ class ImageLayerNorm(nn.LayerNorm):
 
 @th.no_grad()
 def normalized_convolutions(cnn: nn.Sequential, maps: th.Tensor, mode: LayerNorm) -> nn.Sequential:
-    """
-    Convolutions with a layer norm after each, whose size only the maps themselves tell.
-
-    :param cnn: convolutions and what is between them
-    :param maps: an example of its input, ``(batch, channels, height, width)``
-    :param mode: of :class:`ImageLayerNorm`
-    :return: the same layers, and the norms between them
-    :raises RuntimeError: the maps are too small for the convolutions
-    """
+    """Convolutions with a layer norm after each, whose size an example of the input ``maps`` tells."""
     layers: list[nn.Module] = []
     for layer in cnn:
         layers.append(layer)

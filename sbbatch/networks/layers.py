@@ -42,11 +42,9 @@ class Stochastic:
         """
         :param rng: generator of the algorithm; the module may keep it until :meth:`still`
         """
-        raise NotImplementedError
 
     def still(self) -> None:
         """Be deterministic again."""
-        raise NotImplementedError
 
 
 @contextmanager
@@ -131,13 +129,7 @@ class NoisyLinear(Stochastic, nn.Module):
 
 
 def linear(in_features: int, out_features: int, noisy_sigma0: float = 0.0) -> nn.Module:
-    """
-    A linear layer, noisy if asked for.
-
-    :param in_features: size of the input
-    :param out_features: size of the output
-    :param noisy_sigma0: scale of the noise, 0 for a plain layer
-    """
+    """A linear layer, noisy unless ``noisy_sigma0`` is 0."""
     if noisy_sigma0:
         return NoisyLinear(in_features, out_features, noisy_sigma0)
     return nn.Linear(in_features, out_features)

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from torch import nn
 
 from sbbatch.arguments import Count, Natural, checked
-from sbbatch.networks.torsos import ConvTorso, check_images
+from sbbatch.networks.torsos import ConvTorso, check_images, nature_convolutions
 
 
 class SkipBlock(nn.Module):
@@ -85,13 +85,5 @@ class MultiSkipCNN(ConvTorso):
         n_blocks: Natural = 5,
     ) -> None:
         n_channels, size = check_images(observation_space, normalized_image), features_dim
-        cnn = nn.Sequential(
-            nn.Conv2d(n_channels, 64, 8, 4),
-            nn.ReLU(),
-            nn.Conv2d(64, 128, 4, 2),
-            nn.ReLU(),
-            nn.Conv2d(128, 128, 3, 1),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
+        cnn = nature_convolutions(n_channels, width=2)
         super().__init__(observation_space, cnn, size, "chw", lambda n_flatten: MultiSkip(n_flatten, size, n_blocks))

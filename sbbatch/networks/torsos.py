@@ -83,12 +83,7 @@ def _dense(n_flatten: int, features_dim: int | None, layer_norm: LayerNorm | Non
 
 
 def check_images(observation_space: spaces.Space, normalized_image: bool) -> int:
-    """
-    :param observation_space: what the environment shows
-    :param normalized_image: skip the check of dtype and bounds
-    :return: number of channels
-    :raises InvalidValue: not an image space
-    """
+    """The number of channels of an image space; ``normalized_image`` skips the check of dtype and bounds."""
     if not is_image_space(observation_space, check_channels=False, normalized_image=normalized_image):
         raise InvalidValue(
             f"CnnPolicy: got observations {describe_space(observation_space)}, expected images (3 dimensions, "
@@ -97,6 +92,13 @@ def check_images(observation_space: spaces.Space, normalized_image: bool) -> int
         )
     assert observation_space.shape is not None
     return observation_space.shape[0]
+
+
+def nature_convolutions(n_channels: int, width: int, conv: type[nn.Conv2d] = nn.Conv2d) -> nn.Sequential:
+    """The convolutions of the Nature DQN, flattened, with ``width`` times the channels."""
+    first, second = 32 * width, 64 * width
+    sizes = [(n_channels, first, 8, 4), (first, second, 4, 2), (second, second, 3, 1)]
+    return nn.Sequential(*(layer for size in sizes for layer in (conv(*size), nn.ReLU())), nn.Flatten())
 
 
 class NatureCNN(ConvTorso):
@@ -130,17 +132,7 @@ class NatureCNN(ConvTorso):
         layer_norm: LayerNorm | None = None,
     ) -> None:
         n_channels = check_images(observation_space, normalized_image)
-        conv = nn.Conv2d if padding == "valid" else SameConv2d
-        first, second = 32 * width, 64 * width
-        cnn = nn.Sequential(
-            conv(n_channels, first, 8, 4),
-            nn.ReLU(),
-            conv(first, second, 4, 2),
-            nn.ReLU(),
-            conv(second, second, 3, 1),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
+        cnn = nature_convolutions(n_channels, width, nn.Conv2d if padding == "valid" else SameConv2d)
         super().__init__(observation_space, cnn, features_dim, layer_norm)
 
 

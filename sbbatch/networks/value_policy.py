@@ -10,11 +10,7 @@ from typing import Any, ClassVar
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    FlattenExtractor,
-)
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
 from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
@@ -166,26 +162,19 @@ class ValuePolicy(BasePolicy):
             optimizer_kwargs=optimizer_kwargs,
             normalize_images=normalize_images,
         )
-        self.net_arch = net_arch
-        self.activation_fn = activation_fn
-        self.head_class = head_class
-        self.dueling = dueling
-        self.noisy_sigma0 = noisy_sigma0
-        self.initializer = initializer
-        self.layer_norm = layer_norm
-        self.head_kwargs = head_kwargs
+        self.net_arch, self.activation_fn, self.layer_norm = net_arch, activation_fn, layer_norm
+        self.dueling, self.noisy_sigma0, self.initializer = dueling, noisy_sigma0, initializer
+        self.head_class, self.head_kwargs = head_class, head_kwargs
         with fits_in_memory():
             self._build(lr_schedule)
 
     def _build(self, lr_schedule: Schedule) -> None:
         self._build_networks()
-        self.optimizer = built(
-            "policy_kwargs: optimizer_kwargs",
-            self.optimizer_class,
-            [parameter for parameter in self.q_net.parameters() if parameter.requires_grad],
-            lr=lr_schedule(1),
-            **self._fastest() | self.optimizer_kwargs,
-        )
+        parameters = [parameter for parameter in self.q_net.parameters() if parameter.requires_grad]
+        told = {"foreach", "differentiable", "fused"} & set(self.optimizer_kwargs)
+        fastest = {} if told else FASTEST.get(self.optimizer_class, {})
+        kwargs = {"lr": lr_schedule(1), **fastest, **self.optimizer_kwargs}
+        self.optimizer = built("policy_kwargs: optimizer_kwargs", self.optimizer_class, parameters, **kwargs)
 
     def _build_networks(self) -> None:
         self.q_net = self.make_q_net()
@@ -193,24 +182,12 @@ class ValuePolicy(BasePolicy):
         self.q_net_target.load_state_dict(self.q_net.state_dict())
         self.q_net_target.set_training_mode(False)
 
-    def _fastest(self) -> dict[str, Any]:
-        exclusive = {"foreach", "differentiable", "fused"} & set(self.optimizer_kwargs)
-        return {} if exclusive else FASTEST.get(self.optimizer_class, {})
-
     def make_q_net(self) -> ValueNetwork:
         """A new network with its own torso; the online and the target network share nothing."""
         torso = self.make_features_extractor()
         net_arch = _default_net_arch(torso) if self.net_arch is None else self.net_arch
-        n_actions = int(self.action_space.n)
-        layers = LayerSpec(
-            torso.features_dim,
-            n_actions,
-            net_arch,
-            self.activation_fn,
-            self.dueling,
-            self.noisy_sigma0,
-            self.layer_norm,
-        )
+        hidden = net_arch, self.activation_fn, self.dueling, self.noisy_sigma0, self.layer_norm
+        layers = LayerSpec(torso.features_dim, int(self.action_space.n), *hidden)
         head = built("head", self.head_class, layers, **self.head_kwargs)
         network = ValueNetwork(self.observation_space, self.action_space, torso, head, self.normalize_images)
         if self.initializer is not None:
@@ -223,11 +200,7 @@ class ValuePolicy(BasePolicy):
         return built(name, self.features_extractor_class, self.observation_space, **self.features_extractor_kwargs)
 
     def forward(self, obs: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        """
-        :param obs: observations ``(batch, *shape)``
-        :param deterministic: without effect; exploration belongs to the algorithm
-        :return: greedy actions ``(batch,)``
-        """
+        """Greedy actions ``(batch,)``, whatever ``deterministic`` says: exploration belongs to the algorithm."""
         return self._predict(obs, deterministic=deterministic)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
@@ -253,11 +226,7 @@ class ValuePolicy(BasePolicy):
         return common | own | {"lr_schedule": self._dummy_schedule} | self.head_kwargs
 
     def set_training_mode(self, mode: bool) -> None:
-        """
-        Training or evaluation mode of the online network; the target network always stays in evaluation mode.
-
-        :param mode: True for training
-        """
+        """Training or evaluation mode of the online network; the target network always stays in evaluation mode."""
         self.q_net.set_training_mode(mode)
         self.training = mode
 

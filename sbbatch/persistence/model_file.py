@@ -69,12 +69,10 @@ class ModelFile:
 
     def attributes(self, agent_class: Any, custom_objects: dict[str, Any], replaced: Collection[str]) -> dict[str, Any]:
         """
-        The attributes of the agent. Some were pickled: only for files you trust.
+        The attributes of an agent of ``agent_class``. Some were pickled: only for files you trust.
 
-        :param agent_class: the class that is to have them
         :param custom_objects: objects that replace the saved ones, by name
         :param replaced: names of arguments that get another value afterwards, and need not be read
-        :raises InvalidValue: one cannot be read, or one that every agent needs is missing
         """
         return self._values(self.plain, custom_objects)
 
@@ -101,13 +99,7 @@ class ModelFile:
         return json_to_data(json.dumps({name: self.plain[name]}))
 
     def states(self, agent: BaseAlgorithm, device: th.device) -> dict[str, Any]:
-        """
-        The parameters of networks and optimizer, as ``get_parameters`` gives them.
-
-        :param agent: the agent that is to have them
-        :param device: where they go
-        :raises InvalidValue: a member cannot be read
-        """
+        """The parameters of networks and optimizer that ``agent`` is to have, as ``get_parameters`` gives them."""
         members = [member for member in self.members if member.endswith(".pth") and member != _VARIABLES]
         return {member.removesuffix(".pth"): self._tensors(member, device) for member in members}
 

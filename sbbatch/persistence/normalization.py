@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
@@ -16,11 +16,7 @@ _MOMENTS = ("mean", "var", "count")  # of running statistics
 
 
 def statistics_of(model: Path) -> Path:
-    """
-    Where the normalization of a model is kept: statistics that went on changing belong to a later model.
-
-    :param model: ``<env>.zip``, ``best_model.zip`` or ``rl_model_<n>_steps.zip``
-    """
+    """Where the normalization of ``<env>.zip``, ``best_model.zip`` or ``rl_model_<n>_steps.zip`` is kept."""
     name = "best_vecnormalize" if model.stem == "best_model" else "vecnormalize"
     if model.stem.startswith("rl_model_"):
         name = model.stem.replace("rl_model_", "rl_model_vecnormalize_", 1)
@@ -28,12 +24,7 @@ def statistics_of(model: Path) -> Path:
 
 
 def save_normalization(path: Path, env: VecEnv) -> None:
-    """
-    Save ``VecNormalize``'s running statistics as plain arrays; SB3's own file is a pickle, which can run code.
-
-    :param path: an ``.npz`` file
-    :param env: environments; nothing is written if they are not normalized
-    """
+    """Save the running statistics of environments, if they are normalized; SB3's own file is a pickle."""
     named = _statistics(env).items()
     arrays: dict[str, Any] = {f"{name}.{what}": getattr(moments, what) for name, moments in named for what in _MOMENTS}
     if arrays:
@@ -42,24 +33,18 @@ def save_normalization(path: Path, env: VecEnv) -> None:
 
 
 def load_normalization(path: Path, env: VecEnv) -> None:
-    """
-    Put saved statistics back.
-
-    :param path: an ``.npz`` file
-    :param env: environments; nothing happens if they are not normalized
-    :raises InvalidValue: the file is missing or does not belong to these environments
-    """
+    """Put saved statistics back, if the environments are normalized."""
     statistics = _statistics(env)
     if not statistics:
         return
-    if not path.is_file():
-        raise InvalidValue(f"no such file: {path}, which holds the statistics of this normalized environment")
     named = [(name, what) for name in statistics for what in _MOMENTS]
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with np.load(path, allow_pickle=False) as arrays:
             saved = {(name, what): arrays[f"{name}.{what}"] for name, what in named}
         own = [np.shape(getattr(statistics[name], what)) for name, what in named]
         fits = own == [array.shape for array in saved.values()] and all(np.isfinite(x).all() for x in saved.values())
+    except FileNotFoundError:
+        raise InvalidValue(f"no such file: {path}, which holds the statistics of this normalized environment") from None
     except Exception:  # NumPy has half a dozen words for bytes it did not write
         fits = False
     if not fits:
@@ -69,11 +54,9 @@ def load_normalization(path: Path, env: VecEnv) -> None:
 
 
 def _statistics(env: VecEnv) -> dict[str, RunningMeanStd]:
-    inner: Any = env
-    while inner is not None and not isinstance(inner, VecNormalize):
-        inner = getattr(inner, "venv", None)
-    if inner is None:
+    normalized = unwrap_vec_normalize(env)
+    if normalized is None:
         return {}
-    observed = getattr(inner, "obs_rms", None)
-    named = observed if isinstance(observed, dict) else {"": observed} if observed is not None else {}
-    return {"ret": inner.ret_rms, **{f"obs.{key}": value for key, value in named.items()}}
+    observed = getattr(normalized, "obs_rms", None) or {}
+    named = observed if isinstance(observed, dict) else {"": observed}
+    return {"ret": normalized.ret_rms, **{f"obs.{key}": value for key, value in named.items()}}

@@ -16,31 +16,24 @@ _COMPILED = "_orig_mod."  # what torch.compile puts before the names of a module
 
 
 def without_compiler(state: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    :param state: of a network or an optimizer
-    :return: the same under the names that it had before ``torch.compile``
-    """
+    """A state of a network or an optimizer under the names that it had before ``torch.compile``."""
     return {str(key).replace(_COMPILED, ""): value for key, value in state.items()}
 
 
 def fitting_states(agent: BaseAlgorithm, states: Mapping[str, Any], exact_match: bool, where: str) -> dict[str, Any]:
     """
-    :param agent: who is to have them
+    States under the names of the agent's own, which may be compiled.
+
     :param states: name -> state of a network or an optimizer, compiled or not
     :param exact_match: whether nothing may be missing
     :param where: they come from, for the message
-    :return: the same under the names of the agent's own, which may be compiled
-    :raises InvalidValue: names or shapes differ
     """
     missing = [name for name in agent._get_torch_save_params()[0] if name not in states]
     if exact_match and missing:
         raise InvalidValue(f"{where}: '{missing[0]}' is missing")
     fitting = {}
     for name, state in states.items():
-        try:
-            part = recursive_getattr(agent, name)
-        except AttributeError:
-            part = None
+        part = recursive_getattr(agent, str(name), None)
         if not isinstance(state, Mapping):
             misfit: str | None = f"holds {describe(state)}, expected a dictionary of tensors"
         elif isinstance(part, nn.Module):

@@ -21,11 +21,7 @@ _FIXED |= {"batch_scaling_state"}
 
 
 def check_holds(model: ModelFile, cls: Any) -> None:
-    """
-    :param model: an open file
-    :param cls: class of the agent that is to load it
-    :raises InvalidValue: it holds another agent, or none that is known here
-    """
+    """Refuse a file that holds another agent, or none that is known here."""
     held = f"{model.algorithm}{model.library}"
     if model.algorithm is None:
         held = "model that was not written by sbbatch, nor by SB3's DQN, QRDQN or PPO"
@@ -45,8 +41,6 @@ def load_agent(
     """
     What ``Agent.load`` does with an open file: SB3's ``load``, except that each step can say what is wrong.
 
-    :param cls: class of the agent; what is not explained here is an argument of ``Agent.load``
-    :param model: an open file that holds one
     :param changes: attributes to change, by name
     """
     if not (custom_objects is None or isinstance(custom_objects, dict)):
@@ -81,18 +75,11 @@ def _check_changes(cls: Any, saved: dict[str, Any], given: dict[str, Any]) -> No
             raise InvalidType(f"load: unknown attribute '{name}'{did_you_mean(name, known)}")
     for name in {"head", "policy_kwargs"} & given.keys():
         if given[name] != saved.get(name):
-            raise InvalidValue(
-                f"load: {name}: got {describe(given[name])}, but a trained agent keeps its network "
-                f"({describe(saved.get(name))}); leave it out"
-            )
+            raise InvalidValue(f"load: {name}: a trained agent keeps its network; leave it out")
     cls._check_changes(saved, given)
 
 
 def trained_environment(path: Path) -> tuple[str | None, str | None]:
-    """
-    :param path: a model file
-    :return: id of the environment it was trained in, and the Atari protocol; ``None`` for what the file does not tell
-    :raises InvalidValue: a damaged file
-    """
+    """Id of the environment a model was trained in, and the Atari protocol; ``None`` for what it does not tell."""
     saved = ModelFile(path).plain
     return saved.get("env_id"), saved.get("trained_protocol")

@@ -41,8 +41,6 @@ def open_model(path: PathOrFile | ModelFile, trust: bool = False) -> ModelFile:
 
     :param path: file, with or without ``.zip``, or open file; one that this function has opened is returned
     :param trust: whether everything that was pickled may run
-    :raises FileNotFoundError: no such file
-    :raises InvalidValue: a damaged file, or one that holds no model
     """
     if isinstance(path, ModelFile):
         return path
@@ -56,11 +54,7 @@ def open_model(path: PathOrFile | ModelFile, trust: bool = False) -> ModelFile:
 
 
 class SB3ModelFile(ModelFile):
-    """
-    A model file of SB3 or sb3-contrib.
-
-    Its pickles are not run (:mod:`sbbatch.persistence.unpickle`), unless the file is trusted.
-    """
+    """A model file of SB3 or sb3-contrib, whose pickles are not run (:mod:`sbbatch.persistence.unpickle`)."""
 
     library = " of Stable-Baselines3"
     trust = False  # True: unpickle as SB3 does, which runs whatever the file says
@@ -97,10 +91,8 @@ class SB3ModelFile(ModelFile):
             return theirs
         name = "MlpPolicy" if theirs.__name__ in ("DQNPolicy", "QRDQNPolicy") else theirs.__name__
         if theirs.__module__ not in _POLICY_MODULES or name not in ours:
-            raise InvalidValue(
-                f"{self.name}: its policy is {theirs.__module__}.{theirs.__name__}, whose network may differ from "
-                f"those of {agent_class.__name__}; expected {', '.join(ours)} of SB3"
-            )
+            got = f"{self.name}: its policy is {theirs.__module__}.{theirs.__name__}"
+            raise InvalidValue(f"{got}, whose network may differ from those of {agent_class.__name__}")
         return ours[name]
 
     def states(self, agent: BaseAlgorithm, device: th.device) -> dict[str, Any]:
@@ -138,10 +130,7 @@ def _in_our_order(policy: ValuePolicy, tensor: th.Tensor) -> th.Tensor:
 
 
 def _fit_optimizer(policy: BasePolicy, state: Any) -> None:
-    """
-    The state of their optimizer as ours goes on with it, in place: moments laid out in memory as the weights are, which
-    the fused implementation takes for granted, and our implementation of the same rule.
-    """
+    """Their optimizer's state for ours, in place: our implementation, which needs moments laid out as the weights."""
     own = policy.optimizer
     parameters = [parameter for group in own.param_groups for parameter in group["params"]]
     try:

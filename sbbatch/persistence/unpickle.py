@@ -1,10 +1,9 @@
 """
 The pickles of SB3's files, read without running them.
 
-While a pickle is read, every class and function it names is a placeholder: nothing is imported, called or changed. What
-is needed is then built from the placeholders, by the functions and for the names below. An allow-list of real classes
-in ``find_class`` would be shorter and not safe: a pickle may call a class it names with any arguments, set its
-attributes (``ReLU.forward``), and hand NumPy a made-up state of a dtype, which NumPy trusts.
+While a pickle is read, every class and function it names is a placeholder; what is needed is then built from these, for
+the names below. An allow-list of real classes in ``find_class`` would not be safe: a pickle may call a class it names
+with any arguments, set its attributes (``ReLU.forward``), and hand NumPy a made-up state of a dtype.
 """
 
 from __future__ import annotations
@@ -59,8 +58,8 @@ class SavedVecNormalize(dict[str, Any]):
 
 def unpickle(data: bytes) -> Any:
     """
-    :param data: a pickle of any protocol
-    :return: what was pickled
+    What was pickled, by any protocol.
+
     :raises UnknownName: it needs something that is not known here
     :raises UnreadablePickle: it is damaged, or not what it says it is
     """
@@ -81,9 +80,8 @@ def unpickle(data: bytes) -> Any:
 
 class _Placeholder:
     """
-    What a pickle says about an object. A class that is named and not called is the subclass itself.
-
-    The methods are those a pickle may call, and do no more than note what they get.
+    What a pickle says about an object; a class that is named and not called is the subclass itself. The methods, which
+    a pickle may call, note what they get.
     """
 
     name: ClassVar[str]  # of the class or function, with its module

@@ -18,7 +18,7 @@ from sbbatch.replay.batch import Observations, ReplayBatch
 from sbbatch.replay.n_step import n_step_returns
 from sbbatch.replay.observations import ObservationMemory
 from sbbatch.replay.samplers import Sampler, UniformSampler
-from sbbatch.replay.sizes import free_memory, n_bytes_of, shape_of
+from sbbatch.replay.sizes import free_memory, n_bytes_of
 
 # Size of a compressed frame used to refuse a buffer up front; measured games need less (see docs/replay.md).
 COMPRESSED_SHARE = 1 / 7
@@ -103,8 +103,11 @@ class FrameReplayBuffer(ReplayBuffer):
     def _allocate(self, sampler_class: Callable[..., Sampler], sampler_kwargs: dict[str, Any]) -> None:
         # One row for the newest observation, and as many as an old stack reaches back.
         self._n_slots = self.buffer_size + self.frame_stack
-        self._memories = {key: self._make_memory(space) for key, space in self._spaces().items()}
         shape = (self._n_slots, self.n_envs)
+        self._memories = {
+            key: ObservationMemory(*shape, space, self._stack(), self._compression(space))
+            for key, space in self._spaces().items()
+        }
         self._actions = np.zeros(shape, dtype=np.int64)
         self._rewards = np.zeros(shape, dtype=np.float32)
         self._dones = np.zeros(shape, dtype=bool)  # terminated or truncated
@@ -120,18 +123,16 @@ class FrameReplayBuffer(ReplayBuffer):
     def _compression(self, space: spaces.Space) -> str | None:
         return self.frame_compression if is_image_space(space, check_channels=False) else None
 
-    def _make_memory(self, space: spaces.Space) -> ObservationMemory:
-        stack = 1 if isinstance(self.observation_space, spaces.Dict) else self.frame_stack
-        return ObservationMemory(self._n_slots, self.n_envs, space, shape_of(space), stack, self._compression(space))
+    def _stack(self) -> int:
+        return 1 if isinstance(self.observation_space, spaces.Dict) else self.frame_stack
 
     def n_bytes(self) -> int:
         """Bytes the full buffer takes; an estimate where frames are compressed (games need less, noise needs more)."""
-        row = 8 + 4 + 1 + 1 + 1
+        transition = 8 + 4 + 1 + 1 + 1
         for space in self._spaces().values():
-            stack = 1 if isinstance(self.observation_space, spaces.Dict) else self.frame_stack
-            frame = n_bytes_of(space) // stack
-            row += int(frame * COMPRESSED_SHARE) if self._compression(space) else frame
-        return row * self.buffer_size * self.n_envs
+            frame = n_bytes_of(space) // self._stack()
+            transition += int(frame * COMPRESSED_SHARE) if self._compression(space) else frame
+        return transition * self.buffer_size * self.n_envs
 
     def _too_large(self) -> InvalidValue:
         needed, free = self.n_bytes(), free_memory()
@@ -171,7 +172,13 @@ class FrameReplayBuffer(ReplayBuffer):
         truncated = broken | (done & truncated & self.handle_timeout_termination)
         done |= broken
         for key, memory in self._memories.items():
-            self._store_observations(memory, row, observations[key], next_observations[key], starts, done)
+            for env in range(self.n_envs):
+                if starts[env]:
+                    memory.open(row, env, observations[key][env])
+                if done[env]:
+                    memory.close(row, env, next_observations[key][env])
+                else:
+                    memory.follow((row + 1) % self._n_slots, env, next_observations[key][env])
 
         older = np.minimum(self._ages[row - 1].astype(np.int64) + 1, 255)
         self._ages[row] = np.where(starts, 0, older)
@@ -227,10 +234,9 @@ class FrameReplayBuffer(ReplayBuffer):
         Somebody else has played in the environment since (``evaluate_policy`` between two calls of ``learn``): the
         transition is closed as truncated. If none has ever continued, ``frame_stack`` is wrong.
         """
+        memories = self._memories.items()
         breaks = [
-            not all(
-                memory.follows(observations[key][env], following[key][env]) for key, memory in self._memories.items()
-            )
+            not all(memory.follows(observations[key][env], following[key][env]) for key, memory in memories)
             for env in range(self.n_envs)
         ]
         if all(breaks) and self._n_added == 0:
@@ -239,24 +245,6 @@ class FrameReplayBuffer(ReplayBuffer):
                 "frame; pass replay_buffer_kwargs=dict(frame_stack=1) to store observations whole"
             )
         return np.array(breaks)
-
-    def _store_observations(
-        self,
-        memory: ObservationMemory,
-        row: int,
-        observations: np.ndarray,
-        next_observations: np.ndarray,
-        starts: np.ndarray,
-        done: np.ndarray,
-    ) -> None:
-        next_row = (row + 1) % self._n_slots
-        for env in range(self.n_envs):
-            if starts[env]:
-                memory.open(row, env, observations[env])
-            if done[env]:
-                memory.close(row, env, next_observations[env])
-            else:
-                memory.follow(next_row, env, next_observations[env])
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBatch:  # type: ignore[override]
         """
@@ -283,12 +271,10 @@ class FrameReplayBuffer(ReplayBuffer):
         returns = n_step_returns(rewards, dones & ~timeouts, timeouts | (newest & ~dones), self.gamma)
 
         last = (rows + returns.n_rewards - 1) % self._n_slots
-        ended = self._dones[last, envs]
-        ages, last_ages = self._ages[rows, envs].astype(np.int64), self._ages[last, envs].astype(np.int64)
-        observations = {key: memory.read(rows, envs, ages) for key, memory in self._memories.items()}
-        following = {key: memory.read_next(last, envs, last_ages, ended) for key, memory in self._memories.items()}
+        ended, ages = self._dones[last, envs], self._ages[last, envs].astype(np.int64)
+        following = {key: memory.read_next(last, envs, ages, ended) for key, memory in self._memories.items()}
         return ReplayBatch(
-            observations=self._to_tensors(observations, env),
+            observations=self._to_tensors(self._read(rows, envs), env),
             actions=self.to_torch(self._actions[rows, envs], copy=False),
             rewards=self.to_torch(returns.rewards, copy=False),
             next_observations=self._to_tensors(following, env),
@@ -296,6 +282,10 @@ class FrameReplayBuffer(ReplayBuffer):
             weights=self.to_torch(weights, copy=False),
             indices=indices,
         )
+
+    def _read(self, rows: np.ndarray, envs: np.ndarray) -> dict[str, np.ndarray]:
+        ages = self._ages[rows, envs].astype(np.int64)
+        return {key: memory.read(rows, envs, ages) for key, memory in self._memories.items()}
 
     def _to_tensors(self, arrays: dict[str, np.ndarray], env: VecNormalize | None) -> Observations:
         is_dict = isinstance(self.observation_space, spaces.Dict)
@@ -320,7 +310,8 @@ class FrameReplayBuffer(ReplayBuffer):
         :param n_rows: steps of all environments, at most :meth:`size`
         :return: int64 ``(n_rows * n_envs,)``
         """
-        return (self._rows_in_order()[-n_rows:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
+        rows = (self.pos - n_rows + np.arange(n_rows)) % self._n_slots
+        return (rows[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1)
 
     def observations_at(self, indices: np.ndarray, env: VecNormalize | None = None) -> Observations:
         """
@@ -330,10 +321,7 @@ class FrameReplayBuffer(ReplayBuffer):
         :param env: normalises observations, as in SB3
         :return: ``(len(indices), *shape)``
         """
-        rows, envs = np.divmod(indices, self.n_envs)
-        ages = self._ages[rows, envs].astype(np.int64)
-        observations = {key: memory.read(rows, envs, ages) for key, memory in self._memories.items()}
-        return self._to_tensors(observations, env)
+        return self._to_tensors(self._read(*np.divmod(indices, self.n_envs)), env)
 
     def _rows_in_order(self) -> np.ndarray:
         """Stored rows, oldest first."""
@@ -342,13 +330,8 @@ class FrameReplayBuffer(ReplayBuffer):
     @property
     def observations(self) -> NumpyObservations:  # type: ignore[override]
         """All stored observations, oldest first, rebuilt: a copy ``(rows, n_envs, *shape)``."""
-        rows = np.repeat(self._rows_in_order(), self.n_envs)
-        envs = np.tile(np.arange(self.n_envs), self._n_stored)
-        ages = self._ages[rows, envs].astype(np.int64)
-        arrays = {
-            key: memory.read(rows, envs, ages).reshape(self._n_stored, self.n_envs, *memory.shape)
-            for key, memory in self._memories.items()
-        }
+        read = self._read(*np.divmod(self.newest(self._n_stored), self.n_envs))
+        arrays = {key: array.reshape(self._n_stored, self.n_envs, *array.shape[1:]) for key, array in read.items()}
         return arrays if isinstance(self.observation_space, spaces.Dict) else arrays[""]
 
     @property
@@ -377,7 +360,7 @@ class FrameReplayBuffer(ReplayBuffer):
 
     def reset(self) -> None:
         """Forget everything; the generator and the position in the ring go on, which samplers count on."""
-        self.sampler.remove((self._rows_in_order()[:, None] * self.n_envs + np.arange(self.n_envs)).reshape(-1))
+        self.sampler.remove(self.newest(self._n_stored))
         self._n_stored, self.full, self._expected = 0, False, None
         self._ended = np.ones(self.n_envs, dtype=bool)
 

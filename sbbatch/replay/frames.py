@@ -12,10 +12,7 @@ class FrameMemory(Protocol):
     """A fixed number of slots, each of which holds one frame."""
 
     def write(self, index: int, frame: np.ndarray) -> None:
-        """
-        :param index: slot
-        :param frame: array of the frame's shape and dtype
-        """
+        """Put a frame into a slot."""
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """
@@ -24,15 +21,10 @@ class FrameMemory(Protocol):
         """
 
     def get_state(self, n: int) -> dict[str, np.ndarray]:
-        """
-        :param n: number of slots, from the first, that are worth keeping
-        :return: plain arrays
-        """
+        """Plain arrays of the first ``n`` slots."""
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """
-        :param state: what :meth:`get_state` returned
-        """
+        """Take over what :meth:`get_state` returned."""
 
 
 class RawFrames:

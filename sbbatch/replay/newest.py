@@ -12,11 +12,7 @@ from sbbatch.replay.buffer import FrameReplayBuffer
 
 
 def newest_transitions(buffer: ReplayBuffer, n_rows: int) -> np.ndarray:
-    """
-    :param buffer: ours, or one of SB3
-    :param n_rows: steps of all environments, at most as many as are stored
-    :return: indices ``row * n_envs + environment`` of the newest
-    """
+    """Indices ``row * n_envs + environment`` of the newest ``n_rows`` steps of all environments."""
     if isinstance(buffer, FrameReplayBuffer):
         return buffer.newest(n_rows)
     rows = (buffer.pos - 1 - np.arange(n_rows)) % buffer.buffer_size
@@ -24,12 +20,7 @@ def newest_transitions(buffer: ReplayBuffer, n_rows: int) -> np.ndarray:
 
 
 def observations_at(buffer: ReplayBuffer, indices: np.ndarray, env: VecNormalize | None) -> PyTorchObs:
-    """
-    :param buffer: ours, or one of SB3
-    :param indices: as :func:`newest_transitions` gives them
-    :param env: normalises them
-    :return: observations from which these transitions start ``(len(indices), *shape)``
-    """
+    """Observations from which these transitions start ``(len(indices), *shape)``, normalised by ``env``."""
     if isinstance(buffer, FrameReplayBuffer):
         return buffer.observations_at(indices, env)
     stored, where = buffer.observations, np.divmod(indices, buffer.n_envs)

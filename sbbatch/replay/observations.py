@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_obs_shape
 
 from sbbatch.errors import InvalidValue
 from sbbatch.replay.frames import FRAME_MEMORIES, FrameMemory
@@ -25,25 +26,19 @@ class ObservationMemory:
     :param n_rows: rows of the ring
     :param n_envs: environments
     :param space: observation space of one environment
-    :param shape: shape of one observation as SB3 hands it over
     :param frame_stack: frames in an observation; must divide its first axis
     :param compression: ``"lz4"`` or ``None``
     :raises InvalidValue: the stack does not divide the observation
     """
 
     def __init__(
-        self,
-        n_rows: int,
-        n_envs: int,
-        space: spaces.Space,
-        shape: tuple[int, ...],
-        frame_stack: int,
-        compression: str | None,
+        self, n_rows: int, n_envs: int, space: spaces.Space, frame_stack: int, compression: str | None
     ) -> None:
+        shape: Any = get_obs_shape(space)
         if frame_stack > 1 and (len(shape) < 2 or shape[0] % frame_stack != 0):
             raise InvalidValue(f"frame_stack: got {frame_stack}, which does not divide observations of shape {shape}")
         self.n_rows, self.n_envs, self.frame_stack = n_rows, n_envs, frame_stack
-        self.shape = shape
+        self.shape: tuple[int, ...] = shape
         self.dtype = np.dtype(space.dtype)
         depth = shape[0] // frame_stack if frame_stack > 1 else 0  # planes per frame
         self._frame_shape = (depth, *shape[1:]) if frame_stack > 1 else shape
@@ -56,13 +51,7 @@ class ObservationMemory:
         return observation.reshape(self.frame_stack, *self._frame_shape)
 
     def open(self, row: int, env: int, observation: np.ndarray) -> None:
-        """
-        Store the first observation of an episode.
-
-        :param row: row of the transition that starts here
-        :param env: environment
-        :param observation: array of the space's shape
-        """
+        """Store the first observation of an episode, from which the transition in ``row`` starts."""
         frames = self._split(observation)
         flat = row * self.n_envs + env
         if frames[:-1].any():
@@ -70,40 +59,22 @@ class ObservationMemory:
         self._frames.write(flat, frames[-1])
 
     def follow(self, row: int, env: int, observation: np.ndarray) -> None:
-        """
-        Store the observation that follows the one of the row before.
-
-        :param row: its row
-        :param env: environment
-        :param observation: array of the space's shape
-        """
+        """Store the observation of ``row``, which follows the one of the row before."""
         self._frames.write(row * self.n_envs + env, self._split(observation)[-1])
 
     def close(self, row: int, env: int, observation: np.ndarray) -> None:
-        """
-        Store the last observation of an episode, which no transition starts from.
-
-        :param row: row of the episode's last transition
-        :param env: environment
-        :param observation: array of the space's shape
-        """
+        """Store the last observation of an episode, to which the transition in ``row`` leads."""
         self._finals[row * self.n_envs + env] = self._split(observation)[-1].copy()
 
     def forget(self, row: int) -> None:
-        """
-        :param row: about to be written anew; what was kept aside for it is dropped
-        """
+        """Drop what was kept aside for a row that is about to be written anew."""
         if self._openings or self._finals:
             for flat in range(row * self.n_envs, (row + 1) * self.n_envs):
                 self._openings.pop(flat, None)
                 self._finals.pop(flat, None)
 
     def follows(self, observation: np.ndarray, next_observation: np.ndarray) -> bool:
-        """
-        :param observation: array of the space's shape
-        :param next_observation: the one after it in the same episode
-        :return: whether the second is the first moved by one frame
-        """
+        """Whether the second observation is the first moved by one frame."""
         return np.array_equal(self._split(observation)[1:], self._split(next_observation)[:-1])
 
     def read(self, rows: np.ndarray, envs: np.ndarray, ages: np.ndarray) -> np.ndarray:
@@ -156,10 +127,7 @@ class ObservationMemory:
             frames[sample, :n_behind] = 0 if opening is None else opening[-n_behind:]
 
     def get_state(self, n_rows: int) -> dict[str, np.ndarray]:
-        """
-        :param n_rows: rows, from the first, that hold anything
-        :return: plain arrays
-        """
+        """Plain arrays of the first ``n_rows`` rows."""
         state = {f"frames.{key}": value for key, value in self._frames.get_state(n_rows * self.n_envs).items()}
         for name, aside in (("openings", self._openings), ("finals", self._finals)):
             state[f"{name}.indices"] = np.array(list(aside), dtype=np.int64)
@@ -167,9 +135,7 @@ class ObservationMemory:
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """
-        :param state: what :meth:`get_state` returned
-        """
+        """Take over what :meth:`get_state` returned."""
         prefix = "frames."
         self._frames.set_state({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         for name, aside in (("openings", self._openings), ("finals", self._finals)):

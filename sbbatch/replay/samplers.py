@@ -47,9 +47,7 @@ class Sampler(Protocol):
         """Plain arrays and numbers."""
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """
-        :param state: what :meth:`get_state` returned
-        """
+        """Take over what :meth:`get_state` returned."""
 
 
 class UniformSampler:

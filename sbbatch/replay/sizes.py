@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
-
-
-def shape_of(space: spaces.Space) -> tuple[int, ...]:
-    """
-    :param space: of observations, no dictionary
-    :return: shape of one as it is stored
-    """
-    shape = get_obs_shape(space)
-    assert not isinstance(shape, dict), "SB3 refuses nested Dict observations"
-    return shape
 
 
 def free_memory() -> int:
@@ -30,9 +21,8 @@ def free_memory() -> int:
 
 
 def n_bytes_of(space: spaces.Space) -> int:
-    """
-    :param space: of observations
-    :return: bytes of one
-    """
-    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    return sum(int(np.prod(shape_of(part))) * np.dtype(part.dtype).itemsize for part in parts)
+    """Bytes of one observation."""
+    if isinstance(space, spaces.Dict):
+        return sum(map(n_bytes_of, space.spaces.values()))
+    shape: Any = get_obs_shape(space)
+    return int(np.prod(shape)) * np.dtype(space.dtype).itemsize

@@ -21,13 +21,10 @@ class SumTree:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._levels: list[np.ndarray] = []  # leaves first, root block last; each (blocks, FANOUT) float64
-        n_nodes = capacity
-        while True:
-            n_blocks = -(-n_nodes // FANOUT)
+        n_blocks = capacity
+        while n_blocks > 1 or not self._levels:
+            n_blocks = -(-n_blocks // FANOUT)
             self._levels.append(np.zeros((n_blocks, FANOUT)))
-            if n_blocks == 1:
-                break
-            n_nodes = n_blocks
 
     @property
     def total(self) -> float:
@@ -76,10 +73,6 @@ class SumTree:
         return blocks
 
     def restore(self, leaves: np.ndarray) -> None:
-        """
-        Replace all priorities.
-
-        :param leaves: ``(capacity,)``, as read from :attr:`leaves`
-        """
+        """Replace all priorities by what was read from :attr:`leaves`."""
         self._levels[0].reshape(-1)[: self.capacity] = leaves
         self._refresh(np.arange(self.capacity))

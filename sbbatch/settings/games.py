@@ -1,6 +1,6 @@
-"""What is known about an Atari game: its ids, sets and scores, and settings of its own, one file a game.
-
-The files are ``hyperparams/atari/<Game>.yml``, for the 60 games of the small-batch paper and two more of the usual 57.
+"""
+What is known about an Atari game: its ids, sets and scores, and settings of its own, ``hyperparams/atari/<Game>.yml``.
+There are the 60 games of the small-batch paper and two more of the usual 57.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sbbatch.arguments import declared
+from sbbatch.arguments import check_arguments, declared
 from sbbatch.envs.atari import require_atari_game
 from sbbatch.errors import InvalidValue, check_names, did_you_mean
 from sbbatch.settings.reader import hyperparams_folder, read_yaml
@@ -68,15 +68,10 @@ def game_set(name: str) -> tuple[str, ...]:
 
 
 def read_game(path: Path) -> Game:
-    """
-    Read the file of a game; nothing may be missing, and nothing may be there that has no meaning.
-
-    :param path: ``<Game>.yml``
-    :raises UserError: an unknown or missing key, a value of the wrong type
-    """
+    """Read ``<Game>.yml``; nothing may be missing, and nothing may be there that has no meaning."""
     shown = f"hyperparams/atari/{path.name}"
     content, known = read_yaml(path, shown), declared(Game)
     check_names(shown, content, known)
     if missing := set(known) - set(content):
         raise InvalidValue(f"{shown}: missing key {', '.join(sorted(missing))}")
-    return Game(**{name: known[name].check(value, f"{shown} {name}") for name, value in content.items()})
+    return Game(**check_arguments(Game, content, f"{shown} "))

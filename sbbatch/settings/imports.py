@@ -1,8 +1,8 @@
-"""Callbacks and wrappers that a YAML file names by import path, in rl-baselines3-zoo's words.
+"""
+Callbacks and wrappers that a YAML file names by import path, in rl-baselines3-zoo's words.
 
-A file that loads safely must not be able to run a program. So a path is imported only if its module is on a list, or
-was allowed on the command line; what it leads to must be a class that is defined in such a module and is of the kind
-its key asks for.
+A file must not be able to run a program: a path is imported only if its module is on a list, or was allowed on the
+command line, and must lead to a class that is defined in such a module and is of the kind its key asks for.
 """
 
 from __future__ import annotations
@@ -47,28 +47,16 @@ _PATH = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*", re.ASCII)  # no part begins w
 
 @dataclass(frozen=True)
 class ClassSpec:
-    """
-    A class as a file names it; nothing is imported before :meth:`load`.
+    """A class as a file names it; nothing is imported before :meth:`load`."""
 
-    :param where: file, section and key, the beginning of every message
-    :param key: the key, one of :data:`BASE_CLASSES`
-    :param path: import path, e.g. ``"gymnasium.wrappers.TimeLimit"``
-    :param kwargs: keyword arguments
-    :param allowed: modules allowed besides :data:`KNOWN_MODULES`
-    """
-
-    where: str
-    key: str
-    path: str
+    where: str  # file, section and key, the beginning of every message
+    key: str  # one of BASE_CLASSES
+    path: str  # e.g. gymnasium.wrappers.TimeLimit
     kwargs: dict[str, Any]
-    allowed: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()  # modules besides KNOWN_MODULES
 
     def load(self) -> type:
-        """
-        Import the class, and compare the keyword arguments with its constructor.
-
-        :raises UserError: not allowed, not there, of another kind, or with other arguments
-        """
+        """Import the class, and compare the keyword arguments with its constructor."""
         module, _, name = self.path.rpartition(".")
         self._check_allowed(module)
         content, base = vars(_import(module, self.where, bool(self.allowed))), BASE_CLASSES[self.key]
@@ -85,10 +73,7 @@ class ClassSpec:
         return cls
 
     def make(self, *inner: Any) -> Any:
-        """
-        :param inner: the environment to wrap, if it is a wrapper
-        :raises UserError: see :meth:`load`; or the class refuses its arguments
-        """
+        """An object of the class; ``inner`` is the environment to wrap, if it is a wrapper."""
         return built(self.where, self.load(), *inner, **self.kwargs)
 
     def _check_allowed(self, module: str) -> None:
@@ -109,36 +94,26 @@ def read_classes(where: str, key: str, value: Any) -> tuple[ClassSpec, ...] | No
     :param key: the key
     :param value: a path, a mapping from one path to its keyword arguments, or a list of these
     :return: the classes in their order, the innermost wrapper first; ``None``: there are none
-    :raises UserError: another form
     """
     if value is None:
         return None
-    return tuple(_read_class(where, key, item) for item in (value if isinstance(value, list) else [value]))
-
-
-def _read_class(where: str, key: str, item: Any) -> ClassSpec:
-    if isinstance(item, dict) and len(item) != 1:
-        raise InvalidValue(f"{where}: got {len(item)} names in one mapping; indent arguments below a name")
-    path, kwargs = next(iter(item.items())) if isinstance(item, dict) else (item, None)
-    if not (isinstance(path, str) and _PATH.fullmatch(path)):
-        raise InvalidType(
-            f"{where}: got {describe(path)}, expected an import path such as gymnasium.wrappers.TimeLimit"
-        )
-    return ClassSpec(where, key, path, read_keyword_arguments(f"{where} {path}", kwargs) or {})
+    specs = []
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, dict) and len(item) != 1:
+            raise InvalidValue(f"{where}: got {len(item)} names in one mapping; indent arguments below a name")
+        path, kwargs = next(iter(item.items())) if isinstance(item, dict) else (item, None)
+        if not (isinstance(path, str) and _PATH.fullmatch(path)):
+            raise InvalidType(f"{where}: got {describe(path)}, expected a path such as gymnasium.wrappers.TimeLimit")
+        specs.append(ClassSpec(where, key, path, read_keyword_arguments(f"{where} {path}", kwargs) or {}))
+    return tuple(specs)
 
 
 def read_keyword_arguments(where: str, value: Any) -> dict[str, Any] | None:
-    """
-    Read the value of one of :data:`ENV_ARGUMENTS`.
-
-    :param where: file, section and key, the beginning of every message
-    :param value: a mapping, or the text of one; ``None``: there are no arguments
-    :raises UserError: something else
-    """
+    """Read the value of one of :data:`ENV_ARGUMENTS`: a mapping, the text of one, or ``None``."""
     if isinstance(value, str):
         value = read_literal(value, where)
-    if not (value is None or (isinstance(value, dict) and all(isinstance(name, str) for name in value))):
-        raise InvalidType(f"{where}: got {describe(value)}, expected a mapping of keyword arguments")
+    if value is not None:
+        check_keywords(where, value, None)
     return value
 
 
@@ -152,9 +127,7 @@ def allow_imports(
     :param settings: the resolved settings
     :param modules: as given to ``--allow-import``
     :param keys: those of :data:`BASE_CLASSES` that will be used
-    :raises UserError: see :meth:`ClassSpec.load`
     """
-    _check_modules(modules, "--allow-import")
     allowed = dict(settings)
     for key in keys:
         if key in settings and settings[key].value:
@@ -166,22 +139,9 @@ def allow_imports(
 
 
 def import_packages(names: Sequence[str], option: str = "--gym-packages") -> None:
-    """
-    Import packages that register environments.
-
-    :param names: of modules
-    :param option: the option they were given to
-    :raises InvalidValue: one cannot be imported
-    """
-    _check_modules(names, option)
+    """Import packages that register environments, as given to ``option``."""
     for name in names:
         _import(name, option, also_from_here=True)
-
-
-def _check_modules(names: Sequence[str], option: str) -> None:
-    for name in names:
-        if not all(part.isidentifier() for part in name.split(".")):
-            raise InvalidValue(f"{option}: got '{name}', expected the name of a module such as my_package.wrappers")
 
 
 def _import(name: str, where: str, also_from_here: bool) -> Any:
@@ -190,5 +150,5 @@ def _import(name: str, where: str, also_from_here: bool) -> Any:
         sys.path.append(os.getcwd())
     try:
         return importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # the last two: no name of a module
         raise InvalidValue(f"{where}: {name} cannot be imported ({error})") from None

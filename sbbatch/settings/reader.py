@@ -1,8 +1,6 @@
-"""Reading text the user wrote: YAML, and Python literals inside strings. Nothing is ever executed.
-
-The zoo's YAML files hold plain values, a few tags (``!!float 1e5``) and strings such as
-``"dict(net_arch=[64, 64], activation_fn=nn.ReLU)"``. Everything they need is read here without ``eval`` and without
-YAML tags that build Python objects.
+"""
+Reading text the user wrote: YAML, and Python literals inside strings such as ``"dict(net_arch=[64],
+activation_fn=nn.ReLU)"``. Nothing is ever executed.
 """
 
 from __future__ import annotations
@@ -41,14 +39,7 @@ def hyperparams_folder() -> Path:
 
 
 def read_yaml(path: Path, shown: str | None = None) -> dict[str, Any]:
-    """
-    Read one YAML file whose top level is a mapping with names as keys.
-
-    :param path: the file
-    :param shown: the file's name in messages
-    :return: plain Python values
-    :raises UserError: the file is missing, too large, not YAML, or holds more than plain values
-    """
+    """Plain values from a YAML file that is a mapping with names as keys; messages call it ``shown``."""
     shown = shown or str(path)
     try:
         with path.open("rb") as file:
@@ -69,13 +60,7 @@ def read_yaml(path: Path, shown: str | None = None) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, shown: str) -> Any:
-    """
-    Read YAML text into plain values.
-
-    :param text: the document
-    :param shown: where it comes from, for messages
-    :raises UserError: not YAML, several documents, Python tags, duplicate keys or an anchor bomb
-    """
+    """Plain values from the text of one YAML document; ``shown`` is where it comes from, for messages."""
     reader = _yaml()
     try:
         if max(accumulate((char in "[{") - (char in "]}") for char in text), default=0) > MAX_YAML_NESTING:
@@ -83,7 +68,8 @@ def parse_yaml(text: str, shown: str) -> Any:
         node = reader.compose(text)
         if node is None:
             return None
-        _check_nodes(node, shown)
+        if _n_values(node, {}) > MAX_YAML_VALUES:
+            raise InvalidValue(f"{shown}: more than {MAX_YAML_VALUES} values once its aliases are written out")
         return reader.constructor.construct_document(node)
     except MarkedYAMLError as error:
         mark, problem = error.problem_mark, " ".join(f"{error.context or ''} {error.problem}".split())
@@ -106,54 +92,23 @@ def _yaml() -> YAML:
     return reader
 
 
-def _check_nodes(root: Node, shown: str) -> None:
-    """Refuse duplicate keys, and count the values with aliases written out, before anything is built from them."""
-    sizes: dict[int, float] = {}
-
-    def size(node: Node) -> float:
-        if id(node) not in sizes:
-            sizes[id(node)] = math.inf  # of a node that contains itself
-            children = node.value if isinstance(node, SequenceNode) else []
-            if isinstance(node, MappingNode):
-                _check_keys(node, shown)
-                children = [child for pair in node.value for child in pair]
-            sizes[id(node)] = 1 + sum(size(child) for child in children)
-        return sizes[id(node)]
-
-    if size(root) > MAX_YAML_VALUES:
-        raise InvalidValue(f"{shown}: more than {MAX_YAML_VALUES} values once its aliases are written out")
-
-
-def _check_keys(node: MappingNode, shown: str) -> None:
-    """ruamel.yaml would not, in a mapping that merges another."""
-    lines: dict[str, int] = {}
-    for key, _ in node.value:
-        name, line = str(key.value), key.start_mark.line + 1
-        if name in lines:
-            raise InvalidValue(f"{shown}: duplicate key {name} at lines {lines[name]} and {line}")
-        lines[name] = line
+def _n_values(node: Node, known: dict[int, float]) -> float:
+    """Values with aliases written out, before anything is built from them; infinite if a node contains itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        children = node.value if isinstance(node, (SequenceNode, MappingNode)) else []
+        parts = [part for child in children for part in (child if isinstance(child, tuple) else (child,))]
+        known[id(node)] = 1 + sum(_n_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def read_literal(text: str, where: str) -> Any:
-    """
-    Read a Python literal, with ``dict(...)`` and the activations ``nn.ReLU, nn.Tanh, ...`` as only names.
-
-    :param text: e.g. ``"dict(net_arch=[64, 64], activation_fn=nn.ReLU)"``
-    :param where: what is being read, for messages
-    :raises UserError: anything that is not such a literal
-    """
+    """Read a Python literal, with ``dict(...)`` and the activations ``nn.ReLU, nn.Tanh, ...`` as only names."""
     return _evaluate(text, where, _Literals())
 
 
 def read_call(text: str, where: str) -> tuple[str, list[Any], dict[str, Any]]:
-    """
-    Read a name with or without arguments; nothing is called.
-
-    :param text: e.g. ``"double"``, ``"munchausen(alpha=0.9)"`` or ``"abs(8, 64)"``
-    :param where: what is being read, for messages
-    :return: the name, its positional and its keyword arguments
-    :raises UserError: anything else
-    """
+    """Read ``"double"`` or ``"abs(8, max_size=64)"``: the name, its positional and its keyword arguments."""
     name, bracket, _ = text.strip().partition("(")
     if not bracket:
         return name, [], {}
@@ -161,12 +116,7 @@ def read_call(text: str, where: str) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 def read_command_line_value(text: str, key: str) -> Any:
-    """
-    Read the value of ``-params key:value``: a Python literal, else a YAML scalar or list, else the text itself.
-
-    :param text: what follows the colon
-    :param key: the key, for messages
-    """
+    """Read the value of ``-params key:value``: a Python literal, else a YAML scalar or list, else the text itself."""
     try:
         return read_literal(text, key)
     except UserError:

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import sbbatch
-from sbbatch.arguments import Argument, Count, Fraction, Positive, Within, declared
+from sbbatch.arguments import Argument, Count, Fraction, Positive, Within, check_arguments, declared
 from sbbatch.envs.atari import atari_game
-from sbbatch.errors import InvalidType, InvalidValue, check_names, describe, did_you_mean
+from sbbatch.errors import InvalidType, InvalidValue, check_keywords, check_names, did_you_mean
 from sbbatch.settings.games import read_game
 from sbbatch.settings.imports import BASE_CLASSES, ENV_ARGUMENTS, read_classes, read_keyword_arguments
 from sbbatch.settings.reader import hyperparams_folder, read_command_line_value, read_literal, read_yaml
-from sbbatch.settings.schema import convert, plain
+from sbbatch.settings.schema import from_text, plain
 from sbbatch.settings.suites import Section, sections_for
 
 COMMAND_LINE = "command line"
@@ -75,17 +75,11 @@ ATARI_WRAPPER, ATARI_WRAPPER_PROTOCOL = "stable_baselines3.common.atari_wrappers
 
 @dataclass(frozen=True)
 class Setting:
-    """
-    One hyperparameter with its history.
+    """One hyperparameter with its history."""
 
-    :param value: what the constructor gets
-    :param given: what was written, before schedules and literals were read, as a file would have it
-    :param origin: ``class default``, ``command line``, or file and section
-    """
-
-    value: Any
-    given: Any
-    origin: str
+    value: Any  # what the constructor gets
+    given: Any  # what was written, as a file would have it
+    origin: str  # class default, command line, or file and section
 
     @property
     def explicit(self) -> bool:
@@ -97,25 +91,14 @@ Settings = dict[str, Setting]
 
 
 def require_algorithm(name: str) -> type:
-    """
-    The class of an algorithm.
-
-    :param name: as given to ``--algo``
-    :raises InvalidValue: there is no such algorithm
-    """
+    """The class of an algorithm by its name."""
     if name not in sbbatch.ALGORITHMS:
         raise InvalidValue(f"unknown algorithm '{name}'{did_you_mean(name, sbbatch.ALGORITHMS)}")
     return sbbatch.ALGORITHMS[name]
 
 
 def read_parameters(pairs: Iterable[str], option: str = "-params") -> dict[str, Any]:
-    """
-    Read ``-params key:value ...``.
-
-    :param pairs: the words as typed
-    :param option: the option they were given to
-    :raises InvalidValue: a word without a colon, or a key given twice
-    """
+    """Read ``-params key:value ...``, the words as typed."""
     values: dict[str, Any] = {}
     for pair in pairs:
         key, colon, text = pair.partition(":")
@@ -129,18 +112,11 @@ def read_parameters(pairs: Iterable[str], option: str = "-params") -> dict[str, 
 
 
 def read_overrides(pairs: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    What the command line says about the settings.
-
-    :param pairs: words of ``-params``
-    :param options: values of the options that stand for a setting (``None``: not given)
-    :raises InvalidValue: a word without a colon, or a key given twice
-    """
+    """What ``-params`` and the options that stand for a setting (``None``: not given) say."""
     overrides = read_parameters(pairs)
     given = {key: value for key, value in options.items() if value is not None}
-    for key in given:
-        if key in overrides:
-            raise InvalidValue(f"{key} is given twice: as an option and with -params")
+    for key in overrides.keys() & given:
+        raise InvalidValue(f"{key} is given twice: as an option and with -params")
     return overrides | given
 
 
@@ -196,14 +172,25 @@ def _sections_of_files(algo: str, env_id: str, conf_file: Path | None, suite: st
     sections = read_yaml(path, file) if conf_file is not None or path.exists() else {}
     found = sections_for(env_id, sections, file, suite)
     if conf_file is not None and not found and env_id not in sections:
-        raise InvalidValue(
-            f"{file}: no section is for {env_id}, so nothing in it counts{did_you_mean(env_id, sections)}"
-        )
+        raise InvalidValue(f"{file}: no section is for {env_id}{did_you_mean(env_id, sections)}")
     game_file = hyperparams_folder() / "atari" / f"{atari_game(env_id)}.yml"
     if conf_file is None and game_file.exists():
         origin = f"hyperparams/atari/{game_file.name} overrides {algo}"
         found.append((origin, read_game(game_file).overrides.get(algo, {})))
     return file, found
+
+
+def convert(where: str, value: Any, argument: Argument) -> Any:
+    """
+    :param where: file, section and key, the beginning of every message
+    :param value: what a YAML file or the command line says, or the object itself
+    :param argument: the argument it is meant for
+    :return: what the constructor gets
+    """
+    if isinstance(value, (str, list, dict)):
+        value = from_text(where, value, argument)
+    argument.check(value, where)
+    return value  # as it was given: some checks return what the constructor makes of it
 
 
 def _check_keys(origin: str, section: Mapping[str, Any], known: Mapping[str, Argument], cls: type) -> None:
@@ -232,15 +219,11 @@ def _run_value(where: str, key: str, value: Any) -> Any:
 
 def _read_normalize(where: str, value: Any) -> dict[str, Any] | None:
     """``true`` or VecNormalize's arguments; ``None`` means no normalization."""
-    if isinstance(value, str):
-        value = read_literal(value, where)
+    value = read_literal(value, where) if isinstance(value, str) else value
     if value is None or isinstance(value, bool):
         return {} if value else None
-    if not isinstance(value, dict):
-        raise InvalidType(f"{where}: got {describe(value)}, expected true, false or a mapping")
-    known = declared(NormalizeArguments)
-    check_names(where, value, known)
-    return {key: known[key].check(item, f"{where} {key}") for key, item in value.items()}
+    check_keywords(where, value, NormalizeArguments)
+    return check_arguments(NormalizeArguments, value, f"{where} ")
 
 
 def explicit_values(settings: Settings) -> dict[str, Any]:
@@ -254,36 +237,18 @@ def constructor_values(settings: Settings) -> dict[str, Any]:
 
 
 def run_value(settings: Settings, key: str, otherwise: Any = None) -> Any:
-    """
-    The value of one of :data:`RUN_KEYS`.
-
-    :param settings: the resolved settings
-    :param key: its name
-    :param otherwise: its value when nobody set it
-    """
+    """The value of one of :data:`RUN_KEYS`."""
     return settings[key].value if key in settings else otherwise
 
 
 def with_origin(message: str, settings: Settings) -> str:
-    """
-    Tell where a value came from, in a constructor's message about it.
-
-    :param message: e.g. ``batch_size: got 0, expected an int >= 1``
-    :param settings: the resolved settings
-    """
+    """A constructor's message such as ``batch_size: got 0, ...`` with where the value came from."""
     setting = settings.get(message.partition(":")[0])
     return f"{setting.origin} {message}" if setting is not None and setting.explicit else message
 
 
 def run_protocol(env_id: str, cls: Any, settings: Settings) -> str | None:
-    """
-    The Atari protocol of a run: what the settings say, else the algorithm's own.
-
-    :param env_id: environment; ``None`` is returned for anything but an Atari game
-    :param cls: the algorithm
-    :param settings: the resolved settings
-    :raises InvalidValue: SB3's ``AtariWrapper`` together with another protocol
-    """
+    """The Atari protocol of a run: what the settings say, else the algorithm's own in an Atari game."""
     given = run_value(settings, "atari_protocol")
     if atari_game(env_id) is None:
         return given

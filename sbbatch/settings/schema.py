@@ -1,8 +1,4 @@
-"""From the text of a YAML file or the command line to what a constructor takes, and back.
-
-What an argument may be is declared where it is taken (:mod:`sbbatch.arguments`). This module only knows how schedules,
-parts and adaptive batch sizes are written.
-"""
+"""How schedules, parts and adaptive batch sizes are written in a YAML file or on the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale, ReversedAB
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.schedule import Linear, Piecewise
 from sbbatch.components.bootstrap import BOOTSTRAPS
-from sbbatch.errors import InvalidType, InvalidValue, UserError, check_keywords, describe, did_you_mean
+from sbbatch.errors import InvalidType, InvalidValue, UserError, check_keywords, did_you_mean
 from sbbatch.networks.heads import HEADS
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.initializers import INITIALIZERS
@@ -58,44 +54,35 @@ _OBJECTS: dict[str, Mapping[str, Callable[..., Any]]] = {
 }
 
 
-def convert(where: str, value: Any, argument: Argument) -> Any:
+def from_text(where: str, value: Any, argument: Argument) -> Any:
     """
-    Turn a value of a YAML file or of the command line into what the constructor takes.
-
-    :param where: file, section and key, the beginning of every message
-    :param value: what was read, or the object itself
+    :param where: the beginning of every message
+    :param value: what a file or the command line says; text may stand for something else, also inside a mapping
     :param argument: the argument it is meant for
-    :raises UserError: an unknown name, or a value that the argument's declaration refuses
+    :return: what the text stands for, not yet checked
     """
-    kinds = {get_origin(kind) or kind for kind in argument.kinds}
-    key = argument.name
+    kinds, key = {get_origin(kind) or kind for kind in argument.kinds}, argument.name
     if isinstance(value, str) and str not in kinds:
         if key in _CLASSES or key in _OBJECTS:
-            value = read_object(key, value, where)
-        elif dict in kinds or (tuple in kinds and value.strip().startswith(("(", "["))):
+            return read_object(key, value, where)
+        if dict in kinds or (tuple in kinds and value.strip().startswith(("(", "["))):
             value = read_literal(value, where)
         elif argument.schedules:
-            value = read_schedule(where, value)
-    elif isinstance(value, (bool, int, float, list)) and (key in _CLASSES or key in _OBJECTS):
-        names = ", ".join({**_CLASSES, **_OBJECTS}[key])
-        raise InvalidType(f"{where}: got {describe(value)}, expected a name; known: {names}")
+            return read_schedule(where, value)
     if isinstance(value, list) and tuple in kinds and list not in kinds:
-        value = tuple(value)
-    if isinstance(value, dict):
-        value = _with_classes(where, value)
-    argument.check(value, where)
-    return value  # as it was given: some checks return what the constructor makes of it
+        return tuple(value)
+    return _with_classes(where, value) if isinstance(value, dict) else value
 
 
 def _with_classes(where: str, values: dict[Any, Any]) -> dict[Any, Any]:
     """``policy_kwargs`` in which classes are named by text."""
-
-    def read(key: Any, value: Any) -> Any:
+    read = dict(values)
+    for key, value in values.items():
         if isinstance(value, dict):
-            return _with_classes(where, value)
-        return read_object(key, value, where) if key in _CLASSES and isinstance(value, str) else value
-
-    return {key: read(key, value) for key, value in values.items()}
+            read[key] = _with_classes(where, value)
+        elif key in _CLASSES and isinstance(value, str):
+            read[key] = read_object(key, value, where)
+    return read
 
 
 def read_object(key: str, text: str, where: str) -> Any:
@@ -105,12 +92,14 @@ def read_object(key: str, text: str, where: str) -> Any:
     :param key: the argument it is for, e.g. ``"batch_size_callback"``
     :param text: e.g. ``"abs(8, 64, low=0.05)"``, ``"munchausen(alpha=0.9)"``, ``"double"`` or ``"nn.ReLU"``
     :param where: the beginning of every message
-    :raises UserError: an unknown name, or arguments that it does not take
     """
+    name, values, named = (text, [], {}) if key in _CLASSES else read_call(text, where)
+    known = _CLASSES.get(key) or _OBJECTS[key]
+    if name not in known:
+        raise InvalidValue(f"{where}: unknown {key} '{name}'{did_you_mean(name, known)}")
     if key in _CLASSES:
-        return _named(key, text, _CLASSES[key], where)
-    name, values, named = read_call(text, where)
-    make = _named(key, name, _OBJECTS[key], where)
+        return known[name]
+    make = known[name]
     try:
         check_keywords(name, named, make)
         return make(*values, **named)
@@ -120,19 +109,8 @@ def read_object(key: str, text: str, where: str) -> Any:
         raise InvalidValue(f"{where}: {error}") from None
 
 
-def _named(key: str, name: str, known: Mapping[str, Any], where: str) -> Any:
-    if name not in known:
-        raise InvalidValue(f"{where}: unknown {key} '{name}'{did_you_mean(name, known)}")
-    return known[name]
-
-
 def plain(value: Any) -> Any:
-    """
-    A value as a YAML file would have it: tuples as lists, and classes and objects as the text that :func:`read_object`
-    reads.
-
-    :param value: a setting or an argument, e.g. ``ABS(8, 64, low=0.05)`` or ``torch.nn.ReLU``
-    """
+    """A value as a YAML file would have it: tuples as lists, classes and objects as :func:`read_object` reads them."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -159,13 +137,7 @@ def _text_of(value: Any) -> str:
 
 
 def read_schedule(where: str, text: str) -> float | Callable[[float], float]:
-    """
-    Read ``lin_2.5e-4`` (falls linearly to 0 over training), ``lin_0.4_1.0`` (goes from one to the other) or
-    ``const_2.5e-4``.
-
-    :param where: the beginning of the message
-    :param text: what was given
-    """
+    """Read ``lin_2.5e-4`` (falls linearly to 0), ``lin_0.4_1.0`` (from one to the other) or ``const_2.5e-4``."""
     name, underscore, rest = text.partition("_")
     if underscore and name not in ("lin", "const"):
         raise InvalidValue(f"{where}: unknown schedule '{name}' in '{text}'; known: lin_, const_")

@@ -17,13 +17,8 @@ Row = tuple[str, str, str]  # key, value, origin
 
 def show_settings(cls: Any, env_id: str, settings: Settings) -> str:
     """
-    One line per value: key, value, origin. What the run is made of comes first, then the class's arguments; arguments
-    that are mappings have a line for each entry. Of a model outside its run's folder only the values of the run and the
-    changed ones are known before it is read.
-
-    :param cls: the algorithm
-    :param env_id: environment
-    :param settings: the resolved settings
+    One line per value: key, value, origin. What the run is made of comes first, then the class's arguments, of which
+    mappings have a line for each entry.
     """
     known = _run_defaults(cls, env_id) | settings
     of_run = [row for key in sorted(RUN_KEYS) for row in _rows(key, known[key])]

@@ -8,33 +8,24 @@ from typing import Any
 
 from sbbatch.envs.atari import atari_game
 from sbbatch.envs.make import is_mujoco
-from sbbatch.errors import InvalidType, InvalidValue, describe, did_you_mean
+from sbbatch.errors import InvalidValue, check_keywords
 
 Section = tuple[str, Mapping[str, Any]]  # file and name, for messages, and the settings in it
 
 
 @dataclass(frozen=True)
 class Suite:
-    """
-    A suite.
+    """Environments that share settings."""
 
-    :param has: whether an environment belongs to it
-    :param implied: settings that its name stands for; it only counts when somebody asks for it, and a file's section
-        may change them
-    """
-
-    has: Callable[[str], bool]
+    has: Callable[[str], Any]  # whether an environment belongs to it
+    # Settings that its name stands for. Such a suite only counts when somebody asks for it.
     implied: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _is_atari(env_id: str) -> bool:
-    return atari_game(env_id) is not None
-
-
 SUITES = {
-    "atari": Suite(_is_atari),
+    "atari": Suite(atari_game),
     # Kaiser et al. (2020): 100,000 agent steps, which are 400,000 frames.
-    "atari100k": Suite(_is_atari, {"atari_protocol": "atari100k", "n_timesteps": 100_000}),
+    "atari100k": Suite(atari_game, {"atari_protocol": "atari100k", "n_timesteps": 100_000}),
     "minatar": Suite(lambda env_id: env_id.startswith("MinAtar/")),
     "mujoco": Suite(is_mujoco),
 }
@@ -48,31 +39,21 @@ def sections_for(env_id: str, sections: Mapping[str, Any], file: str, suite: str
     :param sections: of a hyperparameter file
     :param file: its name in messages
     :param suite: the suite that was asked for (``None``: the one that follows from the environment)
-    :raises UserError: the file has no such suite, the environment is not of that suite, a section is no mapping
     """
     if suite is None:
         suite = next((name for name, known in SUITES.items() if known.has(env_id) and not known.implied), "")
-    else:
-        _check_suite(suite, sections, file, env_id)
+    elif suite not in SUITES or suite not in sections:
+        offered = ", ".join(name for name in SUITES if name in sections)
+        raise InvalidValue(f"--suite: {file} has no suite '{suite}'; known: {offered}")
+    elif not SUITES[suite].has(env_id):
+        raise InvalidValue(f"--suite: {suite} is not for {env_id}; remove --suite")
     game = atari_game(env_id)
     same_game = [name for name in sections if game is not None and atari_game(name) == game]
     found: list[Section] = []
     for name in dict.fromkeys(["default", suite, *same_game, env_id]):
         if name == suite and name in SUITES and SUITES[name].implied:
             found.append((f"suite {name}", SUITES[name].implied))
-        section = sections.get(name)
-        if not (section is None or isinstance(section, dict)):
-            raise InvalidType(f"{file} {name}: got {describe(section)}, expected a mapping of settings")
-        if section is not None:
-            found.append((f"{file} {name}", section))
+        if sections.get(name) is not None:
+            check_keywords(f"{file} {name}", sections[name], None)
+            found.append((f"{file} {name}", sections[name]))
     return found
-
-
-def _check_suite(suite: str, sections: Mapping[str, Any], file: str, env_id: str) -> None:
-    offered = [name for name in SUITES if name in sections]
-    if suite not in offered:
-        # A suite of other agents is spelt well: it needs no better spelling, but the names of those that there are.
-        hint = f"; known: {', '.join(offered)}" if suite in SUITES else did_you_mean(suite, offered)
-        raise InvalidValue(f"--suite: {file} has no suite '{suite}'{hint}")
-    if not SUITES[suite].has(env_id):
-        raise InvalidValue(f"--suite: {suite} is not for {env_id}; remove --suite")

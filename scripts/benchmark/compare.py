@@ -49,13 +49,10 @@ def make_replay_agent(work: str, agent: str, who: str, batch_size: int, n_update
     """
     A replay agent that has learned for a while on one Atari game, or its peer in the same environment.
 
-    :param work: ``"step"`` or ``"loop"``
-    :param agent: name of the algorithm
     :param who: ``"sbbatch"``, ``"sbbatch, raw frames"`` or ``"peer"``
-    :param batch_size: samples per gradient step
     :param n_updates: gradient steps before the first measurement
-    :return: measures milliseconds of a gradient step (sampling included), or agent steps per second of the whole loop
-        (act, play, store, learn every fourth step)
+    :return: measures milliseconds of a gradient step (sampling included) if the work is ``"step"``, else agent steps
+        per second of the whole loop (act, play, store, learn every fourth step)
     """
     cls: Any = PEERS[agent] if who == PEER else ALGORITHMS[agent]
     kwargs: dict[str, Any] = {"buffer_size": 20_000, "learning_starts": 1_000, "seed": 0, "device": "cpu"}
@@ -73,14 +70,7 @@ def make_replay_agent(work: str, agent: str, who: str, batch_size: int, n_update
 
 
 def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int | None) -> list[dict[str, Any]]:
-    """
-    Gradient steps or whole loops of our agents, at both batch sizes, and of their peers where they have one.
-
-    :param work: ``"step"`` or ``"loop"``
-    :param agents: names of algorithms
-    :param rounds: rounds of the median
-    :param n_updates: gradient steps before the first measurement; None for enough of them
-    """
+    """Gradient steps or whole loops of our agents, at both batch sizes, and of their peers where they have one."""
     rows: list[dict[str, Any]] = []
     unit = "gradient step, ms" if work == "step" else "agent steps per second"
 
@@ -109,11 +99,7 @@ def speeds(work: str, agents: Iterable[str], rounds: int, n_updates: int | None)
 
 
 def sampling(rounds: int) -> list[dict[str, Any]]:
-    """
-    Milliseconds to draw 32 transitions with n = 3, from a small and a large buffer, raw and compressed.
-
-    :param rounds: rounds of the median
-    """
+    """Milliseconds to draw 32 transitions with n = 3, from a small and a large buffer, raw and compressed."""
     rows = []
     for prioritized in (False, True):
         for n_transitions in (5_000, 100_000):
@@ -168,10 +154,7 @@ def memory(
     """
     Growth of the process while a buffer is filled, scaled to a million transitions.
 
-    :param game: Atari game
     :param model_path: a trained model that plays, with epsilon 0.05; without one a random policy does
-    :param n_transitions: transitions to store
-    :param compression: of the frames
     """
     env = make_ale_vec_env(game, 8, seed=0)
     player: Any = None if model_path is None else agent_of_file(model_path, "qrdqn", game).load("cpu")
@@ -204,11 +187,8 @@ def memory(
 
 def make_parser() -> Parser:
     """The options."""
-    parser = Parser(
-        prog="scripts/benchmark",
-        description="Measure our agents beside SB3's and sb3-contrib's on the same work, in one run.",
-        epilog=EXAMPLES,
-    )
+    description = "Measure our agents beside SB3's and sb3-contrib's on the same work, in one run."
+    parser = Parser(prog="scripts/benchmark", description=description, epilog=EXAMPLES)
     add = parser.add_argument
     parts = ["step", "loop", "pqn", "measuring", "sample", "memory"]
     add("--only", choices=parts, help="one part (default: step, loop and sample)")
@@ -226,12 +206,7 @@ def make_parser() -> Parser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """
-    ``python scripts/benchmark``.
-
-    :param argv: arguments (``None``: those of the process)
-    :return: exit code
-    """
+    """``python scripts/benchmark``. Returns the exit code."""
     args = make_parser().parse_args(argv)
     if args.num_threads is not None:
         th.set_num_threads(args.num_threads)
@@ -258,7 +233,3 @@ def main(argv: list[str] | None = None) -> int:
         with atomic_write(args.json) as file:
             file.write(json.dumps(rows, indent=1).encode())
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -49,21 +49,13 @@ def in_own_processes(makers: Mapping[str, Callable[[], Measure]], rounds: int) -
 
 
 def interleaved(work: Mapping[str, Measure], rounds: int) -> dict[str, float]:
-    """
-    Median of several rounds, in each of which every one works once, so that noise hits all alike.
-
-    :param work: name -> a function that works and returns its figure
-    :param rounds: how many, after one to warm up
-    """
+    """Median of several rounds after a warm-up, in each of which every one works once, so that noise hits all alike."""
     figures = [[measure() for measure in work.values()] for _ in range(rounds + 1)]
     return dict(zip(work, np.median(figures[1:], axis=0).tolist(), strict=True))
 
 
 def seconds_per_call(work: Callable[[], Any], n: int) -> float:
-    """
-    :param work: what to time
-    :param n: calls
-    """
+    """Mean over ``n`` calls."""
     start = time.perf_counter()
     for _ in range(n):
         work()
@@ -71,8 +63,6 @@ def seconds_per_call(work: Callable[[], Any], n: int) -> float:
 
 
 def show(row: dict[str, Any]) -> None:
-    """
-    :param row: one figure
-    """
+    """Print one row of figures."""
     values = [f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()]
     print(" | ".join(values), flush=True)

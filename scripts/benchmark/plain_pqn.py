@@ -23,11 +23,7 @@ LEARNING_RATE, MAX_GRAD_NORM = 2.5e-4, 10.0
 
 
 class PlainNetwork(nn.Module):
-    """
-    The Nature DQN's layers, each but the last followed by a layer norm and ReLU.
-
-    :param n_actions: outputs
-    """
+    """The Nature DQN's layers, each but the last followed by a layer norm and ReLU."""
 
     def __init__(self, n_actions: int) -> None:
         super().__init__()
@@ -45,10 +41,7 @@ class PlainNetwork(nn.Module):
                 nn.init.constant_(layer.bias, 0.0)  # type: ignore[arg-type]
 
     def forward(self, frames: th.Tensor) -> th.Tensor:
-        """
-        :param frames: float, 0 to 255, ``(batch, 4, 84, 84)``
-        :return: action values ``(batch, actions)``
-        """
+        """Action values ``(batch, actions)`` of float frames from 0 to 255, ``(batch, 4, 84, 84)``."""
         return self.layers(frames / 255.0)
 
 
@@ -76,12 +69,7 @@ def lambda_targets(rewards: th.Tensor, dones: th.Tensor, next_values: th.Tensor)
 
 
 class PlainPQN:
-    """
-    :param env: an Atari game in several copies, frames ``(4, 84, 84)``
-    :param n_steps: steps of each environment in a rollout
-    :param n_minibatches: parts that a rollout is learned in
-    :param n_epochs: passes over a rollout
-    """
+    """Learns an Atari game in several copies, frames ``(4, 84, 84)``; ``n_steps`` of each make a rollout."""
 
     def __init__(self, env: VecEnv, n_steps: int, n_minibatches: int, n_epochs: int) -> None:
         self.env, self.n_steps, self.n_minibatches, self.n_epochs = env, n_steps, n_minibatches, n_epochs
@@ -95,11 +83,7 @@ class PlainPQN:
         self.now = _floats(env.reset())
 
     def learn(self, total_timesteps: int) -> None:
-        """
-        Play and learn whole rollouts.
-
-        :param total_timesteps: agent steps, at least
-        """
+        """Play and learn whole rollouts, at least so many agent steps."""
         for _ in range(-(-total_timesteps // (self.n_steps * self.env.num_envs))):
             self.train(self.collect())
 
@@ -118,9 +102,7 @@ class PlainPQN:
         return lambda_targets(self.rewards, self.dones, th.cat([self.values[1:], last_value[None]]))
 
     def train(self, targets: th.Tensor) -> None:
-        """
-        :param targets: of the rollout ``(steps, envs)``
-        """
+        """Learn from the rollout and its targets ``(steps, envs)``."""
         frames, actions, targets = self.frames.flatten(0, 1), self.actions.flatten(), targets.flatten()
         order = np.arange(len(targets))
         for _ in range(self.n_epochs):

@@ -24,12 +24,7 @@ def make_pqn(plain: bool, n_updates: int, *, n_envs: int, n_steps: int, n_miniba
     """
     PQN, or a plain one in the same environment.
 
-    :param plain: whether it is the plain one
     :param n_updates: gradient steps before the first measurement, at least
-    :param n_envs: copies of the game
-    :param n_steps: steps of each in a rollout
-    :param n_minibatches: parts that a rollout is learned in
-    :param n_epochs: passes over a rollout
     :return: measures agent steps per second of a rollout and what is learned from it
     """
     env = make_ale_vec_env(GAME, n_envs, seed=0)
@@ -46,12 +41,7 @@ def make_pqn(plain: bool, n_updates: int, *, n_envs: int, n_steps: int, n_miniba
 
 
 def pqn(rounds: int, n_updates: int | None) -> list[dict[str, Any]]:
-    """
-    PQN's whole loop beside the plain one's.
-
-    :param rounds: rounds of the median
-    :param n_updates: gradient steps before the first measurement; None for a warm-up
-    """
+    """PQN's whole loop beside the plain one's, after so many gradient steps (``None``: a warm-up)."""
     updates = n_updates or UPDATES_ALONE
     names = {"sbbatch": False, PQN_PEER: True}
     makers = {name: functools.partial(make_pqn, plain, updates, **PQN_SIZES) for name, plain in names.items()}
@@ -64,11 +54,8 @@ def pqn(rounds: int, n_updates: int | None) -> list[dict[str, Any]]:
 
 def measuring(rounds: int) -> list[dict[str, Any]]:
     """
-    Seconds of one measurement of ABS and of the training between two, at each agent's own interval.
-
-    The training of PQN is timed at the shortest rollouts, where a measurement weighs most.
-
-    :param rounds: rounds of the median
+    Seconds of one measurement of ABS and of the training between two, at each agent's own interval; of PQN at the
+    shortest rollouts, where a measurement weighs most.
     """
     pqn = PQN("CnnPolicy", make_ale_vec_env(GAME, 128, seed=0), n_steps=16, seed=0, device="cpu")
     options = {"batch_size": 16, "learning_starts": 3_000, "seed": 0, "device": "cpu"}
@@ -83,12 +70,7 @@ def measuring(rounds: int) -> list[dict[str, Any]]:
 
 
 def cost_of_measuring(agent: Any, name: str, n_timesteps: int, rounds: int) -> dict[str, Any]:
-    """
-    :param agent: one that has learned
-    :param name: of it
-    :param n_timesteps: agent steps to time: one rollout, or any number where learning is from replay
-    :param rounds: rounds of the median
-    """
+    """A row for an agent that has learned; ``n_timesteps`` are timed: a rollout, or any number with replay."""
     scaling, rng = agent.batch_scaling, np.random.default_rng(0)
 
     def measure() -> None:

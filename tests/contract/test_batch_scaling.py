@@ -24,7 +24,6 @@ from contract_tools import (
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sbbatch import ABS, BTR, DQN, PPO, PQN, BatchSizeSchedule, GradientNoiseScale
-from sbbatch.agents.base import agent as base
 from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.errors import InvalidValue
 from sbbatch.networks.layers import Stochastic
@@ -468,7 +467,7 @@ def test_the_probe_has_different_states_of_the_newest_transitions(monkeypatch):
     agent = make_agent(DQN, buffer_size=100).learn(250)
     rng = np.random.default_rng(0)
     for recent, expected in ((100, 100), (30, 30)):
-        monkeypatch.setattr(base, "RECENT", recent)
+        monkeypatch.setitem(DQN.probe_observations.__globals__, "RECENT", recent)
         found = agent.probe_observations(1_000, rng).numpy()
         assert sorted(found.tolist()) == sorted(agent.replay_buffer.observations[-expected:, 0].tolist())
     assert len(agent.probe_observations(20, rng)) == 20

@@ -22,7 +22,8 @@ from sbbatch.networks.network_defaults import NetworkDefaults
 from sbbatch.networks.torsos import NatureCNN
 from sbbatch.settings.resolution import require_algorithm
 from sbbatch.zoo.commands.train import read_request
-from sbbatch.zoo.run.build import make_env, make_model
+from sbbatch.zoo.run.build import make_env
+from sbbatch.zoo.run.train import make_model
 
 # A large learning rate, so that the online and the target network soon like different actions.
 SMALL = {"learning_starts": 20, "buffer_size": 200, "batch_size": 8, "learning_rate": 0.01, "seed": 0, "device": "cpu"}

@@ -188,7 +188,7 @@ def test_pqn_learns_towards_its_targets():
     def train():
         observations, actions, targets = agent._samples()
         for step in (original, lambda: None):
-            errors.append(agent._loss(observations, actions, targets).item())
+            errors.append(agent.q_net.returns(observations).td_loss(actions, targets).mean().item())
             step()
 
     agent.train = train

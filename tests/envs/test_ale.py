@@ -196,9 +196,9 @@ def test_games_without_lives_never_end_by_losing_one(game):
         assert infos == [{"lives": 0, "TimeLimit.truncated": False}]
 
 
-@pytest.mark.parametrize("n_envs", [1, 24])
+@pytest.mark.parametrize("n_envs", [1, 6])
 def test_one_and_many_environments_step(n_envs):
-    env = make_ale_vec_env("Breakout", n_envs, protocol=replace(PROTOCOLS["atari100k"], noop_max=3), seed=0)
+    env = make_ale_vec_env("Breakout", n_envs, protocol=replace(PROTOCOLS["atari100k"], noop_max=1), seed=0)
     assert env.reset().shape == (n_envs, 4, 84, 84)
     for observations, rewards, dones, infos in rollout(env, 3):
         assert env.observation_space.contains(observations[0])
@@ -207,32 +207,32 @@ def test_one_and_many_environments_step(n_envs):
         assert (rewards.dtype, dones.dtype, len(infos)) == (np.float32, bool, n_envs)
     if n_envs > 1:
         frames = env._vector.step(np.zeros(n_envs, dtype=np.int64))[4]["episode_frame_number"]
-        assert set((frames - 16).tolist()) == {0, 1, 2, 3}  # no-ops at the start
+        assert set((frames - 16).tolist()) == {0, 1}  # no-ops at the start
     env.close()
 
 
 def test_observations_belong_to_the_caller():
     env = make_ale_vec_env("Breakout", 2, protocol="pqn", seed=0)
     first = env.reset()
-    kept = [first] + [step[0] for step in rollout(env, 30)]
+    kept = [first] + [step[0] for step in rollout(env, 10)]
     copies = [array.copy() for array in kept]
-    rollout(env, 30)
+    rollout(env, 10)
     assert all((array == copy).all() for array, copy in zip(kept, copies, strict=True))
 
 
-def trajectory(env, n_steps=30):
+def trajectory(env, n_steps=15):
     first = env.reset()
     steps = rollout(env, n_steps)
     return np.stack([first] + [step[0] for step in steps]), np.stack([step[1] for step in steps])
 
 
 def test_a_seed_gives_the_same_trajectory_for_any_number_of_threads_and_is_used_once_like_in_sb3():
-    one = make_ale_vec_env("Breakout", 3, protocol="btr", seed=3, num_threads=1)
-    two = make_ale_vec_env("Breakout", 3, protocol="btr", seed=3, num_threads=2)
+    one = make_ale_vec_env("Breakout", 2, protocol="btr", seed=3, num_threads=1)
+    two = make_ale_vec_env("Breakout", 2, protocol="btr", seed=3, num_threads=2)
     runs = []
     for seed in (None, None, 3):  # the second reset is not seeded and goes on with the generators
         if seed is not None:
-            assert one.seed(seed) == two.seed(seed) == [3, 4, 5]
+            assert one.seed(seed) == two.seed(seed) == [3, 4]
         runs.append(trajectory(one))
         for a, b in zip(runs[-1], trajectory(two), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -243,14 +243,14 @@ def test_a_seed_gives_the_same_trajectory_for_any_number_of_threads_and_is_used_
 
 
 def test_copies_and_unseeded_environments_differ():
-    unseeded = [trajectory(make_ale_vec_env("Breakout", 2, protocol="btr"), 30)[0] for _ in range(2)]
+    unseeded = [trajectory(make_ale_vec_env("Breakout", 1, protocol="btr"), 30)[0] for _ in range(2)]
     assert (unseeded[0] != unseeded[1]).any()
     for seed in (3, None):
         # Only the sticky actions tell these copies apart; left to itself, ale-py seeds them all by the clock.
-        env = make_ale_vec_env("Breakout", 3, protocol="dopamine", seed=seed)
+        env = make_ale_vec_env("Breakout", 2, protocol="dopamine", seed=seed)
         env.reset()
-        steps = [env.step(np.full(3, 1 + (step // 3) % 3))[0] for step in range(60)]
-        assert len({b"".join(step[i].tobytes() for step in steps) for i in range(3)}) == 3
+        steps = [env.step(np.full(2, 1 + (step // 3) % 3))[0] for step in range(40)]
+        assert any((step[0] != step[1]).any() for step in steps)
 
 
 def test_evaluation_keeps_the_game_and_drops_clipping_and_life_loss():
@@ -268,7 +268,7 @@ def test_evaluation_keeps_the_game_and_drops_clipping_and_life_loss():
         ({"n_envs": 0}, InvalidValue, "n_envs: got 0"),
         ({"n_envs": 129}, InvalidValue, "n_envs: got 129"),
         ({"n_envs": 2.5}, InvalidType, "n_envs: got float 2.5"),
-        ({"game": "ALE/Brekout-v5"}, InvalidValue, "unknown game 'ALE/Brekout-v5'; did you mean 'ALE/Breakout-v5'?"),
+        ({"game": "ALE/Brekout-v5"}, InvalidValue, "did you mean 'ALE/Breakout-v5'?"),
         ({"num_threads": -1}, InvalidValue, "num_threads: got -1"),
         ({"seed": -1}, InvalidValue, "seed: got -1"),
     ],
@@ -349,9 +349,10 @@ class RandomPolicy:
 
 def test_sb3s_evaluate_policy_counts_whole_games_with_raw_rewards_and_does_not_warn(recwarn):
     # Even in the training environment, where lives end episodes and rewards are clipped.
-    env = make_ale_vec_env("Seaquest", 2, protocol="atari100k", seed=0)
+    protocol = replace(PROTOCOLS["atari100k"], max_frames=1_000)
+    env = make_ale_vec_env("Seaquest", 2, protocol=protocol, seed=0)
     returns, lengths = evaluate_policy(RandomPolicy(18), env, n_eval_episodes=2, return_episode_rewards=True)
-    twin = make_ale_vec_env("Seaquest", 2, protocol="atari100k", seed=0, training=False)
+    twin = make_ale_vec_env("Seaquest", 2, protocol=protocol, seed=0, training=False)
     twin.reset()
     policy, games = RandomPolicy(18), []
     observations = twin.reset_infos

@@ -14,7 +14,8 @@ from sbbatch.zoo.commands.quickstart import main as quickstart
 from sbbatch.zoo.logs.folders import find_run
 from sbbatch.zoo.play.saved import agent_of_run
 from sbbatch.zoo.play.scores import play_at_random, play_episodes
-from sbbatch.zoo.run.build import make_env, make_model, run_env
+from sbbatch.zoo.run.build import make_env, run_env
+from sbbatch.zoo.run.train import make_model
 
 pytestmark = pytest.mark.slow
 

@@ -83,15 +83,10 @@ def test_nature_network_normalises_like_layers_of_pytorch():
     th.testing.assert_close(torso(images), features, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("mode", "message"),
-    [("chanel", "layer_norm: got 'chanel'; did you mean 'channel'?"), (True, "layer_norm: got True; known: ch")],
-)
-def test_an_unknown_norm_is_refused(mode, message):
-    for torso, space in ((NatureCNN, ATARI), (MinAtarCNN, MINATAR)):
-        with pytest.raises(InvalidValue) as caught:
-            torso(space, layer_norm=mode)
-        assert message in str(caught.value)
+@pytest.mark.parametrize(("torso", "space"), [(NatureCNN, ATARI), (MinAtarCNN, MINATAR)])
+def test_an_unknown_norm_is_refused(torso, space):
+    with pytest.raises(InvalidValue, match="layer_norm: got 'chanel'; did you mean 'channel'"):
+        torso(space, layer_norm="chanel")
 
 
 def test_hidden_layers_are_normalised_before_their_activation():

@@ -160,9 +160,9 @@ def test_an_allowed_module_allows_what_lies_below_it_and_no_namesake(own_module,
         ("env_wrapper", "gymnasium.wrappers.nosuch.X", "gymnasium.wrappers.nosuch cannot be imported"),
         ("env_wrapper", {"gymnasium.wrappers.TimeLimit": {"max_steps": 3}}, "unknown key 'max_steps'"),
         ("env_wrapper", {"gymnasium.wrappers.TimeLimit": {"env": 3}}, "'env' is set by the agent"),
-        ("env_wrapper", {"gymnasium.wrappers.TimeLimit": 3}, "got int 3, expected a mapping of keyword arguments"),
+        ("env_wrapper", {"gymnasium.wrappers.TimeLimit": 3}, "got int 3, expected a dictionary of keyword arguments"),
         ("env_wrapper", {"a.B": None, "x": 1}, "got 2 names in one mapping"),
-        ("env_wrapper", 3, "got int 3, expected an import path such as"),
+        ("env_wrapper", 3, "got int 3, expected a path such as"),
         ("vec_env_wrapper", "stable_baselines3.common.vec_env.VecNormalize", "give normalize instead"),
         ("vec_env_wrapper", "stable_baselines3.common.vec_env.VecFrameStack", "give frame_stack instead"),
     ],
@@ -221,7 +221,8 @@ def test_the_example_of_the_docs_runs(tmp_path):
     text = (Path(__file__).parents[2] / "docs/training.md").read_text().partition("```yaml\n")[2]
     (tmp_path / "my.yml").write_text(text.partition("```")[0])
     words = [*SHORT, "-n", "2000", "--eval-freq", "-1", "--log-interval", "-2", "-f", str(tmp_path)]
-    assert main([*words, "-conf", str(tmp_path / "my.yml"), "-params", "policy_kwargs:dict(net_arch=[8])"]) == 0
+    params = ["-params", "policy_kwargs:dict(net_arch=[8])", "learning_starts:1990"]
+    assert main([*words, "-conf", str(tmp_path / "my.yml"), *params]) == 0
     lines = (tmp_path / "dqn/CartPole-v1_1/progress.csv").read_text().splitlines()
     assert len(lines) == 1 + 2
 

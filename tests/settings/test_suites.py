@@ -9,7 +9,8 @@ from sbbatch.settings import resolution as config
 from sbbatch.settings.reader import hyperparams_folder, read_yaml
 from sbbatch.settings.resolution import constructor_values, require_algorithm, resolve, run_value
 from sbbatch.settings.suites import SUITES
-from sbbatch.zoo.run.build import make_env, make_model
+from sbbatch.zoo.run.build import make_env
+from sbbatch.zoo.run.train import make_model
 
 # key -> the layers that set it, lowest first; each layer's value is its place among them. The last one wins.
 LAYERS = ["default", "suite", "environment", "game", "command line"]
@@ -128,7 +129,12 @@ def test_an_empty_section_offers_its_suite(mine):
 @pytest.mark.parametrize(
     ("algo", "env_id", "suite", "message"),
     [
-        ("dqn", "ALE/Pong-v5", "atari10k", "hyperparams/dqn.yml has no suite 'atari10k'; did you mean 'atari100k'?"),
+        (
+            "dqn",
+            "ALE/Pong-v5",
+            "atari10k",
+            "hyperparams/dqn.yml has no suite 'atari10k'; known: atari, atari100k",
+        ),
         ("ppo", "ALE/Pong-v5", "atari100k", "has no suite 'atari100k'; known: atari, minatar, mujoco"),
         ("dqn", "ALE/Pong-v5", "CartPole-v1", "has no suite 'CartPole-v1'"),
         ("dqn", "ALE/Pong-v5", "minatar", "minatar is not for ALE/Pong-v5"),

@@ -9,7 +9,8 @@ import pytest
 
 from sbbatch.zoo.commands import train
 from sbbatch.zoo.commands.plot import main
-from sbbatch.zoo.logs.batch_log import find_batch_callback, lines_of, measured_now, read_batch_log, size_now
+from sbbatch.zoo.console.progress import find_batch_callback, measured_now, size_now
+from sbbatch.zoo.logs.batch_log import lines_of, read_batch_log
 from sbbatch.zoo.plot.batch_trace import _measures, _names, plot_batch, read_batch_run
 from sbbatch.zoo.plot.runs import read_run
 from sbbatch.zoo.run.callbacks import BatchSizeLog
@@ -134,7 +135,7 @@ REPLAY = ["learning_starts:20", "train_freq:10", "gradient_steps:1", "policy_kwa
     ],
 )
 def test_an_adaptive_run_leaves_its_sizes_and_their_picture(tmp_path, capsys, algo, callback, params, column):
-    words = ["--algo", algo, "-n", "300", "-f", str(tmp_path), *SHORT, *params, f"batch_size_callback:{callback}"]
+    words = ["--algo", algo, "-n", "160", "-f", str(tmp_path), *SHORT, *params, f"batch_size_callback:{callback}"]
     assert train.main(words) == 0
     folder = tmp_path / algo / "CartPole-v1_1"
     rows = read_batch_log(folder / "batch_size.csv")

@@ -10,8 +10,7 @@ import pytest
 from sbbatch import PQN
 from sbbatch.zoo.commands import train
 from sbbatch.zoo.commands.cli import guarded
-from sbbatch.zoo.console.progress import Progress, episodes_bar, say, warn
-from sbbatch.zoo.logs.batch_log import size_now
+from sbbatch.zoo.console.progress import Progress, episodes_bar, say, size_now, warn
 
 SHORT = ["--algo", "dqn", "-n", "200", "--seed", "0", "--num-threads", "1", "--eval-freq", "100"]
 PARAMS = ["-params", "learning_starts:100", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[16])"]

@@ -6,7 +6,7 @@ import yaml
 
 from sbbatch.errors import InvalidValue, UserError
 from sbbatch.zoo.commands.plot import main
-from sbbatch.zoo.plot.comparison import read_runs, read_training, report
+from sbbatch.zoo.plot.comparison import read_runs, read_training, report_runs
 from sbbatch.zoo.plot.curves import plot_run
 from sbbatch.zoo.plot.runs import read_run, running_mean
 
@@ -40,19 +40,20 @@ def seeds(tmp_path):
 def test_a_curve_is_read_against_agent_steps(run):
     with (run / "0.monitor.csv").open("a") as file:
         file.write("6.0,1")  # half-written: the run is going on
-    curve = read_run(run).curve
-    assert curve.episode_steps.tolist() == [10, 20, 30, 40, 50]
-    assert curve.episode_returns.tolist() == [1, 2, 3, 4, 5]
-    assert curve.evaluation_steps.tolist() == [10, 20]
-    assert curve.evaluation_returns.tolist() == [[1, 3], [2, 6]]
+    steps, returns = read_run(run).episodes
+    assert steps.tolist() == [10, 20, 30, 40, 50]
+    assert returns.tolist() == [1, 2, 3, 4, 5]
+    steps, returns = read_run(run).evaluations
+    assert steps.tolist() == [10, 20]
+    assert returns.tolist() == [[1, 3], [2, 6]]
 
 
 def test_monitor_files_of_sb3_are_read_too(run):
     (run / "0.monitor.csv").write_text('#{"t_start": 1}\nr,l,t\n1.0,10,0.1\n2.0,20,0.3\n')
     (run / "1.monitor.csv").write_text('#{"t_start": 1}\nr,l,t\n9.0,5,0.2\n')
-    curve = read_run(run).curve
-    assert curve.episode_returns.tolist() == [1, 9, 2]
-    assert curve.episode_steps.tolist() == [10, 15, 35]
+    steps, returns = read_run(run).episodes
+    assert returns.tolist() == [1, 9, 2]
+    assert steps.tolist() == [10, 15, 35]
 
 
 def test_the_running_mean_counts_the_last_values_only():
@@ -100,7 +101,7 @@ def test_damaged_evaluations_are_told(run, damage):
     else:
         with path.open("wb") as file:
             np.save(file, np.zeros(3))
-    with pytest.raises(UserError, match=r"evaluations.npz: (damaged|got results of shape)"):
+    with pytest.raises(UserError, match=r"evaluations.npz: damaged"):
         plot_run(run)
 
 
@@ -115,7 +116,7 @@ def test_evaluations_are_compared_where_all_runs_have_them(tmp_path, seeds):
     assert (dqn.agent, iqn.agent, dqn.environment) == ("dqn", "iqn", "Game-v1")
     assert dqn.returns.tolist() == [[1, 5], [3, 7]]  # means of the episodes
     assert dqn.final().tolist() == [3, 5]  # of the evaluations, here fewer than three
-    assert report([dqn, iqn])[1].endswith("runs: 3.0, 5.0")
+    assert report_runs([dqn, iqn])[1].endswith("runs: 3.0, 5.0")
     mean, low, high = dqn.curve
     assert (mean.tolist(), low.tolist(), high.tolist()) == ([2, 6], [1, 5], [3, 7])
     short = write_run(tmp_path, "dqn", 3, [], [[5, 5]])

@@ -13,6 +13,7 @@ import sbbatch
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.resolution import require_algorithm
 from sbbatch.zoo import register, rl_zoo3
+from sbbatch.zoo.commands import rl_zoo3 as command
 
 INSTALLED = importlib.util.find_spec("rl_zoo3") is not None
 with_zoo = pytest.mark.skipif(not INSTALLED, reason="rl_zoo3 is not installed: pip install 'sbbatch[zoo]'")
@@ -29,7 +30,7 @@ def run(folder, *words):
 
 
 def zoo(folder, words):
-    code, told = run(folder, "-m", "sbbatch.zoo.rl_zoo3", *words.split())
+    code, told = run(folder, "-m", "sbbatch.zoo.commands.rl_zoo3", *words.split())
     assert code == 0, told
     return told
 
@@ -92,7 +93,7 @@ def test_a_run_without_a_length_is_refused():
 def test_without_the_zoo_there_is_one_sentence(capsys):
     with pytest.raises(InvalidValue, match=r"not installed; run pip install 'sbbatch\[zoo\]'"):
         register()
-    assert rl_zoo3.main(["train"]) == 2
+    assert command.main(["train"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -101,7 +102,7 @@ def test_without_the_zoo_there_is_one_sentence(capsys):
     [(["trian"], "unknown command 'trian' of rl_zoo3; did you mean 'train'?"), ([], "required: command")],
 )
 def test_a_mistake_is_one_sentence(capsys, words, told):
-    assert rl_zoo3.main(words) == 2
+    assert command.main(words) == 2
     assert told in capsys.readouterr().err
 
 

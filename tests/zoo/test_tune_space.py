@@ -8,7 +8,8 @@ import sbbatch
 from sbbatch.arguments import declared
 from sbbatch.errors import InvalidType, InvalidValue, UserError
 from sbbatch.settings.resolution import resolve
-from sbbatch.zoo.run.build import make_model, run_env
+from sbbatch.zoo.run.build import run_env
+from sbbatch.zoo.run.train import make_model
 from sbbatch.zoo.tune.space import extremes, make_space, read_space, with_abs
 
 SPACES = ("batch-lr-nstep", "full")
@@ -108,7 +109,6 @@ def test_a_space_of_ones_own_is_read_from_yaml(tmp_path):
         {"low": 0.1, "high": 0.9, "log": "yes"},
         {"low": 3, "high": 8, "powers_of": 2},
         {"choices": []},
-        {"choices": [0.9, 0.9]},
         {"choices": [0.9], "low": 1},
         {"choices": [0.9]},  # nothing varies
     ],
@@ -126,8 +126,8 @@ def test_a_space_that_is_written_wrongly_is_refused(entry):
         ("batch_size: {low: 1, high: 1000000}", "buffer_size"),
         ("bootstrap: {choices: [double, tripple]}", "tripple"),
         ("seed: {low: 1, high: 5}", "--seed"),
-        ("n_timesteps: {low: 100, high: 500}", "give -n"),
-        ("gamma: {low: 0.5, high: 0.9}", "gamma is searched, and given with -params too"),
+        ("n_timesteps: {low: 100, high: 500}", "n_timesteps is searched"),
+        ("gamma: {low: 0.5, high: 0.9}", "gamma is searched"),
     ],
 )
 def test_what_the_agent_would_refuse_is_told_before_a_study_is_made(tmp_path, text, message):

@@ -4,6 +4,7 @@ import csv
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -14,11 +15,10 @@ from tune_tools import begin, outcomes, run, scripted, trials_of, words
 
 from sbbatch.errors import InvalidValue, NumericalError
 from sbbatch.settings.resolution import resolve
-from sbbatch.zoo.commands import tune
-from sbbatch.zoo.run import train
+from sbbatch.zoo.commands import train, tune
 from sbbatch.zoo.run.callbacks import StopRequest
 from sbbatch.zoo.tune.objective import NotCounted, Objective, RunningScore
-from sbbatch.zoo.tune.report import best_trial, repeat_command, write_report
+from sbbatch.zoo.tune.report import repeat_command, write_report
 from sbbatch.zoo.tune.request import Budget
 from sbbatch.zoo.tune.storage import open_storage
 from sbbatch.zoo.tune.study import find_study, outcome_of
@@ -68,7 +68,7 @@ def test_the_page_needs_nothing_but_itself(trained):
 
 def test_the_best_settings_train_exactly_as_the_trial_did(trained, tmp_path):
     request, study, _ = trained
-    best = best_trial(study)
+    best = study.best_trial
     settings = resolve("dqn", "CartPole-v1", conf_file=request.folder / "best.yml")
     assert {key: settings[key].value for key in request.space.entries} == request.space.values(best.params)
     command = repeat_command(request, best)
@@ -332,6 +332,6 @@ def test_a_trial_whose_worker_died_before_its_first_heartbeat_does_not_hold_the_
 
 
 def test_no_trial_is_begun_after_the_deadline(tmp_path):
-    request, _ = begin(tmp_path)
-    request.options.deadline = time.time() - 1
-    assert run(request) == []
+    request, _ = begin(tmp_path, "--timeout", "1000")
+    assert 900 < request.deadline - time.time() < 1000
+    assert run(replace(request, deadline=time.time() - 1)) == []

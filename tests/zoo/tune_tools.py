@@ -7,6 +7,7 @@ import optuna
 from sbbatch.zoo.commands import tune
 from sbbatch.zoo.run.callbacks import StopRequest
 from sbbatch.zoo.tune.objective import Objective
+from sbbatch.zoo.tune.request import read_study_request
 from sbbatch.zoo.tune.storage import open_storage
 from sbbatch.zoo.tune.study import make_pruner, make_sampler, outcome_of, start_study
 from sbbatch.zoo.tune.workers import run_trials
@@ -23,7 +24,7 @@ def words(logs, *more, name="a", n_trials=3, params=TINY):
 
 def request_of(*line):
     """A study as it was asked for, checked."""
-    return tune.make_request(tune.read_options([*line]))
+    return read_study_request(tune.read_options([*line]))
 
 
 def begin(logs, *more, **kwargs):

@@ -101,6 +101,7 @@ LearningRate = Annotated[float | Schedule, Within(0.0, 1.0), _learning_rate]
 PolicyKwargs = Annotated[dict[str, Any] | None, _policy_kwargs]
 Device = Annotated[th.device | str, _device]
 Seed = Annotated[int, Within(0, 2**32 - 1)] | None
+Window = Annotated[int, Within(1, 2**31 - 1)]
 Folder = Annotated[str | None, _folder]
 
 

@@ -6,16 +6,18 @@ import argparse
 import errno
 import functools
 import importlib
+import math
 import os
+import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from sbbatch.errors import InvalidValue, NumericalError, UserError, did_you_mean
 from sbbatch.zoo.console.exit_codes import INTERRUPTED, NUMERICAL_ERROR, USER_ERROR
 
 MAX_SEED = 2**31 - 1  # NumPy takes 32 bits, and the seeds of the other environments are sums of this one
-
 MAX_THREADS = 1024  # far more make the OpenMP runtime end the process
 
 # name -> what it does; each is a module of this folder, imported only when it is asked for.
@@ -45,14 +47,13 @@ examples:
   sbbatch train --algo qrdqn --env CartPole-v1                         train, with tuned hyperparameters
   sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8      a small batch on an Atari game
   sbbatch train --algo pqn --env ALE/Breakout-v5 --abs 16:64           a batch that adapts
-  sbbatch tune --algo qrdqn --env CartPole-v1 --n-trials 30            search better hyperparameters
   sbbatch enjoy --algo qrdqn --env CartPole-v1                         watch it play
-  sbbatch evaluate --algo qrdqn --env CartPole-v1                      its score over 100 episodes
-  sbbatch record --algo qrdqn --env CartPole-v1 -o game.mp4            a video of one episode
   sbbatch plot logs/qrdqn/CartPole-v1_1                                its learning curve
   sbbatch study run small_batch/standard_agents --scale smoke          a whole experiment, in minutes"""
 
 
+# What the operating system refuses, e.g. because the disk is full.
+_NO_BUGS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EACCES)
 Main = Callable[..., int]  # a command: takes its arguments (``None``: those of the process) and returns an exit code
 
 
@@ -60,8 +61,6 @@ def guarded(main: Main) -> Main:
     """
     Turn a user's mistake into one sentence on standard error and exit code 2, and numbers that became NaN or infinite
     into one and exit code 3; anything else keeps its traceback.
-
-    :param main: the command
     """
 
     @functools.wraps(main)
@@ -81,8 +80,7 @@ def guarded(main: Main) -> Main:
             print("\ninterrupted", file=sys.stderr)
             return INTERRUPTED
         except OSError as error:
-            # A full disk in the middle of a run is nobody's bug.
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EACCES):
+            if error.errno in _NO_BUGS:
                 return _complain(f"cannot open or write {error.filename or 'a file'}: {error.strerror}")
             raise
 
@@ -99,9 +97,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         # An abbreviation would change its meaning as soon as a longer option is added.
-        kwargs.setdefault("allow_abbrev", False)
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(**kwargs)
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Raise what :func:`guarded` prints."""
@@ -120,27 +116,18 @@ def whole_number(low: int, *also: int, high: int | None = None) -> Callable[[str
     :param also: values below it that have a meaning of their own
     :param high: largest allowed value (``None``: no limit)
     """
-    limits = f"an int >= {low}" if high is None else f"an int between {low} and {high}"
-    expected = limits + "".join(f" or {value}" for value in also)
+    expected = f"an int >= {low}" if high is None else f"an int between {low} and {high}"
+    expected += "".join(f" or {value}" for value in also)
 
     def read(text: str) -> int:
-        try:
+        with suppress(ValueError):
             value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"got '{text}', expected {expected}{_hint(text)}") from None
-        if (value < low or (high is not None and value > high)) and value not in also:
-            raise argparse.ArgumentTypeError(f"got {value}, expected {expected}")
-        return value
+            if value in also or low <= value <= (math.inf if high is None else high):
+                return value
+        hint = f"; did you mean {float(text):.0f}?" if re.fullmatch(r"\d+(\.\d+)?e\d", text) else ""
+        raise argparse.ArgumentTypeError(f"got {text}, expected {expected}{hint}")
 
     return read
-
-
-def _hint(text: str) -> str:
-    try:
-        number = float(text)
-    except ValueError:
-        return ""
-    return f"; did you mean {int(number)}?" if number.is_integer() else ""
 
 
 def torch_device(text: str) -> str:

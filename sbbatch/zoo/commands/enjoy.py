@@ -8,8 +8,8 @@ import torch as th
 
 from sbbatch.analysis.metrics import describe_returns
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.commands.agent_options import add_agent_options, named_agent
-from sbbatch.zoo.commands.cli import MAX_SEED, MAX_THREADS, Parser, guarded, whole_number
+from sbbatch.zoo.commands.agent_options import add_agent_options, add_episode_options, named_agent
+from sbbatch.zoo.commands.cli import MAX_THREADS, Parser, guarded, whole_number
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.logs.folders import probe_folder
 from sbbatch.zoo.play.record import play_in_window
@@ -32,6 +32,7 @@ def make_parser() -> Parser:
     """The options, by rl-baselines3-zoo's names."""
     parser = Parser(prog="sbbatch enjoy", description="Play with a trained agent.", epilog=EXAMPLES)
     add_agent_options(parser)
+    add_episode_options(parser)
     add = parser.add_argument
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--n-episodes", type=whole_number(1), default=10, help="whole episodes (default: 10)")
@@ -39,27 +40,15 @@ def make_parser() -> Parser:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--render", action="store_true", default=None, help="in a window (default with a display)")
     where.add_argument("--no-render", action="store_false", dest="render", help="without a window")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--deterministic", action="store_true", help="the best actions (default)")
-    how.add_argument("--stochastic", action="store_true", help="actions as in training")
-    add("--n-envs", type=whole_number(1), help="episodes side by side, without a window (default: all on Atari, or 1)")
-    add("--max-steps", type=whole_number(1), help="cut episodes off after this many agent steps")
-    add("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environments")
     add("--num-threads", type=whole_number(1, -1, high=MAX_THREADS), default=-1, help="threads for PyTorch")
     add("--reward-log", type=Path, metavar="FOLDER", help="write the returns there, in the format of SB3's Monitor")
-    add("-P", "--progress", action="store_true", default=None, help="progress bar (default on a terminal)")
     add("--verbose", type=whole_number(0), default=1, help="0: only the score")
     return parser
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """
-    ``sbbatch enjoy --algo qrdqn --env ALE/Breakout-v5``.
-
-    :param argv: arguments (``None``: those of the process)
-    :return: exit code
-    """
+    """``sbbatch enjoy --algo qrdqn --env ALE/Breakout-v5``. Returns the exit code."""
     args = make_parser().parse_args(argv)
     in_window = has_display() if args.render is None else args.render
     if in_window:
@@ -73,10 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.reward_log is not None:
         probe_folder(args.reward_log, "--reward-log")  # a mistake is told before anything is played
         if any(args.reward_log.glob("*/args.yml")):
-            raise InvalidValue(
-                f"--reward-log: {args.reward_log} is the folder of a run, whose training episodes would be lost; "
-                "give another folder"
-            )
+            raise InvalidValue(f"--reward-log: {args.reward_log} is the folder of a run; give another folder")
     agent = named_agent(args)
     if args.verbose > 0:
         say(f"playing {agent.path}")
@@ -100,7 +86,3 @@ def main(argv: list[str] | None = None) -> int:
     if args.reward_log is not None:
         say(f"{write_monitor(args.reward_log, agent.env_id, episodes)}")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

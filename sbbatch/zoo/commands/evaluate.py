@@ -10,8 +10,9 @@ from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.envs.make import canonical_id, parallel_episodes
 from sbbatch.errors import InvalidValue
 from sbbatch.files import output_file
-from sbbatch.zoo.commands.agent_options import add_agent_options, named_agent
-from sbbatch.zoo.commands.cli import MAX_SEED, Parser, guarded, whole_number
+from sbbatch.zoo.commands.agent_options import add_agent_options, add_episode_options, named_agent
+from sbbatch.zoo.commands.cli import Parser, guarded, whole_number
+from sbbatch.zoo.commands.options import import_environments
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.play.scores import Episode, play_at_random, report, scale_of, write_table
 
@@ -28,68 +29,41 @@ error is that of the mean over episodes of one trained agent; it says nothing ab
 
 def make_parser() -> Parser:
     """The options."""
-    parser = Parser(
-        prog="sbbatch evaluate",
-        description="Score a trained agent, or the random policy, over whole episodes.",
-        epilog=EXAMPLES,
-    )
-    add_agent_options(parser)
+    description = "Score a trained agent, or the random policy, over whole episodes."
+    parser = Parser(prog="sbbatch evaluate", description=description, epilog=EXAMPLES)
+    which = add_agent_options(parser)
+    which.add_argument("--random", action="store_true", help="the random policy instead of a trained agent")
+    add_episode_options(parser)
     add = parser.add_argument
-    add("--random", action="store_true", help="the random policy instead of a trained agent")
     add("-n", "--n-episodes", type=whole_number(1), default=100, help="episodes to play (default: 100)")
-    add("--n-envs", type=whole_number(1), help="episodes side by side (default: all on Atari, else 1)")
-    add("--max-steps", type=whole_number(1), help="cut episodes off after this many agent steps")
-    add("--stochastic", action="store_true", help="actions as in training, not the best ones")
     add("--protocol", help=f"with --random, Atari protocol: {', '.join(PROTOCOLS)} (default: dopamine)")
-    add("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environments")
     add("--csv", type=Path, metavar="FILE", help="write the return of every episode")
-    add(
-        "--reference",
-        type=float,
-        nargs=2,
-        metavar=("RANDOM", "HUMAN"),
-        help="scores that make the human-normalised one (default: the published ones of a game)",
-    )
-    add("-P", "--progress", action="store_true", default=None, help="progress bar (default on a terminal)")
+    reference = "scores that make the human-normalised one (default: the published ones of a game)"
+    add("--reference", type=float, nargs=2, metavar=("RANDOM", "HUMAN"), help=reference)
     return parser
 
 
 def _play(args: argparse.Namespace) -> tuple[str, str, list[Episode]]:
     """Who played, where, and the episodes."""
+    limits = {"seed": args.seed, "max_steps": args.max_steps, "progress": args.progress}
     if not args.random:
         agent = named_agent(args)
         if args.protocol is not None:
             raise InvalidValue("--protocol: a trained agent is scored as it was trained; remove it, or give --random")
-        options = {"deterministic": not args.stochastic, "device": args.device, "progress": args.progress}
-        limits = {"n_envs": args.n_envs, "seed": args.seed, "max_steps": args.max_steps}
-        return str(agent.path), agent.env_id, agent.play(args.n_episodes, **limits, **options)
-    for option in ("algo", "trained_agent", "load_checkpoint", "load_best", "load_last_checkpoint"):
-        if getattr(args, option):
-            given = f"--{option.replace('_', '-')}"
-            raise InvalidValue(f"--random: the random policy needs no trained agent; remove {given}")
+        options = {"deterministic": not args.stochastic, "device": args.device, "n_envs": args.n_envs}
+        return str(agent.path), agent.env_id, agent.play(args.n_episodes, **options, **limits)
     if args.env is None:
         raise InvalidValue("--random: give the environment with --env")
+    import_environments(args)
     env_id = canonical_id(args.env)
-    episodes = play_at_random(
-        env_id,
-        args.n_episodes,
-        args.seed,
-        protocol=args.protocol,
-        n_envs=parallel_episodes(env_id, args.n_episodes, args.n_envs),
-        max_steps=args.max_steps,
-        progress=args.progress,
-    )
+    n_envs = parallel_episodes(env_id, args.n_episodes, args.n_envs)
+    episodes = play_at_random(env_id, args.n_episodes, protocol=args.protocol, n_envs=n_envs, **limits)
     return "random policy", env_id, episodes
 
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """
-    ``sbbatch evaluate --algo qrdqn --env ALE/Breakout-v5``.
-
-    :param argv: arguments (``None``: those of the process)
-    :return: exit code
-    """
+    """``sbbatch evaluate --algo qrdqn --env ALE/Breakout-v5``. Returns the exit code."""
     args = make_parser().parse_args(argv)
     table = None if args.csv is None else output_file(args.csv, ".csv")
     own = None if args.reference is None else Scale("--reference", *args.reference)
@@ -101,7 +75,3 @@ def main(argv: list[str] | None = None) -> int:
         write_table(table, episodes, args.seed)
         say(f"\n{table}")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,6 +17,7 @@ from sbbatch.batch import ABS
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.imports import import_packages
+from sbbatch.settings.reader import read_command_line_value
 from sbbatch.settings.resolution import read_overrides, read_parameters
 from sbbatch.settings.suites import SUITES
 from sbbatch.zoo.commands.cli import MAX_SEED, MAX_THREADS, Parser, torch_device, whole_number
@@ -39,20 +39,12 @@ class OnResume(Enum):
 
 @dataclass(frozen=True)
 class Option:
-    """
-    One option of ``sbbatch train``.
-
-    :param flags: as it is typed
-    :param on_resume: what becomes of it when a run is resumed
-    :param in_tune: what a study has instead, the end of a sentence; ``None``: ``sbbatch tune`` has it too
-    :param arguments: of argparse's ``add_argument``; ``default`` is given apart
-    :param default: its value if it is not typed
-    """
+    """One option of ``sbbatch train``."""
 
     flags: tuple[str, ...]
     on_resume: OnResume
-    in_tune: str | None
-    arguments: dict[str, Any]
+    in_tune: str | None  # what a study has instead, the end of a sentence; None: `sbbatch tune` has it too
+    arguments: dict[str, Any]  # of argparse's `add_argument`, but for the default
     default: Any = None
 
     @property
@@ -62,12 +54,7 @@ class Option:
         return str(self.arguments.get("dest", long.lstrip("-").replace("-", "_")))
 
     def read(self, value: Any, where: str) -> Any:
-        """
-        :param value: as it stands in an ``args.yml``
-        :param where: the file and the option, for messages
-        :return: the value that typing it gives
-        :raises InvalidValue: nobody can have typed it
-        """
+        """From what stands in an ``args.yml`` to what typing it gives; ``where`` begins the message of a refusal."""
         if value is None or value == self.default:
             return self.default
         action = self.arguments.get("action", "store")
@@ -84,19 +71,18 @@ class Option:
 
 def seed_list(text: str) -> list[int]:
     """An argparse type: ``0:5`` as Python's ``range(0, 5)``, ``0,3,7``, or both."""
+    expected = f"expected at most {MAX_SEEDS} different seeds up to {MAX_SEED}, such as 0:5, 0,3,7 or 0:3,7"
     seeds: list[int] = []
     for part in text.split(","):
         first, colon, end = part.partition(":")
-        if not (first.isdecimal() and (end.isdecimal() or not colon)):
-            raise argparse.ArgumentTypeError(f"got '{text}', expected seeds such as 0:5, 0,3,7 or 0:3,7")
-        low, high = int(first), int(end) if colon else int(first) + 1
-        if high <= low:
-            raise argparse.ArgumentTypeError(f"got '{text}', but {part} is empty: its end is not included")
-        if high > MAX_SEED + 1 or len(seeds) + high - low > MAX_SEEDS:
-            raise argparse.ArgumentTypeError(f"got '{text}', expected at most {MAX_SEEDS} seeds up to {MAX_SEED}")
-        seeds += range(low, high)
-    if len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"got '{text}', which has a seed twice")
+        if first.isdecimal() and (end.isdecimal() or not colon):
+            low, high = int(first), int(end) if colon else int(first) + 1
+            if low < high <= min(low + MAX_SEEDS, MAX_SEED + 1):
+                seeds += range(low, high)
+                continue
+        raise argparse.ArgumentTypeError(f"got '{text}', {expected}")
+    if not len(seeds) == len(set(seeds)) <= MAX_SEEDS:
+        raise argparse.ArgumentTypeError(f"got '{text}', {expected}")
     return seeds
 
 
@@ -118,20 +104,15 @@ def abs_bounds(text: str) -> ABS:
     return ABS(int(low), int(high))
 
 
-def int_or_text(text: str) -> Any:
-    """A number if it is one; the hyperparameter's own check says the rest in the same words as for YAML."""
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
-    return text
-
-
 FIXED, FREE, TYPED, SETTING, REFUSED = OnResume
-_PAIRS: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "KEY:VALUE"}
+_COUNT, _PERIOD = whole_number(1), whole_number(1, -1)
+_MANY: dict[str, Any] = {"nargs": "+", "action": "extend"}
+_PAIRS: dict[str, Any] = {**_MANY, "metavar": "KEY:VALUE"}
 _FLAG: dict[str, Any] = {"action": "store_true", "default": False}
 _LINES = "a study prints one line per trial"
 _NO_MODELS = "a study keeps scores and no models; train with its best.yml for that"
-_SEARCHED = "give -params {}:VALUE, unless the space searches it"
+_PARAMS = "give it with -params, unless the space searches it"
+_JOBS = "each worker of a study has one process and one thread; give --n-jobs"
 
 
 def _option(flags: str, on_resume: OnResume, help: str, tune: str | None = None, **arguments: Any) -> Option:
@@ -144,66 +125,48 @@ OPTIONS = (
     _option("--algo", FIXED, f"algorithm: {', '.join(ALGORITHMS)} (default: qrdqn)", default="qrdqn"),
     _option("--env", FIXED, "environment, e.g. CartPole-v1, ALE/Breakout-v5", default="CartPole-v1"),
     _option("-n --n-timesteps", TYPED, "agent steps (-1: as in the YAML file)", type=whole_number(1, -1), default=-1),
-    _option("--batch-size", SETTING, "samples per gradient step (PPO: of a minibatch)",
-            _SEARCHED.format("batch_size"), type=int_or_text),
-    _option("--n-steps", SETTING, "n of the n-step return (PQN, PPO: steps per environment and rollout)",
-            _SEARCHED.format("n_steps"), type=int_or_text),
-    _option("--n-envs", SETTING, "environments side by side", _SEARCHED.format("n_envs"), type=int_or_text),
-    _option("--abs", SETTING, "adapt the batch size (ABS), between bounds or the algorithm's own: rollout steps for "
-            "PQN and PPO, samples per gradient step for the others",
+    _option("--batch-size", SETTING, "samples per gradient step (PPO: of a minibatch)", _PARAMS, metavar="N"),
+    _option("--n-steps", SETTING, "n of the n-step return (PQN, PPO: steps of a rollout)", _PARAMS, metavar="N"),
+    _option("--n-envs", SETTING, "environments side by side", _PARAMS, metavar="N"),
+    _option("--abs", SETTING, "adapt the batch size (PQN, PPO: steps of a rollout) in bounds or the algorithm's own",
             type=abs_bounds, nargs="?", const="", metavar="LOW:HIGH"),
-    _option("--protocol", SETTING, f"Atari protocol: {', '.join(PROTOCOLS)} (default: the algorithm's)",
-            _SEARCHED.format("atari_protocol")),
+    _option("--protocol", SETTING, f"Atari protocol (default: the algorithm's): {', '.join(PROTOCOLS)}", _PARAMS),
     _option("-params --hyperparams", SETTING, "override hyperparameters", default=[], **_PAIRS),
-    _option("-conf --conf-file -yaml --yaml-file", REFUSED,
-            "a YAML file instead of the packaged hyperparameters, those of single games included", type=Path),
-    _option("--suite", FIXED,
-            f"suite of the settings: {', '.join(SUITES)} (default: the one the environment belongs to)"),
+    _option("-conf --conf-file -yaml --yaml-file", REFUSED, "a YAML file instead of all packaged ones", type=Path),
+    _option("--suite", FIXED, f"suite of the settings (default: the environment's): {', '.join(SUITES)}"),
     _option("--show-config", REFUSED, "print every setting with where it came from, and do nothing else",
             "settings are searched; `sbbatch train` shows those of the files", **_FLAG),
-    _option("--seed", FIXED, "seed of everything (-1: a random one)",
-            type=whole_number(0, -1, high=MAX_SEED), default=-1),
+    _option("--seed", FIXED, "seed of everything (-1: random)", type=whole_number(0, -1, high=MAX_SEED), default=-1),
     _option("--device", FREE, "torch device", type=torch_device, default="auto"),
-    _option("--num-threads", FREE, "threads for PyTorch (-1: its default)",
-            "each worker has one thread; give --n-jobs", type=whole_number(1, -1, high=MAX_THREADS), default=-1),
+    _option("--num-threads", FREE, "threads for PyTorch (-1: its default)", _JOBS,
+            type=whole_number(1, -1, high=MAX_THREADS), default=-1),
     _option("--seeds", REFUSED, "several runs: 0:5 (0, 1, 2, 3, 4) or 0,3,7, or both: 0:3,7",
-            "the seeds of all trials come from --seed; give --n-seeds for several trainings of each",
-            type=seed_list, metavar="SEEDS"),
-    _option("--jobs", REFUSED, "runs side by side (default: 1)", "give --n-jobs",
-            type=whole_number(1, high=MAX_JOBS), default=1),
-    _option("-i --trained-agent", REFUSED, "a model to train further, with its replay buffer if it lies beside it",
-            _NO_MODELS, type=Path),
+            "give --n-seeds for several trainings in each trial", type=seed_list, metavar="SEEDS"),
+    _option("--jobs", REFUSED, "runs side by side (default: 1)", _JOBS, type=whole_number(1, high=MAX_JOBS), default=1),
+    _option("-i --trained-agent", REFUSED, "a model to train further, and its replay buffer", _NO_MODELS, type=Path),
     _option("--resume", TYPED, "resume a run in its own folder, up to its n_timesteps",
             "the same command with the same --study-name resumes a study", type=Path, metavar="RUN_FOLDER"),
-    _option("--eval-freq", FIXED, "agent steps between evaluations (-1: none)",
-            "a study evaluates all trainings equally often; give --n-evaluations",
-            type=whole_number(1, -1), default=25_000),
-    _option("--eval-episodes", FIXED, "whole episodes per evaluation", type=whole_number(1), default=5),
-    _option("--eval-max-steps", FIXED, "cut evaluation episodes off after this many agent steps",
-            type=whole_number(1)),
-    _option("--n-eval-envs", FIXED, "evaluation episodes side by side (default: all of them on Atari, else 1)",
-            type=whole_number(1)),
-    _option("--save-freq", FREE, "agent steps between checkpoints (-1: none)", _NO_MODELS,
-            type=whole_number(1, -1), default=-1),
+    _option("--eval-freq", FIXED, "agent steps between evaluations (-1: none)", "give --n-evaluations",
+            type=_PERIOD, default=25_000),
+    _option("--eval-episodes", FIXED, "whole episodes per evaluation", type=_COUNT, default=5),
+    _option("--eval-max-steps", FIXED, "cut evaluation episodes off after this many agent steps", type=_COUNT),
+    _option("--n-eval-envs", FIXED, "evaluation episodes side by side (default: all on Atari, else 1)", type=_COUNT),
+    _option("--save-freq", FREE, "agent steps between checkpoints (-1: none)", _NO_MODELS, type=_PERIOD, default=-1),
     _option("--save-replay-buffer", FREE, "also save the replay buffer, if the agent has one", _NO_MODELS, **_FLAG),
     _option("-f --log-folder", FIXED, "where runs are kept", type=Path, default=Path("logs")),
     _option("-tb --tensorboard-log", FREE, "TensorBoard folder", _NO_MODELS, type=Path),
     _option("--log-interval", FREE, "episodes (PQN, PPO: rollouts) between log lines (-1: SB3's, -2: none)", _LINES,
             type=whole_number(1, -1, -2), default=-1),
     _option("-P --progress", FREE, "progress bar (default on a terminal)", _LINES, action="store_true"),
-    _option("--no-progress", FREE, "SB3's tables instead of a progress bar", _LINES,
-            action="store_false", dest="progress"),
+    _option("--no-progress", FREE, "SB3's tables instead of it", _LINES, action="store_false", dest="progress"),
     _option("--verbose", FREE, "0: only the summary, 1: as usual, 2: all of SB3", type=whole_number(0), default=1),
     _option("-uuid --uuid", REFUSED, "append a unique id to the run's folder", _NO_MODELS, **_FLAG),
-    _option("--gym-packages", TYPED, "modules to import because they register environments",
-            nargs="+", action="extend", metavar="MODULE", default=[]),
-    _option("--allow-import", TYPED,
-            "a module whose callbacks and wrappers a YAML file may name; may be given several times",
+    _option("--gym-packages", TYPED, "modules that register environments", metavar="MODULE", default=[], **_MANY),
+    _option("--allow-import", TYPED, "a module whose callbacks and wrappers a YAML file may name; may be repeated",
             action="append", metavar="MODULE", default=[]),
     _option("--env-kwargs", SETTING, "keyword arguments of the environment", **_PAIRS),
     _option("--eval-env-kwargs", SETTING, "those of the evaluation environments (default: the same)", **_PAIRS),
-    _option("--vec-env", FIXED, "environments in this process or in own ones",
-            "each worker has its environments in its own process; give --n-jobs",
+    _option("--vec-env", FIXED, "environments in this process or in own ones", _JOBS,
             choices=sorted(VEC_ENVS), default="dummy"),
     _option("--truncate-last-trajectory", FREE, "with -i and a hindsight replay buffer: end its unfinished episode",
             _NO_MODELS, type=true_or_false, default=True, metavar="BOOL"),
@@ -211,8 +174,7 @@ OPTIONS = (
     _option("--wandb-project-name", FREE, "its project (default: sb3)", _NO_MODELS, default="sb3"),
     _option("--wandb-entity", FREE, "its entity, a user or a team", _NO_MODELS),
     _option("--wandb-group", FREE, "its group of runs", _NO_MODELS),
-    _option("-tags --wandb-tags", FREE, "tags of the run", _NO_MODELS,
-            nargs="+", action="extend", metavar="TAG", default=[]),
+    _option("-tags --wandb-tags", FREE, "tags of the run", _NO_MODELS, metavar="TAG", default=[], **_MANY),
 )
 # Options of rl-baselines3-zoo's train.py that belong to a study.
 _OF_TUNING = ("--n-trials", "--max-total-trials", "--n-jobs", "--sampler", "--pruner", "--n-startup-trials",
@@ -223,11 +185,7 @@ BY_NAME = {option.name: option for option in reversed(OPTIONS)}  # of those with
 
 
 class Refused(argparse.Action):
-    """
-    An option that users know from elsewhere and that this command does not have.
-
-    :param instead: what to do instead, the end of the sentence
-    """
+    """An option that users know from elsewhere and that this command does not have; ``instead`` ends the sentence."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, instead: str) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs="*", help=argparse.SUPPRESS)
@@ -247,21 +205,6 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
             parser.add_argument(*option.flags, **option.arguments, default=option.default)
 
 
-def add_settings_options(parser: argparse.ArgumentParser) -> None:
-    """The options of all commands that resolve hyperparameters."""
-    add_options(parser, "hyperparams", "conf_file", "suite")
-
-
-def add_import_options(parser: argparse.ArgumentParser) -> None:
-    """The options of all commands that make the environments of a run."""
-    add_options(parser, "gym_packages", "allow_import")
-
-
-def add_env_options(parser: argparse.ArgumentParser) -> None:
-    """The options of all commands that make the environments to learn in."""
-    add_options(parser, "gym_packages", "allow_import", "env_kwargs", "eval_env_kwargs")
-
-
 def refuse_options_of_training(parser: argparse.ArgumentParser) -> None:
     """For ``sbbatch tune``, which gets all that was typed beside ``-optimize``."""
     for option in OPTIONS:
@@ -272,14 +215,12 @@ def refuse_options_of_training(parser: argparse.ArgumentParser) -> None:
 
 
 def env_overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """
-    :param args: the command line, with the options of :func:`add_env_options`
-    :return: the settings they stand for (``None``: not given)
-    :raises InvalidValue: a word without a colon, or a name given twice
-    """
+    """The settings that ``--env-kwargs`` and ``--eval-env-kwargs`` stand for (``None``: not given)."""
     given = {"env_kwargs": args.env_kwargs, "eval_env_kwargs": args.eval_env_kwargs}
-    options = {key: f"--{key.replace('_', '-')}" for key in given}
-    return {key: None if pairs is None else read_parameters(pairs, options[key]) for key, pairs in given.items()}
+    return {
+        key: None if pairs is None else read_parameters(pairs, f"--{key.replace('_', '-')}")
+        for key, pairs in given.items()
+    }
 
 
 def train_parser(**texts: Any) -> argparse.ArgumentParser:
@@ -301,11 +242,11 @@ def with_defaults(values: dict[str, Any]) -> argparse.Namespace:
 
 def setting_overrides(args: argparse.Namespace) -> dict[str, Any]:
     """What the options say about the settings; an ``InvalidValue`` if a key is given twice."""
+    numbers = {key: getattr(args, key) for key in ("batch_size", "n_steps", "n_envs")}
     options = {
+        # Read as those of -params, and refused in the same words.
+        **{key: None if text is None else read_command_line_value(text, key) for key, text in numbers.items()},
         "n_timesteps": None if args.n_timesteps == -1 else args.n_timesteps,
-        "batch_size": args.batch_size,
-        "n_steps": args.n_steps,
-        "n_envs": args.n_envs,
         "batch_size_callback": args.abs,
         "atari_protocol": args.protocol,
         **env_overrides(args),
@@ -315,12 +256,11 @@ def setting_overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 def resumed_options(typed: dict[str, Any], written: dict[str, Any], file: Path) -> argparse.Namespace:
     """
-    The options of a run that is resumed. Those that stand for hyperparameters are not among them.
+    The options of a run that is resumed, but for those that stand for hyperparameters.
 
     :param typed: what was typed
     :param written: content of its ``args.yml``
     :param file: the ``args.yml``, for messages
-    :raises InvalidValue: a damaged file, or an option that contradicts it
     """
     values = {}
     for name, option in BY_NAME.items():
@@ -341,12 +281,7 @@ def contradiction(name: str, value: Any, before: Any) -> str:
 
 
 def import_environments(args: argparse.Namespace) -> None:
-    """
-    Import what the command line says about packages; ``module:Name-v0``, Gymnasium's other way, becomes ``Name-v0``.
-
-    :param args: the command line, with ``env`` and ``gym_packages``
-    :raises InvalidValue: a module cannot be imported
-    """
+    """Import the modules of ``--gym-packages`` and of ``--env module:Name-v0``, which becomes ``Name-v0``."""
     import_packages(args.gym_packages)
     module, colon, name = args.env.partition(":")
     if colon:

@@ -33,11 +33,7 @@ runs or fewer."""
 
 
 def make_parser(kind: str | None = None) -> Parser:
-    """
-    The options.
-
-    :param kind: ``"train"``, ``"compare"`` or ``"batch"`` (``None``: one run)
-    """
+    """The options of ``"train"``, ``"compare"`` or ``"batch"`` (``None``: one run)."""
     description, epilog, default = {
         None: ("Draw the learning curve of a run.", EXAMPLES, f"{curves.PICTURE_NAME} in the folder"),
         "train": ("Draw the training episodes of several agents and seeds.", TRAIN_EXAMPLES, "training.png"),
@@ -64,12 +60,7 @@ def make_parser(kind: str | None = None) -> Parser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """
-    ``sbbatch plot FOLDER``, and ``sbbatch plot train|compare|batch FOLDER ...``.
-
-    :param argv: arguments (``None``: those of the process)
-    :return: exit code
-    """
+    """``sbbatch plot FOLDER``, and ``sbbatch plot train|compare|batch FOLDER ...``. Returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
     kind = words[0] if words[:1] in (["train"], ["compare"], ["batch"]) else None
     args = make_parser(kind).parse_args(words if kind is None else words[1:])
@@ -83,9 +74,5 @@ def main(argv: list[str] | None = None) -> int:
         out = args.output or Path("training.png" if trains else "comparison.png")
         label = "return of training episodes" if trains else "return of greedy episodes"
         picture = comparison.draw_comparisons(runs, out, args.title, label)
-        say("\n".join([*comparison.report(runs), str(picture)]))
+        say("\n".join([*comparison.report_runs(runs), str(picture)]))
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -7,7 +7,7 @@ from pathlib import Path
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.commands.agent_options import add_agent_options, named_agent
-from sbbatch.zoo.commands.cli import MAX_SEED, Parser, guarded, whole_number
+from sbbatch.zoo.commands.cli import Parser, guarded, whole_number
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.play.film import SUFFIXES, film_file
 from sbbatch.zoo.play.record import MAX_STEPS, record
@@ -25,17 +25,11 @@ extra)."""
 
 def make_parser() -> Parser:
     """The options."""
-    parser = Parser(
-        prog="sbbatch record",
-        description="Play one episode with a trained agent and write a film of it.",
-        epilog=EXAMPLES,
-    )
+    description = "Play one episode with a trained agent and write a film of it."
+    parser = Parser(prog="sbbatch record", description=description, epilog=EXAMPLES)
     add_agent_options(parser)
     add = parser.add_argument
-    film = f"the film: {' or '.join(SUFFIXES)} (default: game.gif)"
-    add("-o", "--output", type=Path, default=Path("game.gif"), help=film)
-    add("--stochastic", action="store_true", help="actions as in training, not the best ones")
-    add("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of the environment")
+    add("-o", "--output", type=Path, default=Path("game.gif"), help=f"{' or '.join(SUFFIXES)} (default: game.gif)")
     add("-n", "--n-timesteps", type=whole_number(1), default=MAX_STEPS, help="longest episode, agent steps")
     add("--protocol", help=f"Atari protocol: {', '.join(PROTOCOLS)} (default: the run's, else the algorithm's)")
     return parser
@@ -43,12 +37,7 @@ def make_parser() -> Parser:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """
-    ``sbbatch record --algo qrdqn --env ALE/Breakout-v5 -o game.mp4``.
-
-    :param argv: arguments (``None``: those of the process)
-    :return: exit code
-    """
+    """``sbbatch record --algo qrdqn --env ALE/Breakout-v5 -o game.mp4``. Returns the exit code."""
     args = make_parser().parse_args(argv)
     out = film_file(args.output)
     agent = named_agent(args)
@@ -62,7 +51,3 @@ def main(argv: list[str] | None = None) -> int:
         total, steps = record(agent.load(args.device), agent.env_id, out, **limits, **options)
     say(f"return {total:.1f} in {steps:,} agent steps: {out}")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

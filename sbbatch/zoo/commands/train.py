@@ -55,23 +55,9 @@ One agent step is one action of the agent in one environment: 4 frames of an Ata
 TUNE_WORDS = ("-optimize", "--optimize", "--optimize-hyperparameters")
 
 
-def read_options(words: Sequence[str]) -> dict[str, Any]:
-    """
-    :param words: the command line
-    :return: the options that were typed, by name
-    :raises InvalidValue: one that does not exist, or whose value cannot be
-    """
-    return vars(train_parser(epilog=EXAMPLES).parse_args(words))
-
-
 def read_request(words: Sequence[str]) -> Request:
-    """
-    Read and check a command line and the files it names; nothing is built.
-
-    :param words: the command line
-    :raises UserError: anything that is wrong with them
-    """
-    typed = read_options(words)
+    """Read and check a command line and the files it names, with a ``UserError`` for a mistake; nothing is built."""
+    typed = vars(train_parser(epilog=EXAMPLES).parse_args(words))
     request = _resumed(typed, list(words)) if "resume" in typed else _new(with_defaults(typed), list(words))
     request.check()
     return request
@@ -79,7 +65,14 @@ def read_request(words: Sequence[str]) -> Request:
 
 def _new(args: Namespace, words: list[str]) -> Request:
     """A run in a folder of its own."""
-    _check_combinations(args)
+    if args.seeds is not None and args.seed != -1:
+        raise InvalidValue("--seed and --seeds: got both; give one of them")
+    if args.suite is not None and args.trained_agent is not None:
+        raise InvalidValue("--suite: a trained agent goes on with its own settings; remove --suite")
+    if args.jobs > 1 and args.seeds is None:
+        raise InvalidValue(f"--jobs: got {args.jobs}, but there is one run only; give --seeds, e.g. --seeds 0:5")
+    if args.conf_file is not None and args.conf_file.suffix == ".py":
+        raise InvalidValue(f"-conf: {args.conf_file} is a program, which would be run; write its values as a YAML file")
     require_algorithm(args.algo)
     import_environments(args)
     args.env = canonical_id(args.env)
@@ -92,18 +85,7 @@ def _new(args: Namespace, words: list[str]) -> Request:
     seed_given = args.seed != -1 or args.seeds is not None
     if args.seed == -1:
         args.seed = secrets.randbelow(MAX_SEED + 1)
-    return _request(args, settings, words, vars(args), seed_given=seed_given)
-
-
-def _check_combinations(args: Namespace) -> None:
-    if args.seeds is not None and args.seed != -1:
-        raise InvalidValue("--seed and --seeds: got both; give one of them")
-    if args.suite is not None and args.trained_agent is not None:
-        raise InvalidValue("--suite: a trained agent goes on with its own settings; remove --suite")
-    if args.jobs > 1 and args.seeds is None:
-        raise InvalidValue(f"--jobs: got {args.jobs}, but there is one run only; give --seeds, e.g. --seeds 0:5")
-    if args.conf_file is not None and args.conf_file.suffix == ".py":
-        raise InvalidValue(f"-conf: {args.conf_file} is a program, which would be run; write its values as a YAML file")
+    return _request(args, settings, words, vars(args), seed_given=seed_given, resumption=None)
 
 
 def _resumed(typed: dict[str, Any], words: list[str]) -> Request:
@@ -124,7 +106,10 @@ def _resumed(typed: dict[str, Any], words: list[str]) -> Request:
     except InvalidValue as error:
         raise InvalidValue(f"{folder.arguments} env: {error}; give --gym-packages if a package registers it") from None
     settings = resolve(args.algo, args.env, run_file=folder.config)
-    _check_agrees(with_defaults({**typed, "n_timesteps": -1}), settings)
+    for key, value in setting_overrides(with_defaults({**typed, "n_timesteps": -1})).items():
+        before = settings[key].given if key in settings else None
+        if plain(value) != before:
+            raise InvalidValue(contradiction(key, plain(value), before))
     length = int(run_value(settings, "n_timesteps"))
     if args.n_timesteps != -1:
         if args.n_timesteps < length:
@@ -134,43 +119,23 @@ def _resumed(typed: dict[str, Any], words: list[str]) -> Request:
     newest = newest_model(folder, require_algorithm(args.algo), args.env, run_value(settings, "normalize") is not None)
     resumption = Resumption(folder, *newest, began_at, began_at + length)
     free = {name: value for name, value in typed.items() if BY_NAME[name].on_resume in (OnResume.FREE, OnResume.TYPED)}
-    return _request(args, settings, words, {**vars(args), **written, **free}, resumption=resumption)
+    arguments = {**vars(args), **written, **free}
+    return _request(args, settings, words, arguments, seed_given=True, resumption=resumption)
 
 
-def _check_agrees(args: Namespace, settings: Settings) -> None:
-    """Options that stand for hyperparameters, which are those of the run."""
-    for key, value in setting_overrides(args).items():
-        before = settings[key].given if key in settings else None
-        if plain(value) != before:
-            raise InvalidValue(contradiction(key, plain(value), before))
-
-
-def _request(
-    args: Namespace,
-    settings: Settings,
-    words: list[str],
-    arguments: dict[str, Any],
-    *,
-    seed_given: bool = True,
-    resumption: Resumption | None = None,
-) -> Request:
+def _request(args: Namespace, settings: Settings, words: list[str], arguments: dict[str, Any], **own: Any) -> Request:
     names = {field.name for field in fields(Request)}
     return Request(
         **{name: value for name, value in vars(args).items() if name in names},
         settings=allow_imports(settings, args.allow_import),
-        seed_given=seed_given,
-        resumption=resumption,
+        **own,
         arguments={**arguments, "n_timesteps": int(run_value(settings, "n_timesteps"))},
         words=words,
     )
 
 
 def draw_pictures(folder: RunFolder) -> None:
-    """
-    Draw what a run has learned; a run is worth more than its pictures, so without one say why.
-
-    :param folder: the run's folder
-    """
+    """Draw what a run has learned, or say why that cannot be: a run is worth more than its pictures."""
     pictures = {"learning curve": lambda: plot_run(folder.path, folder.curve)}
     if folder.batch_sizes.exists():
         pictures["batch size picture"] = lambda: plot_batch([folder.path], folder.path / PICTURE_NAME)
@@ -183,12 +148,7 @@ def draw_pictures(folder: RunFolder) -> None:
 
 @guarded
 def main(argv: list[str] | None = None) -> int:
-    """
-    ``sbbatch train``.
-
-    :param argv: arguments (``None``: those of the process)
-    :return: exit code
-    """
+    """``sbbatch train``: its arguments (``None``: those of the process) to an exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     if any(word in TUNE_WORDS for word in words):
         # As rl-baselines3-zoo's train.py does; Optuna is only imported when somebody tunes.

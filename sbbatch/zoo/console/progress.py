@@ -13,10 +13,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm import tqdm
 
-from sbbatch.zoo.logs.batch_log import measured_now, size_now
+from sbbatch.batch import BatchSizeCallback
 
 _LINE_SECONDS, _BAR_SECONDS = 10.0, 0.25
 _SMOOTHING = 0.1  # of the speed: the first steps, before learning starts, are much faster than the rest
@@ -56,35 +58,48 @@ _LOG.handlers = [LineHandler()]
 
 
 def say(text: str) -> None:
-    """
-    Print a line.
-
-    :param text: the line
-    """
+    """Print a line."""
     _LOG.info("%s", text)
 
 
 def warn(text: str) -> None:
-    """
-    Print a warning.
-
-    :param text: one sentence
-    """
+    """Print a warning, one sentence."""
     _LOG.warning("%s", text)
 
 
 @contextmanager
 def episodes_bar(n_episodes: int | None, wanted: bool | None = None) -> Iterator[Callable[[int], Any]]:
     """
-    A bar that counts episodes.
+    A bar that counts episodes, of which there will be ``n_episodes`` (``None``: unknown).
 
-    :param n_episodes: how many there will be (``None``: unknown)
     :param wanted: whether to show it; ``None``: when standard output is a terminal
     :return: a function to tell the number of episodes that have ended
     """
     shown = sys.stdout.isatty() if wanted is None else wanted
     with tqdm(total=n_episodes, unit=" episodes", ncols=_columns(), leave=False, disable=not shown) as bar:
         yield lambda ended: bar.update(ended - bar.n)
+
+
+def find_batch_callback(model: BaseAlgorithm) -> BatchSizeCallback | None:
+    """What changes the batch size or rollout length of any agent: its own callback, or one that ``learn`` was given."""
+    hooks = getattr(model, "update_hooks", [])
+    active = next((hook for hook in hooks if isinstance(hook, BatchSizeCallback)), None)
+    return active or getattr(model, "batch_size_callback", None)
+
+
+def size_now(model: BaseAlgorithm) -> str | None:
+    """The batch size or rollout length of any agent, e.g. ``"batch 8"`` or ``"rollout 32"``; ``None``: it has none."""
+    rollout = isinstance(model, OnPolicyAlgorithm)
+    size = getattr(model, "n_steps" if rollout else "batch_size", None)
+    return None if size is None else f"{'rollout' if rollout else 'batch'} {size}"
+
+
+def measured_now(model: BaseAlgorithm) -> str | None:
+    """What the batch size followed last, e.g. ``"divergence 0.12"``; ``None``: nothing was measured."""
+    callback = find_batch_callback(model)
+    row = callback.history[-1] if callback is not None and callback.history else {}
+    names = {"divergence_mean": "divergence", "noise_scale": "noise scale"}
+    return next((f"{shown} {row[name]:.3g}" for name, shown in names.items() if name in row), None)
 
 
 class Progress(BaseCallback):
@@ -139,5 +154,4 @@ class Progress(BaseCallback):
 
 
 def _columns() -> int:
-    """Width of the line; the window may have been resized."""
     return shutil.get_terminal_size().columns - 1

@@ -23,12 +23,7 @@ LOCK_NAME = ".lock"
 
 
 class RunFolder:
-    """
-    One run's files.
-
-    :param path: the run's folder, e.g. ``logs/qrdqn/ALE-Breakout-v5_1``
-    :param env_name: the environment's id without slashes
-    """
+    """One run's files: those in ``path``, and in a folder there with the name of the environment."""
 
     def __init__(self, path: Path, env_name: str) -> None:
         self.path = path
@@ -52,15 +47,7 @@ def folder_name(env_id: str) -> str:
 
 
 def create_run_folder(log_folder: Path, algo: str, env_id: str, uuid: str = "") -> RunFolder:
-    """
-    Make the next free run folder; runs that start at the same moment never share one.
-
-    :param log_folder: e.g. ``logs``
-    :param algo: name of the algorithm
-    :param env_id: environment
-    :param uuid: appended to the folder's name
-    :raises InvalidValue: the folder cannot be made or written
-    """
+    """Make the next free run folder, with a UUID in its name on demand; an ``InvalidValue`` if it cannot be written."""
     env_name = folder_name(env_id)
     parent = log_folder / algo
     try:
@@ -74,14 +61,11 @@ def create_run_folder(log_folder: Path, algo: str, env_id: str, uuid: str = "") 
 
 def describe_run(run: RunFolder, config: dict[str, Any], arguments: dict[str, Any], command: list[str]) -> None:
     """
-    Write down how a run was started or resumed, as plain YAML that loads without executing anything; a kill in the
-    middle leaves what was there.
+    Write down how a run was started or resumed, as plain YAML that loads without executing anything.
 
-    :param run: its folder
     :param config: the settings that were made, as written
     :param arguments: every command-line argument
     :param command: the command's words, which are appended to those before
-    :raises UnwritableFile: they cannot be written
     """
     before = run.command.read_text(encoding="utf-8") if run.command.is_file() else ""
     texts = {
@@ -95,26 +79,16 @@ def describe_run(run: RunFolder, config: dict[str, Any], arguments: dict[str, An
 
 
 def open_run(path: Path) -> RunFolder:
-    """
-    A run by its folder.
-
-    :param path: e.g. ``logs/qrdqn/ALE-Breakout-v5_1``
-    :raises InvalidValue: it is none, or the run was not even begun
-    """
-    if not path.is_dir():
-        raise InvalidValue(f"no such run folder: {path}{_nearest_run(path)}")
-    runs = [RunFolder(path, inner.name) for inner in sorted(path.iterdir()) if inner.is_dir()]
-    runs = [run for run in runs if run.config.is_file() and run.arguments.is_file()]
-    if not runs:
-        raise InvalidValue(f"{path} is no run folder: it has no config.yml and args.yml{_nearest_run(path)}")
-    return runs[0]
-
-
-def _nearest_run(path: Path) -> str:
-    """The commonest mistake is a folder of runs, or a file of one."""
+    """A run by its folder, e.g. ``logs/qrdqn/ALE-Breakout-v5_1``; an ``InvalidValue`` if it is none."""
+    for arguments in sorted(path.glob("*/args.yml")):
+        run = RunFolder(path, arguments.parent.name)
+        if run.config.is_file():
+            return run
+    # The commonest mistake is a folder of runs, or a file of one.
     folder = path if path.is_dir() else path.parent
     configs = sorted([*folder.glob("*/config.yml"), *folder.glob("*/*/config.yml")], key=lambda p: p.stat().st_mtime)
-    return f"; did you mean {configs[-1].parents[1]}?" if configs else ""
+    hint = f"; did you mean {configs[-1].parents[1]}?" if configs else ""
+    raise InvalidValue(f"{path} is no run folder: it has no config.yml and args.yml{hint}")
 
 
 @contextmanager
@@ -132,13 +106,7 @@ def alone_in(run: RunFolder) -> Iterator[None]:
 
 
 def probe_folder(folder: Path, option: str = "-f") -> None:
-    """
-    Try whether a folder can be written, without making it: a mistake must leave nothing behind.
-
-    :param folder: existing or not
-    :param option: the option that names it
-    :raises InvalidValue: a file is in the way, or the nearest existing folder cannot be written
-    """
+    """Raise ``InvalidValue`` if the folder that an option names cannot be written; it is not made yet."""
     try:
         nearest = next(part for part in (folder.absolute(), *folder.absolute().parents) if part.exists())
         with tempfile.TemporaryFile(dir=nearest):
@@ -155,13 +123,9 @@ def run_of(model: Path, env_id: str) -> RunFolder | None:
 
 def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFolder:
     """
-    An existing run.
+    An existing run, or an ``InvalidValue``.
 
-    :param log_folder: e.g. ``logs``
-    :param algo: name of the algorithm
-    :param env_id: environment
     :param number: which run; 0: the latest, -1: files that lie in the algorithm's folder itself
-    :raises InvalidValue: there is none
     """
     env_name = folder_name(env_id)
     if number == -1:
@@ -181,15 +145,7 @@ def unwritable(path: Path, error: OSError, option: str = "-f") -> str:
 
 
 def claim_numbered(parent: Path, name: str, uuid: str = "") -> Path:
-    """
-    Make the folder ``<name>_<n>`` with the next free n.
-
-    ``mkdir`` of an existing folder fails, so a folder belongs to whoever made it; the others take the next n.
-
-    :param parent: an existing folder
-    :param name: the common beginning
-    :param uuid: appended, if any
-    """
+    """Make the folder ``<name>_<n>`` or ``<name>_<n>_<uuid>`` with the next free n; two processes never share one."""
     for number in itertools.count(max((found for found, _ in _runs(parent, name)), default=0) + 1):
         path = parent / (f"{name}_{number}" + (f"_{uuid}" if uuid else ""))
         with suppress(FileExistsError):

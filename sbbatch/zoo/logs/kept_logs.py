@@ -20,7 +20,7 @@ def kept_rows(path: Path, step_column: str, steps: int) -> tuple[str, list[str],
     """
     :param path: a ``progress.csv``, or a ``monitor.csv``, which begins with a comment
     :param step_column: its column of agent steps
-    :param steps: agent steps of the model that is resumed from
+    :param steps: those of the model that is resumed from
     :return: the file's new text, its columns, and the fields of each row; empty if nothing can be kept of it
     """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.is_file() else []
@@ -42,11 +42,7 @@ def kept_rows(path: Path, step_column: str, steps: int) -> tuple[str, list[str],
 
 
 def kept_evaluations(path: Path, steps: int) -> dict[str, list[Any]]:
-    """
-    :param path: an ``evaluations.npz``
-    :param steps: agent steps of the model that is resumed from
-    :return: its arrays as lists, one entry per evaluation; empty if nothing can be kept of it
-    """
+    """The arrays of an ``evaluations.npz`` up to a step, as lists; empty if nothing can be kept of it."""
     if not path.is_file():
         return {}
     try:

@@ -25,10 +25,7 @@ from sbbatch.zoo.logs.kept_logs import STEP_COLUMN, kept_rows
 
 
 class WriteErrors:
-    """
-    For files that training can do without: the first failure to write is told, and training goes on, because the model
-    in memory is worth more.
-    """
+    """For files that training can do without: the first failure to write is told, and training goes on."""
 
     def __init__(self) -> None:
         self._told = False
@@ -46,12 +43,7 @@ class WriteErrors:
 
 
 class OptionalWriter(KVWriter):
-    """
-    A format of SB3's logger whose file may fail.
-
-    :param writer: the format
-    :param path: its file or folder
-    """
+    """A format of SB3's logger whose file or folder may fail."""
 
     def __init__(self, writer: KVWriter, path: Path) -> None:
         self._writer, self._path, self._errors = writer, path, WriteErrors()
@@ -68,12 +60,7 @@ class OptionalWriter(KVWriter):
 
 
 class ContinuedCSV(CSVOutputFormat):
-    """
-    SB3's table after the rows that it already has; those later than the model that is resumed from are dropped.
-
-    :param path: a ``progress.csv``
-    :param steps: agent steps of the model
-    """
+    """SB3's table after the rows that it already has up to ``steps``, those of the model that is resumed from."""
 
     def __init__(self, path: Path, steps: int) -> None:
         kept, columns, _ = kept_rows(path, STEP_COLUMN, steps)
@@ -90,7 +77,6 @@ def make_logger(folder: RunFolder, *, tensorboard: Path | None, tables: bool, ke
     """
     SB3's logger: ``progress.csv``, and on demand TensorBoard and tables on standard output.
 
-    :param folder: the run's folder
     :param tensorboard: a folder for TensorBoard, to whose name a number is added
     :param tables: whether to print tables
     :param kept_steps: agent steps up to which ``progress.csv`` keeps what it has; ``None``: a new run
@@ -101,17 +87,12 @@ def make_logger(folder: RunFolder, *, tensorboard: Path | None, tables: bool, ke
     if tables:
         formats.append(HumanOutputFormat(sys.stdout))
     if tensorboard is not None:
-        formats.append(_tensorboard(tensorboard))
+        try:
+            tensorboard.parent.mkdir(parents=True, exist_ok=True)
+            target = claim_numbered(tensorboard.parent, tensorboard.name)
+            formats.append(OptionalWriter(TensorBoardOutputFormat(str(target)), target))
+        except OSError as error:
+            raise InvalidValue(unwritable(tensorboard.parent, error, "-tb")) from None
+        except AssertionError:
+            raise InvalidValue("-tb needs tensorboard; run pip install 'sbbatch[plots]'") from None
     return Logger(str(folder.path), formats)
-
-
-def _tensorboard(path: Path) -> KVWriter:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        target = claim_numbered(path.parent, path.name)
-    except OSError as error:
-        raise InvalidValue(unwritable(path.parent, error, "-tb")) from None
-    try:
-        return OptionalWriter(TensorBoardOutputFormat(str(target)), target)
-    except AssertionError:
-        raise InvalidValue("-tb needs tensorboard; run pip install 'sbbatch[plots]'") from None

@@ -16,11 +16,7 @@ _ID = re.compile(r"run-[0-9a-f]{8}")  # a number alone, such as 12e45678, would 
 
 
 def require_wandb() -> Any:
-    """
-    The library.
-
-    :raises InvalidValue: it is not installed
-    """
+    """The library, or an ``InvalidValue`` if it is not installed."""
     try:
         import wandb
     except ImportError:
@@ -37,15 +33,21 @@ def new_id() -> str:
 
 
 @contextmanager
-def tracking(arguments: Mapping[str, Any], hyperparameters: Mapping[str, Any], resumes: bool) -> Iterator[None]:
+def tracking(
+    wanted: bool, arguments: Mapping[str, Any], hyperparameters: Mapping[str, Any], resumes: bool
+) -> Iterator[None]:
     """
     Send what TensorBoard is told in here to Weights & Biases as well; ``WANDB_MODE=offline`` keeps it on this machine.
 
-    :param arguments: what the run's ``args.yml`` holds, with the options of tracking and the id it is tracked under
+    :param wanted: ``False``: nothing is sent
+    :param arguments: what the run's ``args.yml`` holds, with the id it is tracked under
     :param hyperparameters: its ``config.yml``
     :param resumes: whether a run of this id may exist
     :raises InvalidValue: it cannot be tracked, e.g. because nobody is logged in
     """
+    if not wanted:
+        yield
+        return
     wandb, run_id = require_wandb(), arguments["wandb_id"]
     if not (isinstance(run_id, str) and _ID.fullmatch(run_id)):
         raise InvalidValue(f"args.yml wandb_id: got {run_id!r}, expected what --track wrote, such as run-12e45678")

@@ -20,11 +20,7 @@ _SHORTER_SIDE = 320  # of an MP4, at least: H.264 keeps colours at half the size
 
 
 def film_file(out: Path) -> Path:
-    """
-    :param out: as the user wrote it
-    :return: the file to write
-    :raises InvalidValue: neither ``.mp4`` nor ``.gif``, or a package that is missing
-    """
+    """The file to write for what the user wrote; ``InvalidValue``: another suffix, or a package is missing."""
     out = output_file(out, *SUFFIXES)
     if out.suffix.lower() == ".mp4" and not all(map(importlib.util.find_spec, ("imageio", "imageio_ffmpeg"))):
         raise InvalidValue("MP4 needs imageio-ffmpeg; run pip install 'sbbatch[record]', or write a .gif")
@@ -36,11 +32,8 @@ def film_file(out: Path) -> Path:
 @contextmanager
 def film(out: Path, frames_per_second: int) -> Iterator[Callable[[np.ndarray], Any]]:
     """
-    A film, written whole when the block ends; an MP4 has every picture, and a GIF at most 3 MB, for which a long
-    episode is thinned out.
+    A film, written whole when the block ends; a GIF has at most 3 MB, for which a long episode is thinned out.
 
-    :param out: see :func:`film_file`
-    :param frames_per_second: of the pictures that are added
     :return: a function that takes the next picture, ``(height, width, 3)`` uint8
     """
     out = film_file(out)
@@ -82,10 +75,7 @@ class ThinningFrames:
 
 
 def _gif(frames: list[np.ndarray], stride: int, steps_per_second: int) -> bytes:
-    """
-    Of at most 3 MB; what does not fit is thinned out, so that ``stride`` agent steps are between two frames. A thinned
-    GIF plays faster, at most four times, and then skips.
-    """
+    """Of frames ``stride`` agent steps apart; a thinned GIF plays faster, at most four times, and then skips."""
     from PIL import Image
 
     # One palette for the whole film, without dithering: pixels that do not change then cost nothing. (Through imageio

@@ -64,13 +64,8 @@ def play_in_window(
     """
     Play in a window, one episode after the other, until Ctrl-C at the latest.
 
-    :param agent: what plays
-    :param n_episodes: see :meth:`SavedAgent.play`, as for what follows
-    :param n_steps: agent steps after which to stop; an episode that has not ended then does not count
-    :param max_steps: likewise
-    :param seed: likewise
-    :param deterministic: greedy actions
-    :param device: torch device
+    Arguments are those of :meth:`SavedAgent.play`.
+
     :param verbose: above 0: say the return of every episode
     """
     env = RenderedEnv(agent.env_id, seed, window=True, **agent.rendered_with())

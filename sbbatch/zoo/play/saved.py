@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,33 +21,19 @@ from sbbatch.zoo.logs.folders import RunFolder, find_run, run_of
 from sbbatch.zoo.play.scores import Episode, play_episodes
 from sbbatch.zoo.run.build import check_trained_in, env_arguments, model_file, run_env
 
-_CHECKPOINT = re.compile(r"rl_model_(\d+)_steps\.zip")
-
 
 @dataclass(frozen=True)
 class SavedAgent:
-    """
-    A model file with all that is needed to play as it was trained.
-
-    :param path: the file
-    :param cls: its algorithm
-    :param env_id: environment
-    :param settings: of its run; empty for a file that was taken elsewhere
-    :param trust: whether a file of SB3 may run what it has pickled
-    """
+    """A model file with all that is needed to play as it was trained."""
 
     path: Path
-    cls: Any
+    cls: Any  # its algorithm
     env_id: str
-    settings: Settings
-    trust: bool = False
+    settings: Settings  # of its run; empty for a file that was taken elsewhere
+    trust: bool = False  # whether a file of SB3 may run what it has pickled
 
     def load(self, device: str = "auto") -> BaseAlgorithm:
-        """
-        The model, without environments: it needs no replay memory to play.
-
-        :param device: torch device
-        """
+        """The model, without environments: it needs no replay memory to play."""
         return self.cls.load(self.path, device=device, trust=self.trust)
 
     def protocol(self) -> str | None:
@@ -57,11 +42,7 @@ class SavedAgent:
         return usual and (run_value(self.settings, "atari_protocol") or trained_environment(self.path)[1] or usual)
 
     def rendered_with(self) -> dict[str, Any]:
-        """
-        What :class:`~sbbatch.zoo.play.screen.RenderedEnv` needs to show what was seen in the training.
-
-        :raises InvalidValue: nothing can be drawn through one of its wrappers
-        """
+        """What :class:`~sbbatch.zoo.play.screen.RenderedEnv` needs to show what was seen in the training."""
         if run_value(self.settings, "vec_env_wrapper"):
             raise InvalidValue(
                 f"{self.path} was trained with a vec_env_wrapper, through which nothing is drawn; play it with "
@@ -77,13 +58,7 @@ class SavedAgent:
         }
 
     def make_env(self, n_envs: int, seed: int, max_steps: int | None = None) -> VecEnv:
-        """
-        Environments for whole episodes with raw rewards, whose observations are normalized as in the training.
-
-        :param n_envs: how many
-        :param seed: of the first; the others get the next numbers
-        :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
-        """
+        """Environments for whole episodes with raw rewards, whose observations are normalized as in the training."""
         env = run_env(self.env_id, self.cls, self.settings, seed, False, n_envs, max_steps)
         try:
             load_normalization(statistics_of(self.path), env)
@@ -105,9 +80,9 @@ class SavedAgent:
         """
         Whole episodes with their raw returns.
 
-        :param n_episodes: episodes to play
+        :param n_episodes: episodes to play (``None``: until ``n_steps``)
         :param n_envs: episodes side by side (``None``: all of them on Atari, else 1)
-        :param seed: of the environments
+        :param seed: of the first environment
         :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
         :param device: torch device
         :param options: see :func:`~sbbatch.zoo.play.scores.play_episodes`
@@ -134,50 +109,23 @@ def find_agent(log_folder: Path, algo: str, env_id: str, number: int = 0, which:
     """
     require_algorithm(algo)
     run = find_run(log_folder, algo, env_id, number)
+    if which == "last checkpoint":
+        which = max((int(path.stem.split("_")[2]) for path in run.path.glob("rl_model_*_steps.zip")), default=0)
     paths = {"last": run.last_model, "best": run.best_model}
-    return agent_of_run(run, algo, env_id, paths[which] if which in paths else _checkpoint(run, which))
+    return agent_of_run(run, algo, env_id, paths.get(str(which), run.path / f"rl_model_{which}_steps.zip"))
 
 
 def agent_of_run(run: RunFolder, algo: str, env_id: str, path: Path) -> SavedAgent:
     """
-    An agent of a run.
+    An agent of a run, from the file ``path``.
 
-    :param run: its folder
-    :param algo: name of the algorithm
-    :param env_id: environment
-    :param path: the model's file
     :raises UserError: no such model, or one of another environment
     """
     if not path.is_file():
-        raise InvalidValue(f"no such model: {path}; {_why_missing(run, path)}")
+        there = ", ".join(sorted(model.name for model in run.path.glob("*.zip"))) or "none"
+        raise InvalidValue(f"no such model: {path}; there are: {there}")
     check_trained_in(trained_environment(path)[0], env_id, str(path))
     return SavedAgent(path, require_algorithm(algo), env_id, resolve(algo, env_id, run_file=run.config))
-
-
-def _why_missing(run: RunFolder, path: Path) -> str:
-    """What has not happened yet in a run, and which of its models is there instead."""
-    if path == run.best_model:
-        return "no evaluation has ended" + ("; leave out --load-best" if run.last_model.is_file() else "")
-    instead = {"--load-best": run.best_model.is_file(), "--load-last-checkpoint": bool(_checkpoints(run))}
-    there = [option for option, is_there in instead.items() if is_there]
-    return "the run has not ended" + (f", try {there[0]}" if there else "")
-
-
-def _checkpoints(run: RunFolder) -> dict[int, Path]:
-    """By their agent steps."""
-    return {int(match[1]): path for path in run.path.glob("*.zip") if (match := _CHECKPOINT.fullmatch(path.name))}
-
-
-def _checkpoint(run: RunFolder, which: str | int) -> Path:
-    """The one after so many agent steps, or the latest."""
-    found = _checkpoints(run)
-    if not found:
-        raise InvalidValue(f"{run.path}: no checkpoints; train with --save-freq")
-    steps = which if isinstance(which, int) else max(found)
-    if steps not in found:
-        known = ", ".join(map(str, sorted(found)))
-        raise InvalidValue(f"--load-checkpoint: got {steps}, of which {run.path} has none; there are: {known}")
-    return found[steps]
 
 
 def agent_of_file(path: Path, algo: str | None = None, env: str | None = None, trust: bool = False) -> SavedAgent:
@@ -204,7 +152,7 @@ def agent_of_file(path: Path, algo: str | None = None, env: str | None = None, t
     env_id = canonical_id(env or str(trained_in))
     check_trained_in(trained_in, env_id, str(path))
     run = run_of(path, env_id)
-    if run is not None and _written_by_zoo(run):
+    if run is not None and run.config.read_bytes().startswith(b"!!python/object"):  # tags that ours never have
         if (run.parameters / "vecnormalize.pkl").exists():
             raise InvalidValue(
                 f"{path} was trained by rl-baselines3-zoo on normalized observations; play it in Python with "
@@ -217,9 +165,3 @@ def agent_of_file(path: Path, algo: str | None = None, env: str | None = None, t
     if isinstance(model, SB3ModelFile) and atari_game(env_id) is not None:
         settings["atari_protocol"] = Setting("sb3", "sb3", str(path))
     return SavedAgent(path, cls, env_id, settings, trust)
-
-
-def _written_by_zoo(run: RunFolder) -> bool:
-    """Its files have tags that build Python objects, ours have none."""
-    with run.config.open(encoding="utf-8", errors="replace") as file:
-        return file.readline().startswith("!!python/object")

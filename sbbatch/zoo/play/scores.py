@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import time
@@ -16,45 +14,28 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from sbbatch.analysis.metrics import describe_returns, iqm
+from sbbatch.analysis.metrics import iqm
 from sbbatch.analysis.scores import Scaled, human_normalized
 from sbbatch.envs.atari import atari_game
-from sbbatch.envs.make import parallel_episodes
-from sbbatch.files import atomic_write
+from sbbatch.files import write_csv
 from sbbatch.settings.games import games
 from sbbatch.zoo.console.progress import episodes_bar
 from sbbatch.zoo.run.build import make_env, require_discrete
 
-__all__ = ["describe_returns", "games_side_by_side"]
-games_side_by_side = parallel_episodes
-
 
 @dataclass(frozen=True)
 class Episode:
-    """
-    One whole episode.
+    """One whole episode."""
 
-    :param score: raw return
-    :param steps: agent steps
-    """
-
-    score: float
-    steps: int
+    score: float  # raw return
+    steps: int  # agent steps
 
 
 class RandomPolicy:
-    """
-    Draws every action uniformly.
-
-    :param action_space: the actions of one environment, numbered or within bounds
-    :param n_envs: actions per call
-    :param seed: of its own generator
-    """
+    """Draws every action uniformly for ``n_envs`` environments; actions are numbered or within bounds."""
 
     def __init__(self, action_space: spaces.Space, n_envs: int, seed: int | None) -> None:
-        self.action_space = action_space
-        self.n_envs = n_envs
-        self.generator = np.random.default_rng(seed)
+        self.action_space, self.n_envs, self.generator = action_space, n_envs, np.random.default_rng(seed)
 
     def predict(self, *_: Any, **__: Any) -> tuple[np.ndarray, None]:
         """As SB3's ``predict``, whatever is observed."""
@@ -113,15 +94,10 @@ def play_at_random(
     progress: bool | None = False,
 ) -> list[Episode]:
     """
-    Whole episodes of a player that draws every action uniformly.
+    Whole episodes of a player that draws every action uniformly; see :meth:`SavedAgent.play`.
 
-    :param env_id: environment
-    :param n_episodes: how many
     :param seed: of the environments and of the player
     :param protocol: Atari protocol, e.g. sticky actions or not (``None``: ``dopamine``)
-    :param n_envs: episodes played side by side
-    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
-    :param progress: whether to show a bar; ``None``: on a terminal
     :raises InvalidValue: actions that are neither numbered nor within bounds
     """
     env = make_env(env_id, n_envs=n_envs, protocol=protocol, seed=seed, training=False, max_steps=max_steps)
@@ -135,12 +111,7 @@ def play_at_random(
 
 
 def statistics(returns: Sequence[float]) -> dict[str, float]:
-    """
-    What is said about the returns of episodes: mean, median, interquartile mean, standard deviation over episodes,
-    standard error of the mean, least and greatest.
-
-    :param returns: one raw return per episode, at least one
-    """
+    """What is said about raw returns of episodes, at least one."""
     scores = np.asarray(returns, dtype=float)
     deviation = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
     return {
@@ -155,24 +126,13 @@ def statistics(returns: Sequence[float]) -> dict[str, float]:
 
 
 def scale_of(env_id: str) -> Scaled | None:
-    """
-    The published scores of an Atari game that make its human-normalised score.
-
-    :param env_id: environment
-    :return: ``None`` if it is no Atari game, or one that nobody published a human score of
-    """
+    """The published scores of an Atari game; ``None``: it is none, or nobody published a human score."""
     game = games().get(atari_game(env_id) or "")
     return None if game is None or game.human is None else game
 
 
 def report(name: str, env_id: str, episodes: Sequence[Episode], scale: Scaled | None = None) -> list[str]:
-    """
-    :param name: who played
-    :param env_id: environment
-    :param episodes: what was played
-    :param scale: scores of a random policy and of a human, if any are known
-    :return: lines for people
-    """
+    """Lines about what ``name`` has played, with a human-normalised score if there is a scale."""
     found = statistics([episode.score for episode in episodes])
     found["steps of an episode"] = sum(episode.steps for episode in episodes) / len(episodes)
     lines = [f"{name} on {env_id}, {len(episodes)} whole episodes", ""]
@@ -184,34 +144,14 @@ def report(name: str, env_id: str, episodes: Sequence[Episode], scale: Scaled | 
 
 
 def write_table(path: Path, episodes: Sequence[Episode], seed: int) -> None:
-    """
-    Write a CSV with one line for each episode.
-
-    :param path: the file
-    :param episodes: what was played
-    :param seed: of the first environment
-    """
+    """Write a CSV with one line for each episode; ``seed`` is that of the first environment."""
     rows = [(number, episode.score, episode.steps, seed) for number, episode in enumerate(episodes, 1)]
-    _write_csv(path, "", ("game", "return", "steps", "seed"), rows)
+    write_csv(path, ("game", "return", "steps", "seed"), rows)
 
 
 def write_monitor(folder: Path, env_id: str, episodes: Sequence[Episode]) -> Path:
-    """
-    Write episodes in the format of SB3's ``Monitor``, which the zoo's plots read.
-
-    :param folder: where to; it is made if it is missing
-    :param env_id: environment
-    :param episodes: what was played
-    :return: the file
-    """
+    """Write episodes in the format of SB3's ``Monitor``, which the zoo's plots read, and return the file."""
     path = folder / "0.monitor.csv"
     comment = f"#{json.dumps({'t_start': time.time(), 'env_id': env_id})}\n"
-    _write_csv(path, comment, ("r", "l", "t"), [(episode.score, episode.steps, 0.0) for episode in episodes])
+    write_csv(path, ("r", "l", "t"), [(episode.score, episode.steps, 0.0) for episode in episodes], comment)
     return path
-
-
-def _write_csv(path: Path, comment: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    with atomic_write(path) as file:
-        file.write((comment + text.getvalue()).encode())

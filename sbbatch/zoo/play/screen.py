@@ -21,8 +21,7 @@ from sbbatch.envs.atari import AtariProtocol, atari_game, get_protocol
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.imports import ClassSpec
-from sbbatch.zoo.run.build import check_trained_in
-from sbbatch.zoo.run.environment import EnvRecipe
+from sbbatch.zoo.run.build import EnvRecipe, check_trained_in
 
 _ATARI_FRAMES_PER_SECOND = 60
 _STEPS_PER_SECOND = 15  # of environments that do not say
@@ -32,11 +31,9 @@ class RenderedEnv:
     """
     One environment that shows an agent what it was trained on, and us the colours.
 
-    :param env_id: environment
     :param seed: of the first episode
     :param protocol: Atari protocol (``None``: ``dopamine``); ignored for other environments
     :param window: show the colours in a window as well
-    :param env_kwargs: keyword arguments of the environment
     :param env_wrapper: around it, the innermost first
     :param normalize: what the agent's observations go through
     :raises InvalidValue: the environment cannot be drawn here
@@ -72,14 +69,7 @@ class RenderedEnv:
             self.env = HumanRendering(self.env)
 
     def check_fits(self, model: Any, env_id: str) -> None:
-        """
-        Refuse a model of another environment, which would play this one without complaint, or fail deep inside the
-        network.
-
-        :param model: what shall play
-        :param env_id: this environment
-        :raises InvalidValue: it observes something else or has other actions
-        """
+        """Refuse a model of another environment, which would play without complaint, or fail inside the network."""
         check_trained_in(getattr(model, "env_id", None), canonical_id(env_id), "the model")
         seen, played = tuple(self.env.observation_space.shape or ()), self.env.action_space
         expected, actions = getattr(model, "observation_space", None), getattr(model, "action_space", None)
@@ -124,12 +114,8 @@ def play_episode(
     seen: Callable[[], Any] = lambda: None,
 ) -> tuple[float, int]:
     """
-    Play one episode.
+    Play one episode, of at most ``max_steps`` agent steps.
 
-    :param model: anything with SB3's ``predict``
-    :param env: where
-    :param max_steps: agent steps after which it is cut off
-    :param deterministic: greedy actions
     :param seen: called whenever there is a new picture
     :return: raw return and agent steps
     """
@@ -146,9 +132,7 @@ def play_episode(
 
 
 def require_display() -> None:
-    """
-    :raises InvalidValue: there is no display to open a window on, or pygame is missing
-    """
+    """``InvalidValue`` if there is no display to open a window on, or pygame is missing."""
     if not has_display():
         raise InvalidValue(
             "there is no display to open a window on; play with --no-render, or write a film with sbbatch record"
@@ -179,10 +163,7 @@ def _no_window_is_sought() -> Iterator[None]:
 
 @contextmanager
 def ends_when_asked() -> Iterator[None]:
-    """
-    In here SIGTERM is an exit, with which half-made files go. Without a handler SDL takes it for the closing of a
-    window that nobody looks at, and the episode goes on. To be entered in the main thread.
-    """
+    """In here SIGTERM is an exit, and half-made files go; SDL would take it for the closing of a window and go on."""
 
     def end(signum: int, _: FrameType | None) -> None:
         raise SystemExit(128 + signum)
@@ -195,12 +176,7 @@ def ends_when_asked() -> Iterator[None]:
 
 
 class GameStart(gym.Wrapper):
-    """
-    No-ops, then FIRE, before anything is seen, as in AleVecEnv; Gymnasium's own wrapper plays at least one no-op.
-
-    :param env: one Atari game
-    :param protocol: what its games begin with
-    """
+    """No-ops, then FIRE, before anything is seen, as in AleVecEnv; Gymnasium's wrapper plays at least one no-op."""
 
     def __init__(self, env: gym.Env, protocol: AtariProtocol) -> None:
         super().__init__(env)
@@ -221,8 +197,8 @@ class GameStart(gym.Wrapper):
 
 def training_screens(env: gym.Env, protocol: str) -> gym.Env:
     """
-    Wrappers that make Gymnasium's environment of a game what agents train on, for libraries that build their own; its
-    screens are ``(84, 84, 1)``, to be stacked.
+    Wrappers that make Gymnasium's environment of a game what agents train on, for libraries that build their own, but
+    for the stack: its screens are ``(84, 84, 1)``.
 
     :param env: a game without frame skip, with the protocol's sticky actions
     :param protocol: name of an Atari protocol

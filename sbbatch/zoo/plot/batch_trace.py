@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +21,23 @@ PICTURE_NAME = "batch_size.png"
 # What a batch size can follow: column -> its name on an axis.
 _MEASURES = {"divergence": "divergence", "noise_scale": "gradient noise scale"}
 _INK, _GRID = "#333333", "#E3E3E3"
-# A smoothed curve of some forty independent points shows what a reader can take in.
-_WINDOWS = 40
-# From here on the sizes are on a logarithmic axis: the small ones would be one line otherwise.
-_WIDE_RATIO = 6.0
+_WINDOWS = 40  # independent points of a smoothed curve
+_WIDE_RATIO = 6.0  # from here on the sizes are on a logarithmic axis: the small ones would be one line otherwise
 _TEXT = {"frameon": False, "fontsize": 9, "labelcolor": _INK}
 
 
 @dataclass(frozen=True)
 class BatchRun:
-    """
-    A run with an adaptive batch size.
-
-    :param run: what its folder tells
-    :param rows: column of ``batch_size.csv`` -> its numbers, the first of which is the starting size
-    :param unit: of the sizes
-    """
+    """A run with an adaptive batch size."""
 
     run: Run
-    rows: dict[str, np.ndarray]
-    unit: str
+    rows: dict[str, np.ndarray]  # column of ``batch_size.csv`` -> its numbers, the first of which is the starting size
+    unit: str  # of the sizes
 
-    @cached_property
+    @property
     def end(self) -> float:
         """The last agent step that any of the files tells of."""
-        ends = [self.rows["timesteps"], self.run.curve.episode_steps, self.run.curve.evaluation_steps]
+        ends = [self.rows["timesteps"], self.run.episodes[0], self.run.evaluations[0]]
         return float(max(steps[-1] for steps in ends if len(steps)))
 
     def measured(self, column: str) -> bool:
@@ -76,10 +67,7 @@ def plot_batch(folders: Sequence[Path | str], out: Path | None = None, title: st
 
 
 def read_batch_run(folder: Path | str) -> BatchRun:
-    """
-    :param folder: a run's folder
-    :raises InvalidValue: no such folder, a fixed batch size, a damaged file, or nothing was measured yet
-    """
+    """A run by its folder; ``InvalidValue``: none, a fixed batch size, a damaged file, or nothing was measured yet."""
     run = read_run(folder)
     path = run.folder / BATCH_LOG_NAME
     if not path.is_file():
@@ -116,6 +104,8 @@ def _measures(runs: list[BatchRun]) -> list[str]:
 
 def _draw(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
     """Panels above each other: returns, what the batch sizes follow, if anything, and the sizes."""
+    from matplotlib.ticker import EngFormatter
+
     measures, alone = _measures(runs), len(runs) == 1
     heights = [1.25, *(1 for _ in measures), 1]
     panels = figure.subplots(len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights})
@@ -123,7 +113,12 @@ def _draw(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
     units = {run.unit for run in runs}
     labels = ["raw return of an episode", *map(_MEASURES.__getitem__, measures)]
     for axes, label in zip(panels, [*labels, units.pop() if len(units) == 1 else "batch size"], strict=True):
-        _dress(axes, label)
+        axes.set_ylabel(label, fontsize=11, color=_INK)
+        axes.grid(color=_GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(colors=_INK, labelsize=9.5, length=3)
+        axes.yaxis.set_major_formatter("{x:,.6g}")
     for i, run in enumerate(runs):
         color = COLORS[i % len(COLORS)]
         _draw_returns(returns, run, color, alone)
@@ -135,11 +130,19 @@ def _draw(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
             axes.set_ylim(bottom=0)
         else:
             axes.set_yscale("symlog", linthresh=1)  # it spans orders of magnitude, and is 0 where there is no signal
-    _scale_sizes(sizes, runs)
+    all_sizes = np.concatenate([run.rows["size"] for run in runs])
+    if all_sizes.max() / all_sizes.min() < _WIDE_RATIO:
+        sizes.set_ylim(0, all_sizes.max() * 1.1)
+        sizes.yaxis.get_major_locator().set_params(integer=True)
+    else:
+        sizes.set_yscale("log", base=2)
+        sizes.set_ylim(all_sizes.min() / 1.25, all_sizes.max() * 1.25)
+        sizes.yaxis.set_major_formatter("{x:,.0f}")
+        sizes.minorticks_off()
     start, end = min(run.rows["timesteps"][0] for run in runs), max(run.end for run in runs)
     sizes.set_xlim(start, end + 0.01 * (end - start))
     sizes.set_xlabel("agent steps", fontsize=11, color=_INK)
-    sizes.xaxis.set_major_formatter(lambda steps, _: _short(steps))
+    sizes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M: the numbers must fit beside each other
     figure.align_ylabels(panels)
     for axes in panels if alone else panels[:-1]:  # which mark is what, above the axes, where no curve can run through
         marks = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
@@ -154,30 +157,20 @@ def _draw(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
             text.set_parse_math(False)
 
 
-def _dress(axes: Any, label: str) -> None:
-    axes.set_ylabel(label, fontsize=11, color=_INK)
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#AAAAAA")
-    axes.tick_params(colors=_INK, labelsize=9.5, length=3)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")
-
-
 def _draw_returns(axes: Any, run: BatchRun, color: str, alone: bool) -> None:
-    curve, n = run.run.curve, len(run.run.curve.episode_steps)
-    if n:
-        mean = running_mean(curve.episode_returns, max(n // _WINDOWS, min(20, n // 5), 1))
+    (steps, returns), (evaluated_at, evaluated) = run.run.episodes, run.run.evaluations
+    if n := len(steps):
+        mean = running_mean(returns, max(n // _WINDOWS, min(20, n // 5), 1))
         if alone:
-            axes.plot(curve.episode_steps, curve.episode_returns, ".", color=color, alpha=0.18, markersize=4, mew=0)
-        axes.plot(curve.episode_steps, mean, color=color, linewidth=1.8, label="training episodes, running mean")
-    if len(curve.evaluation_steps):
-        mean, half = student_interval(curve.evaluation_returns)
+            axes.plot(steps, returns, ".", color=color, alpha=0.18, markersize=4, mew=0)
+        axes.plot(steps, mean, color=color, linewidth=1.8, label="training episodes, running mean")
+    if len(evaluated_at):
+        mean, half = student_interval(evaluated)
         rings = {"marker": "o", "markerfacecolor": "white", "markeredgewidth": 1.4, "markersize": 5, "linewidth": 1}
         label, line = ("evaluation, 95 % interval", ":") if alone else ("evaluation", "")
-        axes.plot(curve.evaluation_steps, mean, color=color, linestyle=line, label=label, **rings)
+        axes.plot(evaluated_at, mean, color=color, linestyle=line, label=label, **rings)
         if alone:
-            axes.vlines(curve.evaluation_steps, mean - half, mean + half, color=color, linewidth=1, alpha=0.6)
+            axes.vlines(evaluated_at, mean - half, mean + half, color=color, linewidth=1, alpha=0.6)
 
 
 def _draw_measure(axes: Any, run: BatchRun, measure: str, color: str, faint: float) -> None:
@@ -200,24 +193,3 @@ def _draw_sizes(axes: Any, run: BatchRun, color: str, alone: bool) -> None:
         axes.plot(run.rows["timesteps"], run.rows["target"], color=color, **target)
     if alone:
         axes.fill_between(steps, sizes, 0.0, step="post", color=color, alpha=0.12, linewidth=0)
-
-
-def _scale_sizes(axes: Any, runs: list[BatchRun]) -> None:
-    low = min(run.rows["size"].min() for run in runs)
-    high = max(run.rows["size"].max() for run in runs)
-    if high / low < _WIDE_RATIO:
-        axes.set_ylim(0, high * 1.1)
-        axes.yaxis.get_major_locator().set_params(integer=True)
-        return
-    axes.set_yscale("log", base=2)
-    axes.set_ylim(low / 1.25, high * 1.25)
-    axes.yaxis.set_major_formatter(lambda size, _: f"{size:,.0f}")
-    axes.minorticks_off()
-
-
-def _short(steps: float) -> str:
-    """1500000 as 1.5M: the numbers of a time axis must fit beside each other."""
-    for unit, letter in ((1e6, "M"), (1e3, "k")):
-        if abs(steps) >= unit:
-            return f"{steps / unit:,.6g}{letter}"
-    return f"{steps:.6g}"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +13,7 @@ import numpy as np
 
 from sbbatch.analysis.metrics import Statistic, iqm, stratified_bootstrap_interval
 from sbbatch.errors import InvalidValue
-from sbbatch.files import atomic_write
+from sbbatch.files import write_csv
 from sbbatch.zoo.plot.figure import COLORS, new_figure, picture_file, save_figure
 from sbbatch.zoo.plot.runs import Run, read_run, running_mean
 
@@ -28,21 +26,13 @@ _WINDOW = 50  # of these, or a fifth of a short run
 
 @dataclass(frozen=True)
 class Comparison:
-    """
-    Returns of the runs of one agent in one environment.
-
-    :param environment: id
-    :param agent: name of the algorithm, with the settings that tell it from others
-    :param timesteps: agent steps that all runs have a return at, e.g. of evaluations ``(points,)``
-    :param returns: mean raw return there ``(runs, points)``
-    :param statistic: what is drawn of the runs
-    """
+    """Returns of the runs of one agent in one environment."""
 
     environment: str
-    agent: str
-    timesteps: np.ndarray
-    returns: np.ndarray
-    statistic: Statistic = iqm
+    agent: str  # name of the algorithm, with the settings that tell it from others
+    timesteps: np.ndarray  # agent steps that all runs have a return at, e.g. of evaluations ``(points,)``
+    returns: np.ndarray  # mean raw return there ``(runs, points)``
+    statistic: Statistic = iqm  # what is drawn of the runs
 
     @cached_property
     def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -55,15 +45,19 @@ class Comparison:
         """Score of each run: the mean of its last evaluations ``(runs,)``."""
         return self.returns[:, -_LAST:].mean(axis=1)
 
+    def rows(self) -> Iterator[list[Any]]:
+        """Lines of a table: what is drawn, at each point."""
+        for step, *figures in zip(self.timesteps, *self.curve, strict=True):
+            rounded = [round(float(figure), 3) for figure in figures]
+            yield [self.environment, self.agent, int(step), len(self.returns), *rounded]
+
 
 def group_runs(folders: Sequence[Path | str], by: Sequence[str] = ()) -> dict[tuple[str, str], list[Run]]:
     """
-    Runs by environment and agent.
+    Runs by environment and agent, sorted.
 
-    :param folders: run folders, of any agents and environments
     :param by: settings that tell agents apart as well, e.g. ``batch_size``
-    :return: runs of each pair, sorted by it
-    :raises InvalidValue: no such folder, or a setting that no run was given
+    :raises InvalidValue: no such folder, one that is given twice, or a setting that no run was given
     """
     groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
     runs: dict[Path, Run] = {}
@@ -81,63 +75,46 @@ def group_runs(folders: Sequence[Path | str], by: Sequence[str] = ()) -> dict[tu
 
 
 def read_runs(folders: Sequence[Path | str], by: Sequence[str] = ()) -> list[Comparison]:
-    """
-    The evaluations of runs.
-
-    :param folders: run folders, of any agents and environments
-    :param by: see :func:`group_runs`
-    :return: one for each pair of them, sorted
-    :raises InvalidValue: no such folder, or a run without evaluations
-    """
+    """The evaluations of runs, for each group of :func:`group_runs`; every run must have some, at the same steps."""
     found = []
-    for (environment, agent), group in group_runs(folders, by).items():
-        for run in group:
-            if not len(run.curve.evaluation_steps):
+    for (environment, agent), runs in group_runs(folders, by).items():
+        for run in runs:
+            if not len(run.evaluations[0]):
                 raise InvalidValue(f"{run.folder}: no evaluation has ended; train with --eval-freq")
-        runs = [(run.curve.evaluation_steps, run.curve.evaluation_returns.mean(axis=1)) for run in group]
-        n = min(len(steps) for steps, _ in runs)  # evaluations that all runs have
-        if any(not np.array_equal(runs[0][0][:n], steps[:n]) for steps, _ in runs):
-            raise InvalidValue(
-                f"{agent} on {environment}: the runs were evaluated at different steps; compare equal ones"
-            )
-        returns = np.stack([returns[:n] for _, returns in runs])
-        found.append(Comparison(environment, agent, runs[0][0][:n], returns))
+        n = min(len(run.evaluations[0]) for run in runs)  # evaluations that all runs have
+        steps = runs[0].evaluations[0][:n]
+        if any(not np.array_equal(steps, run.evaluations[0][:n]) for run in runs):
+            raise InvalidValue(f"{agent} on {environment}: the runs were evaluated at different steps")
+        returns = np.stack([run.evaluations[1][:n].mean(axis=1) for run in runs])
+        found.append(Comparison(environment, agent, steps, returns))
     return found
 
 
 def read_training(folders: Sequence[Path | str], by: Sequence[str] = ()) -> list[Comparison]:
-    """
-    The training episodes of runs.
-
-    :param folders: run folders, of any agents and environments
-    :param by: see :func:`group_runs`
-    :return: one for each pair of them, sorted
-    :raises InvalidValue: no such folder, or a run without episodes
-    """
+    """The training episodes of runs, for each group of :func:`group_runs`, up to the end of the shortest run."""
     found = []
-    for (environment, agent), group in group_runs(folders, by).items():
-        runs = []
-        for folder, curve in [(run.folder, run.curve) for run in group]:
-            if not len(curve.episode_steps):
-                raise InvalidValue(f"{folder}: no training episode has ended yet, so there is nothing to draw")
-            window = min(_WINDOW, max(len(curve.episode_steps) // 5, 1))
-            runs.append((curve.episode_steps, running_mean(curve.episode_returns, window)))
-        first, last = max(run[0][0] for run in runs), min(run[0][-1] for run in runs)
+    for (environment, agent), runs in group_runs(folders, by).items():
+        curves = []
+        for run in runs:
+            steps, returns = run.episodes
+            if not len(steps):
+                raise InvalidValue(f"{run.folder}: no training episode has ended yet, so there is nothing to draw")
+            curves.append((steps, running_mean(returns, min(_WINDOW, max(len(steps) // 5, 1)))))
+        first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
         if first >= last:
             raise InvalidValue(f"{agent} on {environment}: the runs have no two episodes at common agent steps yet")
         steps = np.linspace(first, last, _POINTS)
-        returns = np.stack([np.interp(steps, *run) for run in runs])
-        found.append(Comparison(environment, agent, steps, returns, np.mean))
+        found.append(
+            Comparison(environment, agent, steps, np.stack([np.interp(steps, *one) for one in curves]), np.mean)
+        )
     return found
 
 
 def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | None, label: str) -> Path:
     """
-    One panel for each environment, one colour for each agent, and the numbers beside the picture.
+    One panel for each environment, one colour for each agent, and a CSV of the numbers beside the picture.
 
-    :param comparisons: what was read
-    :param out: the PNG, PDF or SVG to write, with a CSV file of the same name beside it
-    :param title: above the picture
+    :param out: the PNG, PDF or SVG to write
     :param label: what the returns are
     :return: the picture
     :raises UserError: matplotlib is missing, or the file cannot be written
@@ -146,10 +123,15 @@ def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | 
     environments = sorted({one.environment for one in comparisons})
     agents = sorted({one.agent for one in comparisons})
     figure = new_figure(5.2 * len(environments), 4.2)
-    for axes, environment in zip(figure.subplots(1, len(environments), squeeze=False)[0], environments, strict=True):
-        for one in comparisons:
-            if one.environment == environment:
-                _draw(axes, one, COLORS[agents.index(one.agent) % len(COLORS)])
+    panels = dict(zip(environments, figure.subplots(1, len(environments), squeeze=False)[0], strict=True))
+    for one in comparisons:
+        axes, color = panels[one.environment], COLORS[agents.index(one.agent) % len(COLORS)]
+        (mean, low, high), n_runs = one.curve, len(one.returns)
+        mark = {"marker": "o", "markersize": 3} if len(mean) <= _MARKED else {}
+        text = f"{one.agent} ({n_runs} {'run' if n_runs == 1 else 'runs'})"
+        axes.plot(one.timesteps, mean, color=color, label=text, **mark)
+        axes.fill_between(one.timesteps, low, high, color=color, alpha=0.15, linewidth=0)
+    for environment, axes in panels.items():
         axes.set_title(environment, parse_math=False)
         axes.set(xlabel="agent steps", ylabel=label)
         axes.grid(alpha=0.3)
@@ -157,36 +139,13 @@ def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | 
     if title:
         figure.suptitle(title, parse_math=False)
     save_figure(figure, out)
-    with atomic_write(out.with_suffix(".csv")) as file:
-        file.write(_table(comparisons).encode())
+    header = ("environment", "agent", "timesteps", "runs", comparisons[0].statistic.__name__, "low", "high")
+    write_csv(out.with_suffix(".csv"), header, [row for one in comparisons for row in one.rows()])
     return out
 
 
-def _draw(axes: Any, one: Comparison, color: str) -> None:
-    mean, low, high = one.curve
-    n_runs = len(one.returns)
-    label = f"{one.agent} ({n_runs} {'run' if n_runs == 1 else 'runs'})"
-    axes.plot(one.timesteps, mean, "o-" if len(mean) <= _MARKED else "-", color=color, markersize=3, label=label)
-    axes.fill_between(one.timesteps, low, high, color=color, alpha=0.15, linewidth=0)
-
-
-def _table(comparisons: Sequence[Comparison]) -> str:
-    """CSV, with the statistic by its name, and its interval."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["environment", "agent", "timesteps", "runs", comparisons[0].statistic.__name__, "low", "high"])
-    for one in comparisons:
-        for step, *figures in zip(one.timesteps, *one.curve, strict=True):
-            rounded = [round(float(figure), 3) for figure in figures]
-            writer.writerow([one.environment, one.agent, int(step), len(one.returns), *rounded])
-    return text.getvalue()
-
-
-def report(comparisons: Sequence[Comparison]) -> list[str]:
-    """
-    :param comparisons: what was read
-    :return: one line for each, the best of an environment first: mean of the last evaluations, and every run's
-    """
+def report_runs(comparisons: Sequence[Comparison]) -> list[str]:
+    """One line for each, the best of an environment first: mean of the last evaluations, and every run's."""
     ordered = sorted(comparisons, key=lambda one: (one.environment, -one.final().mean()))
     return [
         f"{one.environment:<28} {one.agent:<16} {one.final().mean():10.1f}   runs: "

@@ -25,23 +25,21 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     """
     run = read_run(folder)
     out = picture_file(out or Path(folder) / PICTURE_NAME)
-    curve = run.curve
-    if not len(curve.episode_steps) and not len(curve.evaluation_steps):
-        raise InvalidValue(f"{folder}: neither an episode nor an evaluation has ended yet, so there is nothing to draw")
+    (steps, returns), (evaluated_at, evaluated) = run.episodes, run.evaluations
+    if not len(steps) and not len(evaluated_at):
+        raise InvalidValue(f"{folder}: no episode or evaluation has ended yet, so there is nothing to draw")
     figure = new_figure(7, 4.2)
     axes = figure.subplots()
-    if len(curve.episode_steps):
-        window = min(_RUNNING_MEAN_EPISODES, max(len(curve.episode_steps) // 5, 1))
-        axes.plot(curve.episode_steps, curve.episode_returns, ".", color="0.75", markersize=3, zorder=1)
-        mean = running_mean(curve.episode_returns, window)
-        axes.plot(curve.episode_steps, mean, color="C0", label=f"training (mean of {window} episodes)")
-    if len(curve.evaluation_steps):
-        mean, half = student_interval(curve.evaluation_returns)
-        label = f"evaluation (mean of {curve.evaluation_returns.shape[1]} episodes, 95 % interval)"
-        axes.plot(curve.evaluation_steps, mean, "o-", color="C1", markersize=4, label=label)
-        axes.fill_between(curve.evaluation_steps, mean - half, mean + half, color="C1", alpha=0.2, linewidth=0)
-    axes.set_xlabel("agent steps")
-    axes.set_ylabel("raw return of an episode")
+    if len(steps):
+        window = min(_RUNNING_MEAN_EPISODES, max(len(steps) // 5, 1))
+        axes.plot(steps, returns, ".", color="0.75", markersize=3, zorder=1)
+        axes.plot(steps, running_mean(returns, window), color="C0", label=f"training (mean of {window} episodes)")
+    if len(evaluated_at):
+        mean, half = student_interval(evaluated)
+        label = f"evaluation (mean of {evaluated.shape[1]} episodes, 95 % interval)"
+        axes.plot(evaluated_at, mean, "o-", color="C1", markersize=4, label=label)
+        axes.fill_between(evaluated_at, mean - half, mean + half, color="C1", alpha=0.2, linewidth=0)
+    axes.set(xlabel="agent steps", ylabel="raw return of an episode")
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
     # A dollar sign is a dollar sign.

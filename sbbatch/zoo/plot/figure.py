@@ -13,43 +13,26 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#44
 
 
 def picture_file(path: Path) -> Path:
-    """
-    :param path: of a picture, as the user wrote it
-    :return: the file to write
-    :raises InvalidValue: neither PNG, PDF nor SVG
-    """
+    """The file to write for what the user wrote, or ``InvalidValue`` if it is neither PNG, PDF nor SVG."""
     return output_file(path, ".png", ".pdf", ".svg")
 
 
 def new_figure(width: float, height: float) -> Any:
     """
-    An empty matplotlib figure.
+    An empty matplotlib figure, sizes in inches.
 
-    :param width: inches
-    :param height: inches
     :raises InvalidValue: matplotlib is missing
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise InvalidValue("plots need matplotlib; run pip install 'sbbatch[plots]'") from None
     # No pyplot: it would pick a window system and keep every figure alive.
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Any, path: Path, dpi: int = 120) -> Path:
-    """
-    Write a figure, whole or not at all.
-
-    :param figure: of :func:`new_figure`
-    :param path: see :func:`picture_file`
-    :param dpi: dots per inch of a PNG
-    :return: ``path``
-    :raises UnwritableFile: it cannot be written
-    """
+    """Write a figure, whole or not at all, and return ``path``."""
     with atomic_write(path) as file:
         figure.savefig(file, dpi=dpi, format=path.suffix[1:].lower())
     return path

@@ -18,35 +18,12 @@ _LEFT_BY_A_RUN = ("*monitor.csv", "evaluations.npz", BATCH_LOG_NAME, "*/args.yml
 
 
 @dataclass(frozen=True)
-class Curve:
-    """
-    What a run's files say.
-
-    :param episode_steps: agent steps at the end of each training episode
-    :param episode_returns: raw return of each training episode
-    :param evaluation_steps: agent steps at each evaluation
-    :param evaluation_returns: raw returns, ``(evaluations, episodes)``
-    """
-
-    episode_steps: np.ndarray
-    episode_returns: np.ndarray
-    evaluation_steps: np.ndarray
-    evaluation_returns: np.ndarray
-
-
-@dataclass(frozen=True)
 class Run:
-    """
-    A run as its folder tells of it.
-
-    :param folder: the folder
-    :param arguments: it was started with; empty if they were not written down
-    :param settings: hyperparameters that were set; likewise
-    """
+    """A run as its folder tells of it."""
 
     folder: Path
-    arguments: dict[str, Any]
-    settings: dict[str, Any]
+    arguments: dict[str, Any]  # it was started with; empty if they were not written down
+    settings: dict[str, Any]  # hyperparameters that were set; likewise
 
     @property
     def agent(self) -> str:
@@ -59,19 +36,40 @@ class Run:
         return str(self.arguments.get("env") or self.folder.name.rpartition("_")[0] or self.folder.name)
 
     @cached_property
-    def curve(self) -> Curve:
-        """
-        Its episodes and evaluations; a file that is missing is an empty part of the curve.
+    def episodes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Agent steps at the end of each training episode, and its raw return; both ``(episodes,)``, perhaps empty."""
+        rows = [row for path in sorted(self.folder.glob("*monitor.csv")) for row in _read_monitor(path)]
+        # Episodes of all files in the order they ended.
+        _, returns, lengths, steps = np.array(sorted(rows, key=lambda row: row[0])).reshape(-1, 4).T
+        # Files of SB3's Monitor do not know the steps of the other environments; the sum of lengths is close.
+        return np.cumsum(lengths) if np.isnan(steps).any() else steps, returns
 
-        :raises InvalidValue: a file is damaged
+    @cached_property
+    def evaluations(self) -> tuple[np.ndarray, np.ndarray]:
         """
-        return _read_curve(self.folder)
+        Agent steps at each evaluation ``(evaluations,)``, and raw returns ``(evaluations, episodes)``; perhaps empty.
+
+        :raises InvalidValue: the file is damaged
+        """
+        path = self.folder / "evaluations.npz"
+        if not path.exists():
+            return np.empty(0), np.empty((0, 1))
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                steps, returns = np.asarray(arrays["timesteps"], float), np.asarray(arrays["results"], float)
+            (n,), (n_rows, _) = steps.shape, returns.shape
+            if n != n_rows:
+                raise ValueError
+        except Exception:  # whatever a damaged file leads to
+            raise InvalidValue(f"{path}: damaged, or not written by an evaluation") from None
+        return steps, returns
 
 
 def read_run(folder: Path | str) -> Run:
     """
-    :param folder: what was given as a run's folder
-    :raises InvalidValue: there is none, or no run has written into it
+    The run in a folder.
+
+    :raises InvalidValue: no such folder, or no run has written into it
     """
     path = Path(folder).resolve()
     if not path.is_dir():
@@ -80,16 +78,6 @@ def read_run(folder: Path | str) -> Run:
         raise InvalidValue(f"{folder}: not the folder of a run, e.g. logs/qrdqn/ALE-Breakout-v5_1")
     written = [next(path.glob(f"*/{name}"), None) for name in ("args.yml", "config.yml")]
     return Run(path, *({} if file is None else read_yaml(file) for file in written))
-
-
-def _read_curve(folder: Path) -> Curve:
-    rows = [row for path in sorted(folder.glob("*monitor.csv")) for row in _read_monitor(path)]
-    # Episodes of all files in the order they ended.
-    _, returns, lengths, steps = np.array(sorted(rows, key=lambda row: row[0])).reshape(-1, 4).T
-    if np.isnan(steps).any():
-        # Files of SB3's Monitor do not know the steps of the other environments; the sum of lengths is close.
-        steps = np.cumsum(lengths)
-    return Curve(steps, returns, *_read_evaluations(folder / "evaluations.npz"))
 
 
 def _read_monitor(path: Path) -> list[tuple[float, float, float, float]]:
@@ -104,26 +92,8 @@ def _read_monitor(path: Path) -> list[tuple[float, float, float, float]]:
     return rows
 
 
-def _read_evaluations(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    if not path.exists():
-        return np.empty(0), np.empty((0, 1))
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            steps, returns = np.asarray(arrays["timesteps"], float), np.asarray(arrays["results"], float)
-    except Exception:  # whatever a damaged file leads to
-        raise InvalidValue(f"{path}: damaged, or not written by an evaluation") from None
-    if returns.ndim != 2 or steps.shape != returns.shape[:1]:
-        raise InvalidValue(f"{path}: got results of shape {returns.shape}, expected ({len(steps)}, episodes)")
-    return steps, returns
-
-
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """
-    Mean of each value and up to ``window - 1`` before it.
-
-    :param values: ``(n,)``
-    :param window: how many values count
-    """
+    """Mean of each value and up to ``window - 1`` before it; both ``(n,)``."""
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=float)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)

@@ -1,13 +1,16 @@
-"""From settings to objects: environments and models."""
+"""From settings to environments, and which models fit them."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
@@ -15,25 +18,86 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
-from sbbatch.envs.make import canonical_id
-from sbbatch.errors import InvalidValue, UserError, check_int
+from sbbatch.envs.make import canonical_id, make_gym_env
+from sbbatch.errors import InvalidValue, UserError, check_int, reason_of
 from sbbatch.files import find_file
-from sbbatch.persistence.normalization import load_normalization, save_normalization, statistics_of
-from sbbatch.settings.imports import ClassSpec
-from sbbatch.settings.resolution import (
-    ATARI_WRAPPER,
-    COMMAND_LINE,
-    Settings,
-    constructor_values,
-    run_protocol,
-    run_value,
-    with_origin,
-)
-from sbbatch.zoo.run.environment import EnvRecipe
+from sbbatch.persistence.normalization import save_normalization, statistics_of
+from sbbatch.settings.imports import ClassSpec, import_packages
+from sbbatch.settings.resolution import ATARI_WRAPPER, Settings, run_protocol, run_value
+from sbbatch.zoo.console.progress import warn
 
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 # Making more would seem to hang, and processes without number take the machine with them.
 ENV_LIMITS = {"dummy": 16_384, "subproc": 512}
+
+
+# An evaluation must end; the longest limit of Gymnasium's own environments without ALE is 2,000.
+UNLIMITED_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class EnvRecipe:
+    """
+    What single environments are made from.
+
+    :param training: ``False``: episodes end after :data:`UNLIMITED_STEPS` if the environment has no limit of its own
+    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
+    :param wrappers: the innermost first
+    :param packages: modules to import first, which register environments
+    :param apart: whether it is made in a process of its own
+    """
+
+    env_id: str
+    training: bool = True
+    max_steps: int | None = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    wrappers: tuple[ClassSpec, ...] = ()
+    packages: tuple[str, ...] = ()
+    apart: bool = False
+
+    def make(self) -> gym.Env:
+        """The environment without its wrappers, or a ``UserError`` if it cannot be made."""
+        if self.apart:
+            # Ctrl-C reaches every process of a terminal; the one that learns decides when its environments end.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        import_packages(self.packages)
+        limit = {} if self.max_steps is None else {"max_episode_steps": self.max_steps}
+        try:
+            env = make_gym_env(self.env_id, **self.kwargs, **limit)
+        except (AssertionError, TypeError, ValueError) as error:
+            if isinstance(error, UserError) or not self.kwargs:
+                raise
+            key = "env_kwargs" if self.training else "eval_env_kwargs or env_kwargs"
+            raise InvalidValue(
+                f"{key}: {self.env_id} cannot be made with {self.kwargs} ({reason_of(error)})"
+            ) from error
+        unlimited = env.spec is not None and env.spec.max_episode_steps is None
+        return LastLimit(env) if unlimited and not self.training and self.max_steps is None else env
+
+    def wrap(self, env: gym.Env) -> gym.Env:
+        """What :meth:`make` has made, in its wrappers."""
+        for wrapper in self.wrappers:
+            env = wrapper.make(env)
+        return env
+
+
+class LastLimit(TimeLimit):
+    """Cuts off episodes that have no time limit, which a greedy agent may never end, and says so once."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env, UNLIMITED_STEPS)
+        self._told = False
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment's."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        if truncated and not self._told:
+            self._told = True
+            warn(
+                f"an episode without a time limit was cut off after {UNLIMITED_STEPS:,} agent steps; set a limit with "
+                "--eval-max-steps, or --max-steps of enjoy"
+            )
+        return observation, reward, terminated, truncated, info
 
 
 def make_env(
@@ -55,20 +119,16 @@ def make_env(
     """
     Build the environments of a run.
 
-    :param env_id: environment
-    :param n_envs: how many, side by side
     :param protocol: Atari protocol (``None``: ``dopamine``)
     :param seed: of the first environment; the others get the next numbers
     :param training: ``False``: whole episodes, raw rewards
     :param normalize: ``VecNormalize``'s arguments, ``{}`` for its defaults; ``None``: none
     :param frame_stack: observations per stack; an Atari game has its stack of 4 by itself
     :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit; if it has
-        none, evaluation episodes end after :data:`~sbbatch.zoo.run.environment.UNLIMITED_STEPS`)
-    :param env_kwargs: keyword arguments of each environment
+        none, evaluation episodes end after :data:`UNLIMITED_STEPS`)
     :param env_wrapper: around each environment, the innermost first
-    :param vec_env_wrapper: around all of them, the innermost first
-    :param vec_env: ``"dummy"``: one after the other, or ``"subproc"``: each in a process of its own; Atari games have
-        threads of their own
+    :param vec_env_wrapper: around all of them, likewise
+    :param vec_env: ``"dummy"`` or ``"subproc"``: each in a process of its own; Atari games have their own threads
     :param packages: modules that register environments, to be imported where environments are made
     :raises UserError: no such environment, or settings it cannot have
     """
@@ -85,19 +145,18 @@ def make_env(
         stack = env.observation_space.shape[0] if env.observation_space.shape else None
         if frame_stack not in (None, stack):
             raise InvalidValue(f"frame_stack: got {frame_stack}, but Atari games come as stacks of {stack}; remove it")
-        for wrapper in vec_env_wrapper:
-            env = wrapper.make(env)
-        return env
-    if protocol is not None:
-        raise InvalidValue(f"atari_protocol: got '{protocol}', but {env_id} is no Atari game; remove it")
-    recipe = EnvRecipe(env_id, training, max_steps, env_kwargs or {}, tuple(env_wrapper), tuple(packages))
-    if vec_env == "subproc":
-        recipe.wrap(recipe.make()).close()  # what is wrong with it would end the other process without a word
-        recipe = replace(recipe, apart=True)
-    env = make_vec_env(recipe.make, n_envs=n_envs, seed=seed, wrapper_class=recipe.wrap, vec_env_cls=VEC_ENVS[vec_env])
+    else:
+        if protocol is not None:
+            raise InvalidValue(f"atari_protocol: got '{protocol}', but {env_id} is no Atari game; remove it")
+        recipe = EnvRecipe(env_id, training, max_steps, env_kwargs or {}, tuple(env_wrapper), tuple(packages))
+        if vec_env == "subproc":
+            recipe.wrap(recipe.make()).close()  # what is wrong with it would end the other process without a word
+            recipe = replace(recipe, apart=True)
+        kind = VEC_ENVS[vec_env]
+        env = make_vec_env(recipe.make, n_envs=n_envs, seed=seed, wrapper_class=recipe.wrap, vec_env_cls=kind)
     for wrapper in vec_env_wrapper:
         env = wrapper.make(env)
-    if frame_stack not in (None, 1):
+    if game is None and frame_stack not in (None, 1):
         env = VecFrameStack(env, frame_stack)
     if normalize is None:
         return env
@@ -115,18 +174,7 @@ def run_env(
     max_steps: int | None = None,
     **more: Any,
 ) -> VecEnv:
-    """
-    The environments that a run's settings ask for.
-
-    :param env_id: environment
-    :param cls: the algorithm, which knows its Atari protocol
-    :param settings: the resolved settings
-    :param seed: of the first environment
-    :param training: ``False``: the evaluation environments
-    :param n_envs: how many
-    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
-    :param more: ``vec_env`` and ``packages``, see :func:`make_env`
-    """
+    """The environments that a run's settings ask for; all other arguments as those of :func:`make_env`."""
     normalize = run_value(settings, "normalize")
     if normalize is not None and "gamma" in settings:
         # As in the zoo: rewards are scaled by returns under the agent's own discount.
@@ -153,67 +201,14 @@ def env_arguments(settings: Settings, training: bool) -> dict[str, Any] | None:
     return run_value(settings, "env_kwargs") if own is None else own
 
 
-def make_model(cls: Any, env: VecEnv, settings: Settings, seed: int, device: str, verbose: int) -> BaseAlgorithm:
-    """
-    Build a new model.
-
-    :param cls: the algorithm
-    :param env: its environments
-    :param settings: the resolved settings
-    :param seed: of weights and exploration
-    :param device: torch device
-    :param verbose: SB3's level
-    :raises UserError: the constructor's own complaint, with the value's origin in front
-    """
-    policy = run_value(settings, "policy") or default_policy(env.observation_space)
-    try:
-        return cls(policy, env, seed=seed, device=device, verbose=verbose, **constructor_values(settings))
-    except UserError as error:
-        raise type(error)(with_origin(str(error), settings)) from error
-
-
-def load_model(
-    cls: Any, path: Path, env: VecEnv, settings: Settings, device: str, seed: int | None = None
-) -> BaseAlgorithm:
-    """
-    Load a model to train on; only what the command line names replaces what the model was trained with.
-
-    :param cls: the algorithm
-    :param path: the model's zip file
-    :param env: its environments
-    :param settings: the resolved settings
-    :param device: torch device
-    :param seed: a new seed (``None``: the model's own)
-    """
-    named = {key: value for key, value in constructor_values(settings).items() if settings[key].origin == COMMAND_LINE}
-    try:
-        model = cls.load(path, env=env, device=device, **named, **({} if seed is None else {"seed": seed}))
-    except UserError as error:
-        raise type(error)(with_origin(str(error), settings)) from error
-    load_normalization(statistics_of(path), env)
-    return model
-
-
 def check_trained_in(trained_in: str | None, env_id: str, name: str) -> None:
-    """
-    Refuse another environment than a model was trained in: if the spaces agree, it would play there without complaint.
-
-    :param trained_in: id of the environment it was trained in (``None``: unknown, and anything goes)
-    :param env_id: id of the environment it is meant for
-    :param name: of the model, for the message
-    :raises InvalidValue: they differ
-    """
+    """Refuse another environment than a model was trained in (``None``: unknown): with equal spaces it would play."""
     if trained_in is not None and (atari_game(trained_in) or trained_in) != (atari_game(env_id) or env_id):
         raise InvalidValue(f"{name} was trained in {trained_in}, not in {env_id}; give --env {trained_in}")
 
 
 def model_file(path: Path) -> Path:
-    """
-    The file of a model.
-
-    :param path: as typed, with or without ``.zip``
-    :raises InvalidValue: there is none
-    """
+    """The file of a model, typed with or without ``.zip``; an ``InvalidValue`` if there is none."""
     try:
         return find_file(path, ".zip", "model")
     except FileNotFoundError as error:
@@ -251,8 +246,8 @@ def _check_ale(
     for wrapper in env_wrapper:
         if wrapper.path != ATARI_WRAPPER or wrapper.kwargs:
             raise InvalidValue(
-                f"{wrapper.where}: got {wrapper.path}, but no gymnasium wrapper goes around ALE's C++ environments, in "
-                "which Atari games are played; choose their preprocessing with atari_protocol"
+                f"{wrapper.where}: got {wrapper.path}, but ALE's C++ environments take no wrappers; choose the "
+                "preprocessing of Atari games with atari_protocol"
             )
     if env_kwargs:
         raise InvalidValue(f"env_kwargs: got {env_kwargs}, but ALE's C++ environments take none; see atari_protocol")

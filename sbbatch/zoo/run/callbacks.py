@@ -16,8 +16,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sbbatch.batch import BatchSizeCallback
 from sbbatch.errors import InvalidValue
 from sbbatch.files import atomic_write
-from sbbatch.zoo.console.progress import say, warn
-from sbbatch.zoo.logs.batch_log import COLUMNS, Row, find_batch_callback, lines_of, read_batch_log
+from sbbatch.zoo.console.progress import find_batch_callback, warn
+from sbbatch.zoo.logs.batch_log import COLUMNS, Row, lines_of, read_batch_log
 from sbbatch.zoo.logs.kept_logs import EPISODE_COLUMNS, kept_rows
 from sbbatch.zoo.logs.logger import WriteErrors
 from sbbatch.zoo.run.build import save_model
@@ -25,9 +25,8 @@ from sbbatch.zoo.run.build import save_model
 
 class StopRequest:
     """
-    Ctrl-C and SIGTERM as a request that is met between two steps, so that nothing is saved half-way through one.
-
-    Use as a context manager; the previous handlers come back at its end.
+    A context manager that turns Ctrl-C and SIGTERM into a request, which is met between two steps, so that nothing is
+    saved half-way through one.
     """
 
     def __init__(self) -> None:
@@ -74,11 +73,7 @@ class StopRequest:
 
 
 class StopWhenAsked(BaseCallback):
-    """
-    End ``learn`` at the first step after a request.
-
-    :param stop: the request to watch
-    """
+    """End ``learn`` at the first step after a request."""
 
     def __init__(self, stop: StopRequest) -> None:
         super().__init__()
@@ -122,9 +117,7 @@ class EpisodeLog(_LogFile):
     agent steps taken by all environments when the episode ended.
 
     :param path: a file whose name ends in ``monitor.csv``
-    :param env_id: written into its header
-    :param resumes: keep what is in the file, up to the model's step counter; its seconds continue as well, without the
-        time in which nothing was trained
+    :param resumes: keep what is in the file, up to the model's step counter; its seconds continue without the break
     """
 
     def __init__(self, path: Path, env_id: str, resumes: bool = False) -> None:
@@ -148,13 +141,8 @@ class EpisodeLog(_LogFile):
 class BatchSizeLog(_LogFile):
     """
     One line per measurement of an agent that adapts its batch size, after one of the size it starts with; an agent
-    whose batch size is fixed leaves no file. Sizes are rollout steps per environment for agents that learn from
-    rollouts, and samples per gradient step for the others.
-
-    A file that is already there is continued: its lines up to the model's step counter stay, later ones belong to a
-    run that was killed after the model had been saved.
-
-    :param path: the CSV file
+    whose batch size is fixed leaves no file. A file that is already there is continued after its lines up to the
+    model's step counter.
     """
 
     def _on_training_start(self) -> None:
@@ -195,36 +183,13 @@ class BatchSizeLog(_LogFile):
         return sum(entry["timesteps"] <= rows[-1]["timesteps"] for entry in followed.history)
 
 
-class SaveModel(BaseCallback):
-    """
-    Save the model, with its normalization, whenever it is called; ``succeeded`` tells whether it could the last time.
-
-    :param path: the model's zip file
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self.succeeded = True
-        self._errors = WriteErrors()
-
-    def _on_step(self) -> bool:
-        self.succeeded = False
-        with self._errors.told(self.path):
-            save_model(self.model, self.path)
-            self.succeeded = True
-        return True
-
-
 class Checkpoint(BaseCallback):
     """
     Save the model now and then, under the zoo's name ``rl_model_<n>_steps.zip``.
 
-    It saves before a rollout begins, when the agent has learned from the one before: step counter, replay buffer and
-    weights agree. SB3's ``CheckpointCallback`` saves in the middle of a step, when the counter is one transition ahead.
-    The model is written last, so that its file says that the checkpoint is complete.
+    It saves before a rollout begins, when step counter, replay buffer and weights agree; SB3's ``CheckpointCallback``
+    saves when the counter is one transition ahead. The model is written last: its file says that all is complete.
 
-    :param folder: where to
     :param save_freq: agent steps between two saves
     :param replay_buffer: also save the replay buffer, as ``rl_model_replay_buffer_<n>_steps``
     :param saved_at: agent steps at the last save (``None``: those at which training begins)
@@ -239,20 +204,19 @@ class Checkpoint(BaseCallback):
         self._errors = WriteErrors()
 
     def _on_training_start(self) -> None:
-        self._saved_at = self.num_timesteps if self.saved_at is None else self.saved_at
+        self.saved_at = self.num_timesteps if self.saved_at is None else self.saved_at
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_start(self) -> None:
-        if self.num_timesteps - self._saved_at < self.save_freq:
+        assert self.saved_at is not None
+        if self.num_timesteps - self.saved_at < self.save_freq:
             return
-        self._saved_at = self.num_timesteps
+        self.saved_at = self.num_timesteps
         model = self.folder / f"rl_model_{self.num_timesteps}_steps.zip"
         with self._errors.told(model):
             if self.replay_buffer:
                 path = self.folder / f"rl_model_replay_buffer_{self.num_timesteps}_steps"
                 self.model.save_replay_buffer(path)  # type: ignore[attr-defined]
             save_model(self.model, model)
-            if self.verbose:
-                say(f"saved {model.name} in {self.folder}")

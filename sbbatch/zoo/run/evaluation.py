@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from sbbatch.files import atomic_write
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.logs.kept_logs import kept_evaluations
 from sbbatch.zoo.logs.logger import WriteErrors
-from sbbatch.zoo.run.callbacks import SaveModel, StopRequest
-
-_PATIENCE_SECONDS = 20.0  # after this, a progress bar that stands still is explained
+from sbbatch.zoo.run.build import save_model
+from sbbatch.zoo.run.callbacks import StopRequest
 
 
 class _StoppedError(Exception):
@@ -28,18 +26,15 @@ class _StoppedError(Exception):
 class Evaluation(EvalCallback):
     """
     SB3's ``EvalCallback`` whose period counts agent steps, and which also evaluates when training ends. It is due at
-    the first step at or after each multiple of the period, however many environments step at once.
-
-    Actions are greedy. Results go to ``evaluations.npz``, the best model to ``best_model.zip``.
+    the first step at or after each multiple of the period, however many environments step at once. Actions are greedy.
+    Results go to ``evaluations.npz``, the best model to ``best_model.zip``.
 
     :param eval_env: whole episodes, raw rewards
-    :param folder: where the files go
     :param eval_freq: agent steps between two evaluations
-    :param n_eval_episodes: episodes per evaluation
     :param stop: ends an evaluation that is under way
     :param announce: print a line for each evaluation
-    :param began_at: agent steps at which a resumed run began: it keeps its evaluations in the folder, up to the model's
-        step counter, and evaluates when it would have done so without a break (``None``: a new run)
+    :param began_at: agent steps at which a resumed run began: it keeps its evaluations up to the model's step counter,
+        and evaluates when it would have done so without a break (``None``: a new run)
     """
 
     def __init__(
@@ -52,21 +47,14 @@ class Evaluation(EvalCallback):
         announce: bool = True,
         began_at: int | None = None,
     ) -> None:
-        self.best = SaveModel(folder / "best_model.zip")
-        super().__init__(
-            eval_env,
-            callback_on_new_best=self.best,
-            n_eval_episodes=n_eval_episodes,
-            eval_freq=eval_freq,
-            log_path=None,  # SB3 would rewrite the file in place, and a kill would take the earlier evaluations along
-            deterministic=True,
-            verbose=0,
-        )
-        self.path = folder / "evaluations.npz"
+        # Without a log_path: SB3 would rewrite the file in place, and a kill would take earlier evaluations along.
+        super().__init__(eval_env, n_eval_episodes=n_eval_episodes, eval_freq=eval_freq, verbose=0)
+        self.path, self.best_path = folder / "evaluations.npz", folder / "best_model.zip"
         self.stop = stop
         self.announce = announce
         self.began_at = began_at
-        self._errors = WriteErrors()
+        self._errors, self._best_errors = WriteErrors(), WriteErrors()
+        self._best = -np.inf  # mean return of the best model that could be saved
 
     def _on_training_start(self) -> None:
         self._first_step = self.num_timesteps if self.began_at is None else self.began_at
@@ -78,13 +66,10 @@ class Evaluation(EvalCallback):
         counts = {len(returns) for returns in kept.get("results", [])} - {self.n_eval_episodes}
         if counts:
             raise InvalidValue(f"{self.path} has evaluations of {min(counts)} episodes, not {self.n_eval_episodes}")
-        self.evaluations_timesteps = kept.get("timesteps", [])
-        self.evaluations_results = kept.get("results", [])
-        self.evaluations_length = kept.get("ep_lengths", [])
-        self.evaluations_successes = kept.get("successes", [])
+        for name in ("timesteps", "results", "length", "successes"):  # as SB3 calls them
+            setattr(self, f"evaluations_{name}", kept.get("ep_lengths" if name == "length" else name, []))
         if self.evaluations_timesteps:
-            means = [float(np.mean(returns)) for returns in self.evaluations_results]
-            self.best_mean_reward, self.last_mean_reward = max(means), means[-1]
+            self._best = max(float(np.mean(returns)) for returns in self.evaluations_results)
             self._evaluated_at = self.evaluations_timesteps[-1]
             self._save()
         else:
@@ -103,23 +88,23 @@ class Evaluation(EvalCallback):
     def _evaluate(self) -> bool:
         """Let the parent evaluate now: it does so when its own period, counted in calls, is one."""
         self._evaluated_at = self.num_timesteps
-        self._patience_ends = time.monotonic() + _PATIENCE_SECONDS
         period, self.eval_freq = self.eval_freq, 1
-        best = self.best_mean_reward
         try:
-            go_on = super()._on_step()
+            super()._on_step()
         except _StoppedError:
             return False
         finally:
             self.eval_freq = period
-        if not self.best.succeeded:
-            self.best_mean_reward = best  # of the file: the next model that beats it takes its place
         self._write_down()
         if self.announce:
             say(f"evaluation at {self.num_timesteps:,} agent steps: {describe_returns(self._returns)}")
-        return go_on
+        return True
 
     def _write_down(self) -> None:
+        if self.last_mean_reward > self._best:
+            with self._best_errors.told(self.best_path):
+                save_model(self.model, self.best_path)
+                self._best = self.last_mean_reward
         self.evaluations_timesteps.append(self.num_timesteps)
         self.evaluations_results.append(self._returns)
         self.evaluations_length.append(self._lengths)
@@ -141,7 +126,4 @@ class Evaluation(EvalCallback):
         self._returns, self._lengths = locals_["episode_rewards"], locals_["episode_lengths"]
         if self.stop.requested:
             raise _StoppedError
-        if self.announce and time.monotonic() > self._patience_ends:
-            self._patience_ends = float("inf")
-            say(f"evaluation at {self.num_timesteps:,} agent steps takes long: a stuck agent plays on to the end")
         super()._log_success_callback(locals_, globals_)

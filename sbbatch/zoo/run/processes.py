@@ -6,9 +6,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import Any
 
 from sbbatch.errors import UserError
@@ -20,14 +19,16 @@ def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
     """
     Call a function in a new process, which ignores Ctrl-C, ends with this one, and may handle SIGTERM.
 
-    :param function: to be found by its import path
-    :param args: what it is called with; they are pickled
     :return: what it returned
     :raises concurrent.futures.process.BrokenProcessPool: the process was killed
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin) as pool:
-        with _interrupts_blocked():
+        # It is not to be interrupted while it is still importing.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
             future = pool.submit(function, *args)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return future.result()
 
 
@@ -40,12 +41,11 @@ def side_by_side(
     """
     Call a function for several jobs, each in a process of its own.
 
-    :param function: as in :func:`in_own_process`
     :param jobs: the arguments of each call
     :param n_processes: how many at once
     :param stopped: asked now and then; once it says yes no further call is begun, and SIGTERM is sent to those running
     :return: for each job what became of it, when all have ended; cancelled if it was not begun, as also happens after
-        a mistake of the user, which is one in every call
+        a ``UserError``, which every call would raise
     """
     told: set[int | None] = set()
     with ThreadPoolExecutor(n_processes) as threads:
@@ -61,16 +61,6 @@ def side_by_side(
                     told.add(process.pid)
                     process.terminate()
     return futures
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """A process that begins in here is not interrupted while it is still importing."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:

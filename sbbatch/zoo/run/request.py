@@ -15,7 +15,6 @@ from sbbatch.errors import InvalidValue
 from sbbatch.persistence.saved_agent import check_holds, trained_environment
 from sbbatch.persistence.sb3_model import open_model
 from sbbatch.settings.resolution import (
-    COMMAND_LINE,
     RUN_KEYS,
     Setting,
     Settings,
@@ -33,23 +32,14 @@ from sbbatch.zoo.run.build import check_trained_in
 
 @dataclass(frozen=True)
 class Resumption:
-    """
-    Where a run is resumed.
-
-    :param folder: its own
-    :param model: file of the model to train further
-    :param steps: its agent steps
-    :param replay_buffer: file of the replay buffer that was saved with it
-    :param began_at: agent steps at which the run began: those of the model that ``-i`` gave it
-    :param total: agent steps at which the run ends
-    """
+    """Where a run is resumed."""
 
     folder: RunFolder
-    model: Path
-    steps: int
-    replay_buffer: Path | None
-    began_at: int
-    total: int
+    model: Path  # to train further
+    steps: int  # its agent steps
+    replay_buffer: Path | None  # that was saved with it
+    began_at: int  # agent steps at which the run began: those of the model that ``-i`` gave it
+    total: int  # agent steps at which the run ends
 
 
 @dataclass(frozen=True)
@@ -57,9 +47,7 @@ class Request:
     """
     A training run. The fields without a description here are the options of their names.
 
-    :param env: environment
     :param settings: hyperparameters with their origins
-    :param seed: of everything
     :param seed_given: whether the user chose it: a trained agent keeps its own seed otherwise
     :param resumption: where it is resumed; ``None``: a new run
     :param arguments: what ``args.yml`` is to hold; fields of the same name win
@@ -122,11 +110,7 @@ class Request:
         return sys.stdout.isatty() if self.progress is None else self.progress
 
     def check(self) -> None:
-        """
-        Refuse what can be refused before anything is built.
-
-        :raises UserError: a run in which nothing is learned, a folder that cannot be written, a missing package
-        """
+        """Refuse with a ``UserError`` what can be refused before anything is built."""
         if self.save_replay_buffer and not issubclass(self.cls, OffPolicyAlgorithm):
             raise InvalidValue(f"--save-replay-buffer: {self.algo} learns from rollouts and has none; remove it")
         for key in ("gradient_steps", "tau"):  # the constructors allow 0, as SB3's do
@@ -135,10 +119,9 @@ class Request:
         start = self.settings.get("learning_starts")
         if self.is_new and start is not None and start.value >= self.n_timesteps:
             # A run that ends before its warm-up would save an untrained model and call it a result.
-            where = f"{COMMAND_LINE} " if start.origin == COMMAND_LINE else ""
             raise InvalidValue(
-                f"{where}learning_starts {start.value} >= n_timesteps {self.n_timesteps}: no update would happen; "
-                "raise -n or lower it with -params learning_starts:N"
+                f"learning_starts {start.value} >= n_timesteps {self.n_timesteps}: no update would happen; raise -n or "
+                "lower it with -params learning_starts:N"
             )
         if self.track:
             require_wandb()
@@ -164,10 +147,6 @@ def settings_of_trained_agent(
     """
     The settings with which ``-i`` trains a model further: its own, with what the command line changes.
 
-    :param algo: name of the algorithm
-    :param env_id: environment
-    :param model: the model's file
-    :param overrides: what the command line says
     :param conf_file: a hyperparameter file, for a model that does not lie in its run's folder
     :raises UserError: what a trained agent cannot change
     """

@@ -19,14 +19,8 @@ from sbbatch.zoo.run.request import Resumption
 def newest_model(run: RunFolder, cls: type, env_id: str, normalized: bool) -> tuple[Path, int, Path | None]:
     """
     The model to resume from: of those with a replay buffer the newest, else the newest of all. An agent that learns
-    from replay loses more with its memory than with the steps since an older checkpoint.
+    from replay loses more with its memory than with the steps since an older checkpoint. Damaged files are skipped.
 
-    Damaged files are named and skipped.
-
-    :param run: its folder
-    :param cls: the algorithm
-    :param env_id: environment
-    :param normalized: whether its environments are
     :return: the file, its agent steps, and the file of the replay buffer that was saved with it
     :raises InvalidValue: there is none
     """
@@ -46,7 +40,7 @@ def newest_model(run: RunFolder, cls: type, env_id: str, normalized: bool) -> tu
 
 
 def _steps_of(path: Path, env_id: str, normalized: bool) -> int | None:
-    """Agent steps of a model; ``None``: it is damaged or without the statistics of its environments."""
+    """Agent steps of a model; ``None``: it is damaged, or the statistics of its environments are."""
     try:
         plain = ModelFile(path).plain
         steps = check_int(f"{path}: num_timesteps", plain.get("num_timesteps"), 0)
@@ -60,10 +54,9 @@ def _steps_of(path: Path, env_id: str, normalized: bool) -> int | None:
 
 
 def _is_whole(buffer: Path) -> bool:
-    if buffer.suffix != ".npz":
-        return True  # of SB3's own classes, whose pickles have no checksums
     try:
-        check_zip(buffer, "replay buffer")
+        if buffer.suffix == ".npz":  # pickles of SB3's own classes have no checksums
+            check_zip(buffer, "replay buffer")
     except InvalidValue as error:
         warn(f"{error}; {buffer.name} is skipped")
         return False
@@ -71,38 +64,23 @@ def _is_whole(buffer: Path) -> bool:
 
 
 def find_replay_buffer(model: Path) -> Path | None:
-    """
-    The replay buffer that was saved together with a model.
-
-    :param model: ``<env>.zip`` or ``rl_model_<n>_steps.zip``
-    """
+    """The replay buffer that was saved together with a model."""
     if model.stem == "best_model":
         return None  # the buffer beside it belongs to the last model
-    name = "replay_buffer"
-    if model.stem.startswith("rl_model_"):
-        name = model.stem.replace("rl_model_", "rl_model_replay_buffer_", 1)
+    checkpoint = model.stem.startswith("rl_model_")
+    name = model.stem.replace("rl_model_", "rl_model_replay_buffer_", 1) if checkpoint else "replay_buffer"
     return next(iter(sorted(model.parent.glob(f"{name}.*"))), None)
 
 
 def last_checkpoint(resumption: Resumption) -> int:
-    """
-    Agent steps of the newest checkpoint that is not later than the model that is resumed from, or those at which the
-    run began.
-
-    :param resumption: the run
-    """
+    """Agent steps of the newest checkpoint up to the model that is resumed, or those at which the run began."""
     names = [path.stem.split("_")[2] for path in resumption.folder.path.glob("rl_model_*_steps.zip")]
     numbers = [int(name) for name in names if name.isdecimal()]
     return max((number for number in numbers if number <= resumption.steps), default=resumption.began_at)
 
 
 def describe_resumption(resumption: Resumption, replays: bool) -> None:
-    """
-    Say from where a run is resumed, and what it has lost.
-
-    :param resumption: the run
-    :param replays: whether the agent learns from replay
-    """
+    """Say from where a run is resumed, and what it has lost."""
     run, steps = resumption.folder, resumption.steps
     say(f"resuming from {resumption.model} at {steps:,} of {resumption.total:,} agent steps")
     if replays and resumption.replay_buffer is None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import torch as th
 
 from sbbatch.errors import NumericalError
 from sbbatch.settings.imports import import_packages
@@ -28,16 +29,10 @@ Finish = Callable[[RunFolder], object]
 
 @dataclass
 class SeedResult:
-    """
-    What became of one seed.
-
-    :param seed: the seed
-    :param exit_code: of its run; ``None``: it was not begun
-    :param folder: its run folder, if it has one
-    """
+    """What became of one seed."""
 
     seed: int
-    exit_code: int | None = None
+    exit_code: int | None = None  # of its run; None: it was not begun
     folder: Path | None = None
 
     @property
@@ -48,22 +43,12 @@ class SeedResult:
         states = {0: "", USER_ERROR: "failed", NUMERICAL_ERROR: "failed", KILLED: "killed"}
         return states.get(self.exit_code, "stopped early")
 
-    def evaluations(self) -> tuple[np.ndarray, np.ndarray]:
-        """Agent steps and mean return of each evaluation."""
-        path = None if self.folder is None else self.folder / "evaluations.npz"
-        if path is None or not path.is_file():
-            return np.zeros(0), np.zeros(0)
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["timesteps"], arrays["results"].mean(axis=1)
-
 
 def run_seeds(request: Request, seeds: Sequence[int], jobs: int, finish: Finish) -> int:
     """
     Train once for each seed, and print a table of the results. A seed whose numbers became NaN does not keep the others
     from training; Ctrl-C ends the runs in progress, and no other is begun.
 
-    :param request: the run
-    :param seeds: of each
     :param jobs: runs side by side, each in a process of its own; 1: one after the other, in this process
     :param finish: called with each folder at the end of its run
     :return: exit code: 0 if all runs came to their end
@@ -87,12 +72,8 @@ def run_seeds(request: Request, seeds: Sequence[int], jobs: int, finish: Finish)
 def _one_after_the_other(requests: Sequence[Request], results: Sequence[SeedResult], finish: Finish) -> None:
     for number, (request, result) in enumerate(zip(requests, results, strict=True), 1):
         say(f"seed {result.seed}: run {number} of {len(results)}")
-
-        def begun(folder: RunFolder, result: SeedResult = result) -> None:
-            result.folder = folder.path
-
         try:
-            result.exit_code, folder = run(request, begun)
+            result.exit_code, folder = run(request, partial(setattr, result, "folder"))
             finish(folder)
         except NumericalError as error:
             _tell_failure(result, error)
@@ -103,21 +84,17 @@ def _one_after_the_other(requests: Sequence[Request], results: Sequence[SeedResu
 def _side_by_side(requests: Sequence[Request], results: Sequence[SeedResult], n_processes: int, finish: Finish) -> int:
     """The exit code of a stop; 0 without one."""
     n_threads = requests[0].num_threads
-    if n_threads == -1:  # PyTorch would take all cores for each
-        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        n_threads = max(n_cores // n_processes, 1)
+    if n_threads == -1:  # each would take all cores
+        n_threads = max(th.get_num_threads() // n_processes, 1)
     say(f"{len(results)} seeds, {n_processes} side by side, with {n_threads} thread{'s' * (n_threads > 1)} each")
     # Plain lines now and then: SB3's tables of several runs would mix.
-    progress = requests[0].progress is not False
+    common: dict[str, Any] = {"num_threads": n_threads, "progress": requests[0].progress is not False}
     with StopRequest() as stop, tempfile.TemporaryDirectory() as notes:
-        jobs = [
-            (replace(request, num_threads=n_threads, progress=progress), Path(notes, str(request.seed)), finish)
-            for request in requests
-        ]
+        jobs = [(replace(one, **common), Path(notes, str(one.seed)), finish) for one in requests]
         futures = side_by_side(_train_apart, jobs, n_processes, lambda: stop.requested)
         for (_, note, _), result in zip(jobs, results, strict=True):
             result.folder = Path(note.read_text()) if note.exists() else None
-    errors = []
+    mistake = None
     for future, result in zip(futures, results, strict=True):
         if future.cancelled():
             continue
@@ -132,10 +109,9 @@ def _side_by_side(requests: Sequence[Request], results: Sequence[SeedResult], n_
                 resume = f"; resume its run with --resume {result.folder}" if result.folder is not None else ""
                 warn(f"the process of seed {result.seed} was killed; give fewer --jobs if memory is short{resume}")
         else:
-            result.exit_code = USER_ERROR
-            errors.append(error)
-    if errors:
-        raise errors[0]
+            result.exit_code, mistake = USER_ERROR, mistake or error
+    if mistake is not None:
+        raise mistake
     return stop.exit_code
 
 
@@ -149,18 +125,13 @@ def _train_apart(request: Request, note: Path, finish: Finish) -> int:
     name = f"seed {request.seed}: "
     sys.stdout, sys.stderr = PrefixedStream(sys.stdout, name), PrefixedStream(sys.stderr, name)
     import_packages(request.gym_packages)
-    exit_code, folder = run(request, lambda folder: note.write_text(str(folder.path)))
+    exit_code, folder = run(request, lambda path: note.write_text(str(path)))
     finish(folder)
     return exit_code
 
 
 class PrefixedStream:
-    """
-    A stream in which every line begins with a name, written in one piece so that processes do not mix their lines.
-
-    :param stream: where the lines go
-    :param name: how they begin
-    """
+    """A stream whose lines begin with a name and are written in one piece, so that processes do not mix them."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream, self._name, self._begun = stream, name, ""
@@ -180,23 +151,15 @@ class PrefixedStream:
             self._stream.flush()
         return len(text)
 
-    def flush(self) -> None:
-        """As a file's."""
-        self._stream.flush()
-
 
 def summary(results: Sequence[SeedResult]) -> list[str]:
-    """
-    A table of the last and the best evaluation of each seed, and of their means over the seeds that have any.
-
-    :param results: the seeds
-    :return: its lines
-    """
+    """The lines of a table of each seed's last and best evaluation, and of their means over the seeds that have any."""
     rows, last, best = [("seed", "last evaluation", "best evaluation", "run folder", "")], [], []
     for result in results:
-        steps, returns = result.evaluations()
-        shown = ("-", "-")
-        if len(returns):
+        path, shown = Path(result.folder or "") / "evaluations.npz", ("-", "-")
+        if result.folder is not None and path.is_file():
+            with np.load(path, allow_pickle=False) as arrays:
+                steps, returns = arrays["timesteps"], arrays["results"].mean(axis=1)
             top = int(returns.argmax())
             last.append(float(returns[-1]))
             best.append(float(returns[top]))

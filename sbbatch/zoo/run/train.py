@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,21 @@ from stable_baselines3.common.vec_env import VecEnv
 from sbbatch.analysis.metrics import describe_returns
 from sbbatch.envs.make import parallel_episodes
 from sbbatch.errors import NumericalError, UnwritableFile, UserError
-from sbbatch.settings.resolution import explicit_values, run_value
+from sbbatch.persistence.normalization import load_normalization, statistics_of
+from sbbatch.settings.resolution import (
+    COMMAND_LINE,
+    Settings,
+    constructor_values,
+    explicit_values,
+    run_value,
+    with_origin,
+)
 from sbbatch.settings.schema import plain
 from sbbatch.zoo.console.progress import Progress, say, warn
 from sbbatch.zoo.logs.folders import RunFolder, alone_in, create_run_folder, describe_run
 from sbbatch.zoo.logs.logger import make_logger
 from sbbatch.zoo.logs.track import new_id, tracking
-from sbbatch.zoo.run.build import load_model, make_model, run_env, save_model
+from sbbatch.zoo.run.build import default_policy, run_env, save_model
 from sbbatch.zoo.run.callbacks import BatchSizeLog, Checkpoint, EpisodeLog, StopRequest, StopWhenAsked
 from sbbatch.zoo.run.evaluation import Evaluation
 from sbbatch.zoo.run.request import Request
@@ -35,11 +43,10 @@ from sbbatch.zoo.run.resume import describe_resumption, find_replay_buffer, last
 _LOST_PROCESS = (EOFError, BrokenPipeError, ConnectionResetError)  # what the other end of its pipe sees
 
 
-def run(request: Request, begun: Callable[[RunFolder], object] | None = None) -> tuple[int, RunFolder]:
+def run(request: Request, begun: Callable[[Path], object] = lambda path: None) -> tuple[int, RunFolder]:
     """
     Train as asked.
 
-    :param request: the run
     :param begun: told the run's folder before the first step
     :return: exit code (0, or by the shell's convention the signal that stopped it), and the run's folder
     :raises UserError: what cannot be built or written
@@ -61,12 +68,28 @@ def run(request: Request, begun: Callable[[RunFolder], object] | None = None) ->
             name = str(uuid.uuid4()) if request.uuid else ""
             folder = create_run_folder(request.log_folder, request.algo, request.env, name)
             stack.enter_context(alone_in(folder))
-        arguments = arguments_of(request, model)
+        # Every option, with what was chosen for the user.
+        own = {field.name: getattr(request, field.name) for field in fields(request) if field.name in request.arguments}
+        arguments = {"wandb_id": new_id(), "steps_before": model.num_timesteps, **request.arguments, **own}
+        arguments.pop("resume", None)
         describe_run(folder, explicit_values(request.settings), arguments, ["sbbatch", "train", *request.words])
-        if begun is not None:
-            begun(folder)
+        begun(folder.path)
         request.warn_of_oddities()
-        return _train(request, model, eval_env, folder, arguments, callbacks), folder
+        first_step, stop = model.num_timesteps, stack.enter_context(StopRequest())
+        try:
+            with tracking(request.track, plain(arguments), explicit_values(request.settings), goes_on is not None):
+                evaluation = _learn(request, model, eval_env, folder, stop, callbacks)
+        except UserError:
+            # What is refused before the first step, e.g. bounds that this agent cannot have, was no run.
+            if goes_on is None and model.num_timesteps == first_step:
+                shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+        early = stop.requested
+        _save(request, model, folder)
+        if early:
+            say("stopped early; the model is saved")
+        _report(folder, evaluation, request.save_replay_buffer)
+        return stop.exit_code, folder
 
 
 def build_env(request: Request, training: bool = True) -> VecEnv:
@@ -79,15 +102,28 @@ def build_env(request: Request, training: bool = True) -> VecEnv:
     return run_env(request.env, request.cls, request.settings, seed, training, n_envs, max_steps, **more)
 
 
+def make_model(cls: Any, env: VecEnv, settings: Settings, seed: int, device: str, verbose: int) -> BaseAlgorithm:
+    """A new model; the constructor's complaints about a setting get its origin in front."""
+    policy = run_value(settings, "policy") or default_policy(env.observation_space)
+    with _origins_named(settings):
+        return cls(policy, env, seed=seed, device=device, verbose=verbose, **constructor_values(settings))
+
+
 def build_model(request: Request, env: VecEnv) -> BaseAlgorithm:
-    """A new model, or the one to train further."""
-    goes_on = request.resumption
+    """
+    A new model, or the one to train further, in which only what the command line names replaces what it was trained
+    with.
+    """
+    settings, goes_on = request.settings, request.resumption
     path = request.trained_agent if goes_on is None else goes_on.model
     if path is None:
-        sb3_verbose = 1 if request.verbose > 1 else 0
-        return make_model(request.cls, env, request.settings, request.seed, request.device, sb3_verbose)
-    seed = request.seed if request.seed_given and goes_on is None else None
-    model = load_model(request.cls, path, env, request.settings, request.device, seed)
+        return make_model(request.cls, env, settings, request.seed, request.device, int(request.verbose > 1))
+    named = {key: value for key, value in constructor_values(settings).items() if settings[key].origin == COMMAND_LINE}
+    if request.seed_given and goes_on is None:
+        named["seed"] = request.seed
+    with _origins_named(settings):
+        model: BaseAlgorithm = request.cls.load(path, env=env, device=request.device, **named)
+    load_normalization(statistics_of(path), env)
     env.seed(request.env_seed)  # loading has seeded it as the run began, and it would play the same episodes again
     replays = isinstance(model, OffPolicyAlgorithm)
     buffer = find_replay_buffer(path) if goes_on is None else goes_on.replay_buffer
@@ -99,31 +135,12 @@ def build_model(request: Request, env: VecEnv) -> BaseAlgorithm:
     return model
 
 
-def arguments_of(request: Request, model: BaseAlgorithm) -> dict[str, Any]:
-    """What ``args.yml`` holds: every option, with what was chosen for the user."""
-    own = {field.name: getattr(request, field.name) for field in fields(request) if field.name in request.arguments}
-    arguments = {"wandb_id": new_id(), "steps_before": model.num_timesteps, **request.arguments, **own}
-    return {name: value for name, value in arguments.items() if name != "resume"}
-
-
-def _train(
-    request: Request,
-    model: BaseAlgorithm,
-    eval_env: VecEnv | None,
-    folder: RunFolder,
-    arguments: dict[str, Any],
-    callbacks: list[BaseCallback],
-) -> int:
-    tracked: AbstractContextManager[None] = nullcontext()
-    if request.track:
-        tracked = tracking(plain(arguments), explicit_values(request.settings), request.resumption is not None)
-    with StopRequest() as stop:
-        with _no_folder_left_if_refused(request, model, folder), tracked:
-            evaluation = _learn(request, model, eval_env, folder, stop, callbacks)
-        early = stop.requested
-        _save(request, model, folder)
-        _report(request, folder, evaluation, early)
-    return stop.exit_code
+@contextmanager
+def _origins_named(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(with_origin(str(error), settings)) from error
 
 
 def _learn(
@@ -132,27 +149,35 @@ def _learn(
     eval_env: VecEnv | None,
     folder: RunFolder,
     stop: StopRequest,
-    callbacks: list[BaseCallback],
+    own_callbacks: list[BaseCallback],
 ) -> Evaluation | None:
     """Train until the steps are done or somebody asks to stop."""
     goes_on = request.resumption
+    kept_steps, began_at, saved_at, steps = None, None, None, request.n_timesteps
+    if goes_on is not None:
+        kept_steps, began_at, saved_at = goes_on.steps, goes_on.began_at, last_checkpoint(goes_on)
+        steps = goes_on.total - goes_on.steps
     tensorboard = request.tensorboard_log or (folder.path / "tensorboard" if request.track else None)
     tensorboard = None if tensorboard is None else tensorboard / folder.env_name / request.algo.upper()
     tables = request.verbose > 1 or (request.verbose == 1 and not request.shows_progress)
-    kept_steps = None if goes_on is None else goes_on.steps
     model.set_logger(make_logger(folder, tensorboard=tensorboard, tables=tables, kept_steps=kept_steps))
+    callbacks: list[BaseCallback] = [StopWhenAsked(stop)]
+    callbacks.append(EpisodeLog(folder.episodes, request.env, resumes=goes_on is not None))
+    callbacks.append(BatchSizeLog(folder.batch_sizes))
     evaluation = None
     if eval_env is not None:
-        began_at = None if goes_on is None else goes_on.began_at
-        evaluation = Evaluation(
-            eval_env, folder.path, request.eval_freq, request.eval_episodes, stop, request.verbose > 0, began_at
-        )
+        period, n_episodes = request.eval_freq, request.eval_episodes
+        evaluation = Evaluation(eval_env, folder.path, period, n_episodes, stop, request.verbose > 0, began_at)
+        callbacks.append(evaluation)
+    if request.save_freq > 0:
+        callbacks.append(Checkpoint(folder.path, request.save_freq, request.save_replay_buffer, saved_at))
+    callbacks += own_callbacks
+    if request.shows_progress:
+        callbacks.append(Progress())
     if request.verbose > 0:
         say(f"training {request.algo} on {request.env} for {request.n_timesteps:,} agent steps, seed {request.seed}")
         say(f"run folder: {folder.path}")
     interval = {} if request.log_interval == -1 else {"log_interval": max(request.log_interval, 0) or None}
-    callbacks = _callbacks(request, folder, stop, evaluation, callbacks)
-    steps = request.n_timesteps if goes_on is None else goes_on.total - goes_on.steps
     first_step = model.num_timesteps
     try:
         with stop.interruptible():
@@ -172,23 +197,6 @@ def _learn(
     return evaluation
 
 
-def _callbacks(
-    request: Request, folder: RunFolder, stop: StopRequest, evaluation: Evaluation | None, more: list[BaseCallback]
-) -> list[BaseCallback]:
-    goes_on = request.resumption
-    callbacks: list[BaseCallback] = [
-        StopWhenAsked(stop),
-        EpisodeLog(folder.episodes, request.env, resumes=goes_on is not None),
-        BatchSizeLog(folder.batch_sizes),
-    ]
-    if evaluation is not None:
-        callbacks.append(evaluation)
-    if request.save_freq > 0:
-        saved_at = None if goes_on is None else last_checkpoint(goes_on)
-        callbacks.append(Checkpoint(folder.path, request.save_freq, request.save_replay_buffer, saved_at))
-    return [*callbacks, *more, *([Progress()] if request.shows_progress else [])]
-
-
 @contextmanager
 def _closing(env: VecEnv) -> Iterator[VecEnv]:
     """Close environments in the end, also those of which a process has ended before."""
@@ -200,18 +208,6 @@ def _closing(env: VecEnv) -> Iterator[VecEnv]:
                 process.terminate()
         with suppress(*_LOST_PROCESS):
             env.close()
-
-
-@contextmanager
-def _no_folder_left_if_refused(request: Request, model: BaseAlgorithm, folder: RunFolder) -> Iterator[None]:
-    """What is refused before the first step, e.g. bounds of the batch size that this agent cannot have, was no run."""
-    first_step = model.num_timesteps
-    try:
-        yield
-    except UserError:
-        if request.resumption is None and model.num_timesteps == first_step:
-            shutil.rmtree(folder.path, ignore_errors=True)
-        raise
 
 
 def _what_is_left(folder: RunFolder) -> str:
@@ -228,10 +224,8 @@ def _save(request: Request, model: BaseAlgorithm, folder: RunFolder) -> None:
         raise UnwritableFile(f"{error}; {_what_is_left(folder)}") from error
 
 
-def _report(request: Request, folder: RunFolder, evaluation: Evaluation | None, early: bool) -> None:
+def _report(folder: RunFolder, evaluation: Evaluation | None, replay_buffer: bool) -> None:
     """Say how it went and where everything is but the pictures, which may still take a while."""
-    if early:
-        say("stopped early; the model is saved")
     if evaluation is not None and evaluation.evaluations_results:
         results, steps = evaluation.evaluations_results, evaluation.evaluations_timesteps
         best = int(np.argmax([np.mean(returns) for returns in results]))
@@ -242,7 +236,7 @@ def _report(request: Request, folder: RunFolder, evaluation: Evaluation | None, 
         "best model": folder.best_model,
         "evaluations": folder.evaluations,
         "measurements": folder.batch_sizes,
-        "replay buffer": find_replay_buffer(folder.last_model) if request.save_replay_buffer else None,
+        "replay buffer": find_replay_buffer(folder.last_model) if replay_buffer else None,
     }
     for name, path in files.items():
         if path is not None and path.exists():

@@ -8,6 +8,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,10 @@ from sbbatch.errors import NumericalError, UserError
 from sbbatch.files import atomic_write
 from sbbatch.settings.imports import allow_imports
 from sbbatch.settings.resolution import COMMAND_LINE, Settings, require_algorithm, resolve, run_value
-from sbbatch.zoo.run.build import make_model, run_env
+from sbbatch.zoo.run.build import run_env
 from sbbatch.zoo.run.callbacks import StopRequest, StopWhenAsked
 from sbbatch.zoo.run.evaluation import Evaluation
+from sbbatch.zoo.run.train import make_model
 from sbbatch.zoo.tune.request import Budget, StudyRequest
 from sbbatch.zoo.tune.study import COUNTED
 
@@ -54,9 +56,7 @@ class RunningScore:
         self.evaluations: list[list[float]] = []  # mean return of each evaluation, for each seed
 
     def begin(self, seed: int) -> None:
-        """
-        :param seed: of the next training
-        """
+        """The next training, with its seed."""
         self.seeds.append(seed)
         self.evaluations.append([])
 
@@ -72,10 +72,8 @@ class RunningScore:
 
     def add(self, mean_return: float) -> bool:
         """
-        Report an evaluation to Optuna.
+        Report the mean return of an evaluation to Optuna; whether the trial goes on.
 
-        :param mean_return: of its episodes
-        :return: whether the trial goes on
         :raises NumericalError: the return is NaN or infinite
         """
         if not math.isfinite(mean_return):
@@ -105,22 +103,17 @@ class TrialEvaluation(Evaluation):
         self.pruned = False
         self._report = report
 
-    def _on_step(self) -> bool:
-        return super()._on_step() if self.n_left else True
-
-    def _on_training_end(self) -> None:
-        if self.n_left and not self.pruned:
-            super()._on_training_end()
-
     def _evaluate(self) -> bool:
+        if self.pruned or not self.n_left:
+            return not self.pruned
         if not super()._evaluate():  # stopped in the middle of it
             return False
-        self.pruned = not self._report(float(np.mean(self.evaluations_results[-1])))
+        self.n_left -= 1
+        self.pruned = not self._report(float(np.mean(self._returns)))
         return not self.pruned
 
     def _write_down(self) -> None:
-        self.evaluations_results.append(self._returns)
-        self.n_left -= 1
+        pass
 
 
 class Objective:
@@ -143,21 +136,19 @@ class Objective:
         """
         trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
         older = trial.study.get_trials(deepcopy=False, states=(*COUNTED, TrialState.RUNNING))
-        if sum(other.number < trial.number for other in older) >= self.request.n_trials:
+        if sum(other.number < trial.number for other in older) >= self.request.options.n_trials:
             trial.set_user_attr("outcome", "surplus")
             raise NotCounted
         score, start = RunningScore(trial, self.request.budget), time.monotonic()
         outcome: dict[str, str] = {}
         try:
             return self.run(trial, score)
-        except NumericalError as error:
-            outcome = {"reason": str(error), "outcome": "diverged"}
-            raise optuna.TrialPruned from error
-        except UserError as error:
-            outcome = {"reason": str(error).removeprefix(COMMAND_LINE).strip(), "outcome": "refused"}
+        except (NumericalError, UserError) as error:
+            outcome["outcome"] = "diverged" if isinstance(error, NumericalError) else "refused"
+            outcome["reason"] = str(error).removeprefix(COMMAND_LINE).strip()
             raise optuna.TrialPruned from error
         except (NotCounted, KeyboardInterrupt):
-            outcome = {"outcome": "interrupted"}
+            outcome["outcome"] = "interrupted"
             raise NotCounted from None
         except (optuna.TrialPruned, StorageInternalError, UpdateFinishedTrialError):
             raise
@@ -174,18 +165,11 @@ class Objective:
                 trial.set_user_attr(key, value)
 
     def run(self, trial: optuna.Trial, score: RunningScore) -> float:
-        """
-        Train with one choice of settings, once for each seed.
-
-        :param trial: of Optuna
-        :param score: of the trial
-        :return: the trial's score
-        """
-        request = self.request
-        values = request.space.suggest(trial)
-        changed = request.space.settings(values, request.settings)
-        settings = resolve(request.options.algo, request.options.env, changed, run_file=request.run.config)
-        settings = allow_imports(settings, request.options.allow_import)
+        """Train with one choice of settings, once for each seed; the trial's score."""
+        request, options = self.request, self.request.options
+        changed = request.space.settings(request.space.suggest(trial), request.settings)
+        settings = resolve(options.algo, options.env, changed, run_file=request.run.config)
+        settings = allow_imports(settings, options.allow_import)
         itself = trial.study.get_trials(deepcopy=False)[trial.number]
         retried = RetryHeartbeatStaleTrialCallback.retried_trial_number(itself)
         first_attempt = trial.number if retried is None else retried
@@ -199,29 +183,18 @@ class Objective:
         return score.value
 
     def train(self, settings: Settings, score: RunningScore) -> TrialEvaluation:
-        """
-        One training of a trial.
-
-        :param settings: of the trial
-        :param score: of the trial, with the seed of this training
-        :return: its evaluations
-        """
-        request, budget, seed = self.request, self.request.budget, score.seeds[-1]
-        cls = require_algorithm(request.options.algo)
-        env = run_env(request.options.env, cls, settings, seed, True, run_value(settings, "n_envs", 1))
-        eval_env: VecEnv | None = None
-        try:
-            model = make_model(
-                cls, env, settings, seed, request.options.device, 1 if request.options.verbose > 1 else 0
-            )
+        """One training of a trial, with the last seed of its score; its evaluations."""
+        options, budget, seed = self.request.options, self.request.budget, score.seeds[-1]
+        cls = require_algorithm(options.algo)
+        with ExitStack() as stack:
+            env = run_env(options.env, cls, settings, seed, True, run_value(settings, "n_envs", 1))
+            stack.callback(env.close)
+            model = make_model(cls, env, settings, seed, options.device, int(options.verbose > 1))
             own = [part.make() for part in run_value(settings, "callback") or ()]
             eval_seed, n_envs = seed + _EVAL_SEED_OFFSET, budget.n_eval_envs
-            eval_env = run_env(request.options.env, cls, settings, eval_seed, False, n_envs, budget.eval_max_steps)
+            eval_env = run_env(options.env, cls, settings, eval_seed, False, n_envs, budget.eval_max_steps)
+            stack.callback(eval_env.close)
             evaluation = TrialEvaluation(eval_env, budget, self.stop, score.add)
             with self.stop.interruptible():
                 model.learn(budget.n_timesteps, callback=[StopWhenAsked(self.stop), evaluation, *own])
-            return evaluation
-        finally:
-            env.close()
-            if eval_env is not None:
-                eval_env.close()
+        return evaluation

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shlex
 import textwrap
 from collections import Counter
-from datetime import datetime
 from html import escape
+from itertools import combinations
 from typing import Any
 
 import optuna
 import pandas as pd
 import yaml
-from optuna.trial import FrozenTrial
+from optuna.importance import PedAnovaImportanceEvaluator
+from optuna.trial import FrozenTrial, TrialState
 
 from sbbatch.errors import UserError
 from sbbatch.files import atomic_write
 from sbbatch.zoo.logs.folders import plain
+from sbbatch.zoo.plot.figure import new_figure
 from sbbatch.zoo.tune.objective import LAST_EVALUATIONS
-from sbbatch.zoo.tune.plots import draw_study
 from sbbatch.zoo.tune.request import StudyRequest
-from sbbatch.zoo.tune.space import Space
-from sbbatch.zoo.tune.study import COUNTED, n_counted, outcome_of
+from sbbatch.zoo.tune.space import Space, optuna_name
+from sbbatch.zoo.tune.study import n_counted, outcome_of
 
 BEST_NAME, TABLE_NAME, PAGE_NAME = "best.yml", "trials.csv", "report.html"
 _STYLE = """
@@ -32,32 +34,20 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; font-size: 13px; }
 th, td { padding: 3px 10px; text-align: right; border-bottom: 1px solid #ddd; } th { background: #f4f4f4; }
 pre { background: #f6f6f6; padding: 0.8em; overflow-x: auto; font-size: 13px; }
-figure { margin: 1.2em 0; } img { max-width: 100%; } figcaption { color: #555; font-size: 13px; }
-.scroll { overflow-x: auto; }
+img { max-width: 100%; } .scroll { overflow-x: auto; }
 """
-_CAPTIONS = {
-    "history": "Score of each complete trial, and the best so far.",
-    "importances": "How much each argument decides whether a trial is among the best (PED-ANOVA). Trials that were "
-    "stopped early count with the score they had.",
-    "map": "Every trial where its settings are, in the colour of its score; a cross was stopped early.",
-}
+_LEADING = 3  # arguments that are drawn against each other
+_FEW_TRIALS = 8  # too few to tell importances from
+_TOP_TRIALS = 5  # that PED-ANOVA compares with all, at least
 
 
 def trial_line(request: StudyRequest, study: optuna.Study, trial: FrozenTrial) -> str:
-    """
-    :param request: of the study
-    :param study: the same
-    :param trial: that has ended
-    :return: its outcome for the screen
-    """
+    """The outcome of a trial that has ended, for the screen."""
     row = _row(request.space, trial)
     score = "-" if row["score"] is None else f"{row['score']:.1f}"
     outcome = "" if row["outcome"] == "complete" else f" {row['outcome']}"
     reason = f" ({row['reason']})" if row["reason"] else ""
-    counted = study.get_trials(deepcopy=False, states=COUNTED)
-    end = trial.datetime_complete or datetime.max
-    n_done = sum((other.datetime_complete or end) <= end for other in counted)
-    done = f"[{n_done}/{request.n_trials}]"
+    done = f"[{n_counted(study)}/{request.options.n_trials}]"
     return f"{done} trial {trial.number}: {score}{outcome}, {_searched(request, trial)}{reason}"
 
 
@@ -85,47 +75,22 @@ def _row(space: Space, trial: FrozenTrial) -> dict[str, Any]:
     return {**found, "seconds": attributes.get("seconds"), "reason": lines[-1] if lines else ""}
 
 
-def trials_table(study: optuna.Study, space: Space) -> pd.DataFrame:
-    """
-    :param study: of ours
-    :param space: that it searches
-    :return: the trials that have ended, in their order
-    """
-    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-    return pd.DataFrame([_row(space, trial) for trial in ended if outcome_of(trial) != "surplus"], dtype=object)
-
-
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """
-    :param study: of ours
-    :return: the best complete trial, of equal ones the first; ``None``: there is none
-    """
-    try:
-        return study.best_trial
-    except ValueError:
-        return None
-
-
 def write_report(request: StudyRequest, study: optuna.Study) -> list[str]:
-    """
-    Write all files of the report into the study's folder.
-
-    :param request: of the study
-    :param study: the same
-    :return: lines to print
-    """
-    table, best = trials_table(study, request.space), best_trial(study)
-    done = n_counted(study)
-    outcomes = Counter(table["outcome"]) if len(table) else Counter()
-    parts = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.most_common()) or "none has ended"
-    wanted = done if request.options.report_only else max(done, request.n_trials)
+    """Write all files of the report into the study's folder; the lines to print."""
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    rows = [_row(request.space, trial) for trial in ended if outcome_of(trial) != "surplus"]
+    table, done = pd.DataFrame(rows, dtype=object), n_counted(study)
+    counts = Counter(row["outcome"] for row in rows).most_common()
+    parts = ", ".join(f"{n} {outcome}" for outcome, n in counts) or "none has ended"
+    wanted = done if request.options.report_only else max(done, request.options.n_trials)
     summary = f"{done} of {wanted} trials are done ({parts})"
     lines, files = [summary], {TABLE_NAME: table.to_csv(index=False, lineterminator="\n").encode()}
-    if best is None:
-        lines.append("no trial is complete, so there is no best one")
-    else:
+    if any(row["outcome"] == "complete" for row in rows):
+        best = study.best_trial
         lines.append(f"best: trial {best.number}, score {best.value:.1f}: {_searched(request, best)}")
         files[BEST_NAME] = best_yaml(request, best, done).encode()
+    else:
+        lines.append("no trial is complete, so there is no best one")
     drawn: dict[str, bytes] = {}
     if not request.options.no_optim_plots:
         try:
@@ -133,27 +98,15 @@ def write_report(request: StudyRequest, study: optuna.Study) -> list[str]:
         except UserError as error:  # the tables are worth more than the pictures
             lines.append(f"no pictures: {error}")
     files |= {f"{name}.png": picture for name, picture in drawn.items()}
-    files[PAGE_NAME] = _page(request, summary, table, best, drawn).encode()
+    files[PAGE_NAME] = _page(request, lines[:2], files.get(BEST_NAME, b"").decode(), table, drawn).encode()
     for name, content in files.items():
         with atomic_write(request.folder / name) as file:
             file.write(content)
     return [*lines, f"in {request.folder}: {', '.join(files)}"]
 
 
-def _settings(request: StudyRequest, best: FrozenTrial) -> str:
-    """A hyperparameter file with the trial's settings, all of them."""
-    changed = request.space.settings(request.space.values(best.params), request.settings)
-    return yaml.safe_dump({request.options.env: plain({**request.settings, **changed})}, sort_keys=True)
-
-
 def best_yaml(request: StudyRequest, best: FrozenTrial, n_trials: int) -> str:
-    """
-    A hyperparameter file for ``sbbatch train -conf``.
-
-    :param request: of the study
-    :param best: the trial
-    :param n_trials: that it was the best of
-    """
+    """A hyperparameter file for ``sbbatch train -conf``, with all settings of the best of so many trials."""
     pairs = zip(best.user_attrs["seeds"], best.user_attrs["scores"], strict=True)
     story = (
         f"The best of {n_trials} trials of study {request.study_name} (sbbatch tune, space {request.space.name}): "
@@ -163,16 +116,13 @@ def best_yaml(request: StudyRequest, best: FrozenTrial, n_trials: int) -> str:
         "run: leave out --seed below; a longer one: add -n. The same training again:"
     )
     lines = [*textwrap.wrap(story, 118), shlex.join(repeat_command(request, best))]
-    return "".join(f"# {line}\n" for line in lines) + _settings(request, best)
+    changed = request.space.settings(request.space.values(best.params), request.settings)
+    settings = yaml.safe_dump({request.options.env: plain({**request.settings, **changed})}, sort_keys=True)
+    return "".join(f"# {line}\n" for line in lines) + settings
 
 
 def repeat_command(request: StudyRequest, best: FrozenTrial) -> list[str]:
-    """
-    The command that trains exactly as a trial did with its first seed.
-
-    :param request: of the study
-    :param best: the trial
-    """
+    """The command that trains exactly as a trial did with its first seed."""
     options, budget = request.options, request.budget
     given = {
         "--algo": options.algo,
@@ -190,38 +140,76 @@ def repeat_command(request: StudyRequest, best: FrozenTrial) -> list[str]:
     return ["sbbatch", "train", *words, *(word for name in options.allow_import for word in ("--allow-import", name))]
 
 
-def _page(
-    request: StudyRequest, summary: str, table: pd.DataFrame, best: FrozenTrial | None, drawn: dict[str, bytes]
-) -> str:
+def _page(request: StudyRequest, lines: list[str], best: str, table: pd.DataFrame, drawn: dict[str, bytes]) -> str:
     """HTML that needs nothing else: no script, no file beside it, no network."""
     budget = request.budget
     title = f"{request.options.algo} on {request.options.env}: study {request.study_name}"
-    protocol = (
-        f"Each trial: {budget.n_seeds} training{'s' if budget.n_seeds > 1 else ''} of {budget.n_timesteps:,} agent "
-        f"steps with {budget.n_evaluations} evaluations of {budget.eval_episodes} episodes. Seed of the study: "
-        f"{request.seed}."
-    )
+    lines = [
+        *lines,
+        f"each trial: {budget.n_seeds} x {budget.n_timesteps:,} agent steps with {budget.n_evaluations} evaluations of "
+        f"{budget.eval_episodes} episodes; seed of the study: {request.seed}",
+    ]
     parts = [
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>",
-        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1><p>{escape(f'{summary}. {protocol}')}</p>",
+        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
+        *(f"<p>{escape(line)}</p>" for line in lines),
+        f"<h2>Best settings</h2><pre>{escape(best)}</pre>" if best else "",
     ]
-    if best is not None:
-        command = shlex.join(repeat_command(request, best))
-        parts += [f"<h2>Best: trial {best.number}, score {best.value:.1f}</h2>", _pre(_settings(request, best))]
-        parts += ["<p>The same training again:</p>", _pre(command)]
     for name, picture in drawn.items():
         source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-        caption = escape(_CAPTIONS[name.partition("_")[0]])
-        parts.append(f"<figure><img alt='{name}' src='{source}'><figcaption>{caption}</figcaption></figure>")
-    parts += ["<h2>Search space</h2>", _pre(yaml.safe_dump(plain(request.space.entries), sort_keys=False))]
+        parts.append(f"<p><img alt='{name}' src='{source}'></p>")
+    space = escape(yaml.safe_dump(plain(request.space.entries), sort_keys=False))
+    parts.append(f"<h2>Search space</h2><pre>{space}</pre>")
     if len(table):
         ranked = table.assign(whole=table["outcome"] == "complete")
         ranked = ranked.sort_values(["whole", "score"], ascending=False).drop(columns="whole")
         with pd.option_context("display.max_colwidth", None):
             html = ranked.apply(lambda column: column.map(_short)).to_html(index=False, border=0)
-        parts += ["<h2>Trials, best first</h2>", f"<div class='scroll'>{html}</div>"]
+        parts.append(f"<h2>Trials, best first</h2><div class='scroll'>{html}</div>")
     return "\n".join([*parts, "</body></html>\n"])
 
 
-def _pre(text: str) -> str:
-    return f"<pre>{escape(text)}</pre>"
+def draw_study(study: optuna.Study, space: Space) -> dict[str, bytes]:
+    """
+    Optuna's history and importances, and the first arguments against each other, by their names as PNG.
+
+    :raises InvalidValue: matplotlib is missing
+    """
+    new_figure(1, 1)  # or matplotlib is missing
+    from matplotlib import pyplot
+    from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_rank
+
+    names = {key: optuna_name(key, entry) for key, entry in space.varied.items()}
+    scored = [trial for trial in study.get_trials() if trial.value is not None and len(trial.params) == len(names)]
+    if not scored:
+        return {}
+    all_scored = with_pruned(scored)
+    axes: dict[str, Any] = {}
+    with pyplot.rc_context():  # Optuna changes the style for good
+        pyplot.switch_backend("agg")
+        if any(trial.state is TrialState.COMPLETE for trial in scored):
+            axes["history"] = plot_optimization_history(study, target_name="score")
+        if len(scored) >= _FEW_TRIALS and len({trial.value for trial in scored}) > 1:
+            evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(_TOP_TRIALS / len(scored), 0.5)))
+            axes["importances"] = plot_param_importances(all_scored, evaluator=evaluator, target_name="score")
+        for pair in combinations(list(names)[:_LEADING], 2):
+            name = "_".join(("map", *pair)).replace(".", "_")
+            axes[name] = plot_rank(all_scored, [names[key] for key in pair], target_name="score")
+        pictures = {name: _png(one.figure) for name, one in axes.items()}
+        pyplot.close("all")
+    return pictures
+
+
+def _png(figure: Any) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, dpi=130, format="png", bbox_inches="tight")
+    return file.getvalue()
+
+
+def with_pruned(trials: list[FrozenTrial]) -> optuna.Study:
+    """A study in which trials that were stopped early count with the score they had; Optuna ignores them."""
+    study = optuna.create_study(direction="maximize")
+    for trial in trials:
+        params, distributions = trial.params, trial.distributions
+        study.add_trial(optuna.create_trial(value=trial.value, params=params, distributions=distributions))
+    return study

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ import gymnasium as gym
 import numpy as np
 
 from sbbatch.envs.atari import atari_game
-from sbbatch.errors import InvalidValue, UserError, did_you_mean
+from sbbatch.envs.make import parallel_episodes
+from sbbatch.errors import InvalidValue, UserError
 from sbbatch.settings.imports import allow_imports
 from sbbatch.settings.resolution import (
     COMMAND_LINE,
@@ -24,15 +24,46 @@ from sbbatch.settings.resolution import (
     run_value,
 )
 from sbbatch.zoo.logs.folders import RunFolder, folder_name, plain, probe_folder
-from sbbatch.zoo.play.scores import games_side_by_side
-from sbbatch.zoo.run.build import run_env
-from sbbatch.zoo.run.environment import UNLIMITED_STEPS
+from sbbatch.zoo.run.build import UNLIMITED_STEPS, run_env
 from sbbatch.zoo.tune.space import Space, extremes, read_space, with_abs
 
-SAMPLERS = ("tpe", "random", "cmaes", "qmc", "gp")
-PRUNERS = ("median", "halving", "hyperband", "none")
 # A trial only has to tell good settings from bad ones.
 SHARE_OF_A_RUN = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of ``sbbatch tune``; ``overrides`` are those that stand for settings."""
+
+    algo: str
+    env: str
+    space: str
+    abs: bool
+    n_trials: int
+    n_jobs: int
+    n_seeds: int
+    timeout: int | None
+    sampler: str
+    pruner: str
+    n_startup_trials: int
+    n_evaluations: int
+    eval_episodes: int
+    eval_max_steps: int | None
+    n_eval_envs: int | None
+    study_name: str | None
+    storage: str | None
+    heartbeat: int
+    conf_file: Path | None
+    suite: str | None
+    seed: int
+    device: str
+    log_folder: Path
+    report_only: bool
+    no_optim_plots: bool
+    verbose: int
+    gym_packages: list[str]
+    allow_import: list[str]
+    overrides: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,7 +92,7 @@ class StudyRequest:
     """
     A study and how to work on it; each worker gets a copy.
 
-    :param options: those of ``sbbatch tune``, as attributes
+    :param options: those of ``sbbatch tune``
     :param space: what is searched
     :param budget: of each trial
     :param settings: what all trials share, as written in files and on the command line
@@ -70,9 +101,10 @@ class StudyRequest:
     :param study_name: in the database (empty: the space's, with a number)
     :param url: of the database (empty: a SQLite file in the folder)
     :param first_trial: number of the first trial of this command; failures before it are forgiven
+    :param deadline: time after which no further trial begins, in seconds since the epoch
     """
 
-    options: Any
+    options: Options
     space: Space
     budget: Budget
     settings: dict[str, Any]
@@ -81,11 +113,7 @@ class StudyRequest:
     study_name: str
     url: str
     first_trial: int = 0
-
-    @property
-    def n_trials(self) -> int:
-        """Trials that shall count in the end."""
-        return int(self.options.max_total_trials or self.options.n_trials)
+    deadline: float = float("inf")
 
     @property
     def run(self) -> RunFolder:
@@ -107,41 +135,22 @@ class StudyRequest:
         return int(np.random.SeedSequence([self.seed, trial, index]).generate_state(1)[0] >> 2)
 
 
-def check_options(options: Any) -> None:
-    """
-    :param options: those of ``sbbatch tune``, as attributes
-    :raises InvalidValue: an unknown sampler or pruner, or a name that is no folder's
-    """
-    for option, name, known in (("sampler", options.sampler, SAMPLERS), ("pruner", options.pruner, PRUNERS)):
-        if name not in known:
-            raise InvalidValue(f"--{option}: unknown {option} '{name}'{did_you_mean(name, known)}")
-    name = options.study_name
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,99}", name, re.ASCII):
-        raise InvalidValue(f"--study-name: got '{name}', expected letters, digits and any of _ . + -")
-    if options.storage is not None and name is None:
-        raise InvalidValue("--storage needs --study-name, by which every host finds the same study")
-
-
-def place_of(options: Any) -> dict[str, Any]:
-    """
-    :param options: those of ``sbbatch tune``, as attributes
-    :return: where the study is, as fields of a :class:`StudyRequest`
-    """
-    folder, name = Path(options.log_folder) / "tune" / options.algo, options.study_name or ""
+def place_of(options: Options) -> dict[str, Any]:
+    """Where the study is, as fields of a :class:`StudyRequest`."""
+    folder, name = options.log_folder / "tune" / options.algo, options.study_name or ""
     folder = folder / f"{folder_name(options.env)}_{name}" if name else folder
     return {"folder": folder, "study_name": name, "url": options.storage or ""}
 
 
-def read_request(options: Any, overrides: Mapping[str, Any]) -> StudyRequest:
+def read_study_request(options: Options) -> StudyRequest:
     """
     Read the YAML files and what the command line changes in them, and try the environment and the space.
 
-    :param options: those of ``sbbatch tune``, as attributes
-    :param overrides: settings of the command line
+    :param options: those of ``sbbatch tune``
     :raises UserError: anything that is wrong with them
     """
     cls: Any = require_algorithm(options.algo)
-    overrides = dict(overrides)
+    overrides = dict(options.overrides)
 
     def settings_of(changed: Mapping[str, Any]) -> Settings:
         return resolve(options.algo, options.env, changed, options.conf_file, suite=options.suite)
@@ -160,10 +169,8 @@ def read_request(options: Any, overrides: Mapping[str, Any]) -> StudyRequest:
         n_envs = run_value(settings, "n_envs", 1) if adapted == "n_steps" else 1
         space = with_abs(space, options.algo, adapted, budget.n_timesteps / n_envs)
     base, where = plain(explicit_values(settings)), f"--space {options.space}"
-    if "n_timesteps" in space.entries:
-        raise InvalidValue(f"{where}: n_timesteps is the same for all trials; give -n")
     for key in sorted(set(space.entries) & set(overrides)):
-        raise InvalidValue(f"{where}: {key} is searched, and given with -params too; leave it out of one of them")
+        raise InvalidValue(f"{where}: {key} is searched, but the same for all trials by -n or -params")
     # The ends of each range, one at a time; what only goes wrong together is the outcome of a trial.
     for key, value in [(key, value) for key, entry in space.entries.items() for value in extremes(entry)]:
         try:
@@ -177,23 +184,19 @@ def read_request(options: Any, overrides: Mapping[str, Any]) -> StudyRequest:
     return StudyRequest(options, space, budget, base, options.seed, **place)
 
 
-def _read_budget(options: Any, settings: Settings) -> Budget:
+def _read_budget(options: Options, settings: Settings) -> Budget:
     n_timesteps, n_envs = run_value(settings, "n_timesteps"), run_value(settings, "n_envs", 1)
     starts = settings.get("learning_starts")
     if starts is not None and isinstance(starts.value, int) and starts.value >= n_timesteps:
         raise InvalidValue(
-            f"learning_starts {starts.value} >= {n_timesteps} agent steps of a trial: no update would happen; "
-            "raise -n or lower it with -params learning_starts:N"
+            f"learning_starts {starts.value} >= {n_timesteps} agent steps of a trial: no update would happen; raise -n"
         )
-    if options.n_evaluations > n_timesteps // n_envs:  # one comes between two steps of all environments
-        raise InvalidValue(
-            f"--n-evaluations: got {options.n_evaluations}, expected at most the {n_timesteps // n_envs} steps of "
-            "each environment"
-        )
+    if options.n_evaluations > n_timesteps // n_envs:
+        raise InvalidValue(f"--n-evaluations: got {options.n_evaluations}, with {n_timesteps // n_envs} steps of each")
     # A limit that is given by name is not announced anew in each evaluation.
     limited = atari_game(options.env) is not None or gym.spec(options.env).max_episode_steps is not None
     max_steps = options.eval_max_steps if options.eval_max_steps is not None or limited else UNLIMITED_STEPS
     # Side by side for every environment: a study plays hundreds of evaluations.
-    side_by_side = games_side_by_side(options.env, options.eval_episodes, options.n_eval_envs or options.eval_episodes)
+    side_by_side = parallel_episodes(options.env, options.eval_episodes, options.n_eval_envs or options.eval_episodes)
     counts = options.n_evaluations, options.eval_episodes, side_by_side
     return Budget(int(n_timesteps), *counts, max_steps, options.n_seeds)

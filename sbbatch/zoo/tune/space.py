@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from sbbatch.arguments import Within, check_arguments
-from sbbatch.batch import ABS
 from sbbatch.errors import InvalidType, InvalidValue, UserError, check_names, describe, did_you_mean
 from sbbatch.settings.reader import hyperparams_folder, read_call, read_literal, read_yaml
-from sbbatch.settings.schema import plain
 
 if TYPE_CHECKING:
-    from optuna import Trial
+    from optuna.trial import BaseTrial
 
 SPACES_FILE = "hyperparams/spaces.yml"
 ABS_SECTION = "abs"
@@ -48,40 +46,20 @@ class Space:
         """Without fixed values."""
         return {key: entry for key, entry in self.entries.items() if len(entry.get("choices", "ab")) > 1}
 
-    def suggest(self, trial: Trial) -> dict[str, Any]:
-        """
-        :param trial: of Optuna; one that is retried keeps its values
-        :return: argument -> value
-        """
-        for key, entry in self.varied.items():
-            name = optuna_name(key, entry)
-            if "choices" in entry:
-                trial.suggest_categorical(name, _labels(entry))
-            elif "powers_of" in entry:
-                trial.suggest_int(name, _exponent(entry, entry["low"]), _exponent(entry, entry["high"]))
-            else:
-                whole = isinstance(entry["low"], int) and isinstance(entry["high"], int)
-                suggest: Any = trial.suggest_int if whole else trial.suggest_float
-                suggest(name, entry["low"], entry["high"], log=entry.get("log", False))
-        return self.values(trial.params)
+    def suggest(self, trial: BaseTrial) -> dict[str, Any]:
+        """Argument -> value, as Optuna chooses it; a trial that is retried keeps its values."""
+        return {key: _suggest(trial, key, entry) for key, entry in self.entries.items()}
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """
         :param params: of a trial, as Optuna keeps them; one that was killed early may lack some
         :return: argument -> value, fixed ones included
         """
-        found = {}
-        for key, entry in self.entries.items():
-            stored = params.get(optuna_name(key, entry), params)  # not None, which is a choice
-            if key not in self.varied:
-                found[key] = entry["choices"][0]
-            elif stored is not params:
-                found[key] = stored
-                if "choices" in entry:
-                    found[key] = entry["choices"][_labels(entry).index(stored)]
-                elif "powers_of" in entry:
-                    found[key] = entry["powers_of"] ** int(stored)
-        return found
+        from optuna.trial import FixedTrial
+
+        varied = self.varied
+        known = {key: e for key, e in self.entries.items() if key not in varied or optuna_name(key, e) in params}
+        return Space(self.name, known).suggest(FixedTrial(dict(params)))
 
     def settings(self, values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
         """
@@ -101,12 +79,22 @@ class Space:
         return merged
 
 
+def _suggest(trial: BaseTrial, key: str, entry: Entry) -> Any:
+    if "choices" in entry:
+        choices: list[Any] = entry["choices"]
+        # Optuna stores plain values, and JSON of the others.
+        labels = [json.dumps(value) if isinstance(value, (list, dict)) else value for value in choices]
+        return choices[labels.index(trial.suggest_categorical(key, labels)) if len(choices) > 1 else 0]
+    low, high = entry["low"], entry["high"]
+    if "powers_of" in entry:
+        exponents = _exponent(entry, low), _exponent(entry, high)
+        return entry["powers_of"] ** trial.suggest_int(optuna_name(key, entry), *exponents)
+    whole = isinstance(low, int) and isinstance(high, int)
+    return (trial.suggest_int if whole else trial.suggest_float)(key, low, high, log=entry.get("log", False))
+
+
 def optuna_name(key: str, entry: Entry) -> str:
-    """
-    :param key: an argument
-    :param entry: what it may be
-    :return: what Optuna calls it
-    """
+    """What Optuna calls an argument."""
     return f"log{entry['powers_of']}_{key}" if "powers_of" in entry else key
 
 
@@ -115,17 +103,8 @@ def _exponent(entry: Entry, power: float) -> int:
 
 
 def extremes(entry: Entry) -> list[Any]:
-    """
-    :param entry: what an argument may be
-    :return: values to try before a study begins
-    """
+    """The values to try before a study begins."""
     return list(entry.get("choices") or (entry["low"], entry["high"]))
-
-
-def _labels(entry: Entry) -> list[Any]:
-    """What Optuna keeps for each choice: JSON of those it cannot store."""
-    plain = (type(None), bool, int, float, str)
-    return [value if isinstance(value, plain) else json.dumps(value) for value in entry["choices"]]
 
 
 def _with_entry(where: str, whole: Any, path: list[str], value: Any) -> dict[str, Any]:
@@ -145,13 +124,7 @@ def read_space(name: str, algo: str) -> Space:
     """
     if name.endswith((".yml", ".yaml")):
         return make_space(Path(name).stem, read_yaml(Path(name)), name)
-    sections = _sections()
-    known = [section for section in sections if section != ABS_SECTION]
-    if name not in known:
-        raise InvalidValue(
-            f"--space: unknown space '{name}'{did_you_mean(name, known)}, or a file such as my_space.yml"
-        )
-    return make_space(name, _section(sections[name], algo), f"{SPACES_FILE} {name} {algo}")
+    return make_space(name, _packaged(name, algo), f"{SPACES_FILE} {name} {algo}")
 
 
 def with_abs(space: Space, algo: str, adapted: str, n_steps: float) -> Space:
@@ -164,30 +137,25 @@ def with_abs(space: Space, algo: str, adapted: str, n_steps: float) -> Space:
     :param n_steps: agent steps of a trial; where rollouts are adapted, those of one environment
     :raises InvalidValue: there are none for this algorithm
     """
-    ((key, entry),) = _section(_sections()[ABS_SECTION], algo).items()
+    ((key, entry),) = _packaged(ABS_SECTION, algo).items()
     sizes = []
     for text in entry["choices"]:
         low, high = read_call(text, f"{SPACES_FILE} {ABS_SECTION}")[1]
         # The published interval between two measurements is longer than a trial.
         updates = n_steps / (math.sqrt(low * high) if adapted == "n_steps" else 1)
-        sizes.append(_adaptive(low, high, max(int(updates / _MEASUREMENTS), 1)))
+        # Text, for it is stored in the database and in `best.yml`.
+        sizes.append(f"abs({low}, {high}, check_every={max(int(updates / _MEASUREMENTS), 1)})")
     kept = {other: what for other, what in space.entries.items() if other not in (adapted, "batch_size")}
     return Space(f"{space.name}-abs", {key: {"choices": sizes}, **kept})
 
 
-def _adaptive(low: int, high: int, check_every: int) -> str:
-    """The setting of an adaptive batch size; text, for it is stored in the database and in ``best.yml``."""
-    return plain(ABS(low, high, check_every=check_every))
-
-
-def _sections() -> dict[str, Any]:
-    return read_yaml(hyperparams_folder() / "spaces.yml", SPACES_FILE)
-
-
-def _section(of_agents: Mapping[str, Any], algo: str) -> dict[str, Any]:
-    if algo not in of_agents:
+def _packaged(name: str, algo: str) -> dict[str, Any]:
+    spaces = read_yaml(hyperparams_folder() / "spaces.yml", SPACES_FILE)
+    if name not in spaces:
+        raise InvalidValue(f"--space: unknown space '{name}'{did_you_mean(name, spaces)}, or a file my_space.yml")
+    if algo not in spaces[name]:
         raise InvalidValue(f"{SPACES_FILE} has nothing for {algo}; write a file and give --space FILE.yml")
-    return of_agents[algo]
+    return dict(spaces[name][algo])
 
 
 def make_space(name: str, content: Mapping[str, Any], where: str) -> Space:
@@ -220,8 +188,6 @@ def _check_entry(entry: Any) -> None:
     check_names("entry", entry, {"choices"} if "choices" in entry else {"low", "high", "log", "powers_of"})
     check_arguments(_range, entry)
     if "choices" in entry:
-        if len({json.dumps(choice) for choice in entry["choices"]}) < len(entry["choices"]):
-            raise InvalidValue("a choice is given twice")
         return
     low, high = entry["low"], entry["high"]
     if not low < high:

@@ -21,38 +21,15 @@ from sbbatch.errors import InvalidValue
 MISSED_HEARTBEATS = 4
 _ATTEMPTS = 4
 _LOCK_SECONDS = 120  # SQLite lets one process write at a time
-_EXPECTED = "sqlite:///FILE.db for one host, or postgresql+psycopg://USER@HOST/DATABASE for several"
-
-
-def check_url(text: str) -> None:
-    """
-    Refuse what cannot hold a study of several workers, before anything is made.
-
-    :param text: value of ``--storage``
-    :raises InvalidValue: no URL of a database, its driver is missing, or it is in memory
-    """
-    try:
-        url = sa.make_url(text)
-        url.get_dialect().import_dbapi()
-    except (sa.exc.ArgumentError, ValueError):  # what it says would show a password
-        raise InvalidValue(f"--storage: this is not the URL of a database; give {_EXPECTED}") from None
-    except ImportError as error:
-        raise InvalidValue(
-            f"--storage: {shown(text)} needs {error.name}; pip install 'sbbatch[postgres]' has psycopg"
-        ) from None
-    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise InvalidValue(f"--storage: a database in memory cannot be shared by workers; give {_EXPECTED}")
+_MADE_ALREADY = ("exists", "duplicate", "UNIQUE")
+_EXPECTED = "give sqlite:///FILE.db for one host, or postgresql+psycopg://USER@HOST/DATABASE for several"
 
 
 def shown(url: str) -> str:
-    """
-    :param url: of a storage
-    :return: without its password; of SQLite only the file
-    """
+    """The URL of a storage without its password; of SQLite only the file."""
     parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return str(parsed.database)
-    return parsed.render_as_string(hide_password=True)
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    return str(parsed.database) if is_sqlite else parsed.render_as_string(hide_password=True)
 
 
 def open_storage(
@@ -65,28 +42,31 @@ def open_storage(
     :param heartbeat: seconds between signs of life of a trial
     :param new: make its tables, or its file, if it is new
     :param on_stale: called with each trial whose worker has died
-    :raises InvalidValue: there is no such file, nobody answers, or it holds something else
+    :raises InvalidValue: it cannot hold a study of several workers, there is no such file, or nobody answers
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # our lines say the same
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
+    try:
+        is_sqlite = sa.make_url(url).get_backend_name() == "sqlite"
+        sa.make_url(url).get_dialect().import_dbapi()
+    except (sa.exc.ArgumentError, ValueError):  # what it says would show a password
+        raise InvalidValue(f"--storage: this is not the URL of a database; {_EXPECTED}") from None
+    except ImportError as error:
+        raise InvalidValue(f"--storage: {shown(url)} needs {error.name}; pip install 'sbbatch[postgres]'") from None
+    if is_sqlite and shown(url) in ("None", "", ":memory:"):
+        raise InvalidValue(f"--storage: workers cannot share a database in memory; {_EXPECTED}")
     if is_sqlite and not new and not Path(shown(url)).is_file():
         raise InvalidValue(f"no such file: {shown(url)}")
     engine: dict[str, Any] = {"connect_args": {"timeout": _LOCK_SECONDS}} if is_sqlite else {"pool_pre_ping": True}
+    beats: dict[str, Any] = {"heartbeat_interval": heartbeat, "grace_period": MISSED_HEARTBEATS * heartbeat}
     with storage_errors(url):
         for attempt in range(_ATTEMPTS):
             try:
-                storage = RDBStorage(
-                    url,
-                    engine_kwargs=engine,
-                    heartbeat_interval=heartbeat,
-                    grace_period=MISSED_HEARTBEATS * heartbeat,
-                    heartbeat_stale_trial_callback=on_stale,
-                )
+                storage = RDBStorage(url, engine_kwargs=engine, heartbeat_stale_trial_callback=on_stale, **beats)
                 break
             except sa.exc.DBAPIError as error:
                 # Two hosts that begin at once both make the tables, and one of them finds that they exist after all.
-                if attempt == _ATTEMPTS - 1 or not any(word in str(error.orig) for word in ("exists", "duplicate")):
+                if attempt == _ATTEMPTS - 1 or not any(word in str(error.orig) for word in _MADE_ALREADY):
                     raise
                 time.sleep(1.0 + random.random())
     if is_sqlite:
@@ -113,20 +93,12 @@ def _lock_first(engine: sa.Engine) -> None:
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """
-    Say in one sentence what the database says in many lines.
-
-    :param url: of the storage
-    :raises InvalidValue: instead of the errors of Optuna and SQLAlchemy
-    """
+    """Say in one sentence, an ``InvalidValue``, what Optuna and the database say in many lines."""
     try:
         yield
-    except (sa.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except (sa.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
         cause: Any = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-        lines = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()
-        raise InvalidValue(f"storage {shown(url)} cannot be used ({lines[0].rstrip('.')})") from error
-    except RuntimeError as error:
-        if "optuna" not in str(error) or isinstance(error, optuna.exceptions.OptunaError):
+        if isinstance(error, RuntimeError) and "optuna" not in str(error):
             raise
-        # Tables of another version of Optuna.
-        raise InvalidValue(f"storage {shown(url)} cannot be used ({' '.join(str(error).split())})") from error
+        line = str(getattr(cause, "orig", None) or cause or error).strip().splitlines()[0]
+        raise InvalidValue(f"storage {shown(url)} cannot be used ({line.rstrip('.')})") from error

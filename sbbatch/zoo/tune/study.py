@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -19,9 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sbbatch.errors import InvalidValue
 from sbbatch.version import __version__
 from sbbatch.zoo.logs.folders import claim_numbered, describe_run, folder_name, unwritable
-from sbbatch.zoo.tune.request import Budget, StudyRequest, place_of
-from sbbatch.zoo.tune.space import make_space
-from sbbatch.zoo.tune.storage import check_url, open_storage, shown, storage_errors
+from sbbatch.zoo.tune.request import Budget, Options, StudyRequest, place_of
+from sbbatch.zoo.tune.space import Space
+from sbbatch.zoo.tune.storage import open_storage, shown, storage_errors
 
 PROTOCOL = "sbbatch"  # user attribute of a study: what it was begun with
 DATABASE_NAME = "study.db"
@@ -30,7 +32,7 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 def start_study(request: StudyRequest, command: list[str]) -> tuple[StudyRequest, optuna.Study]:
     """
-    Make a study, or go on with it.
+    Make a study, or resume it.
 
     :param request: the study
     :param command: as typed, to be written down without passwords
@@ -44,51 +46,54 @@ def start_study(request: StudyRequest, command: list[str]) -> tuple[StudyRequest
         if not request.study_name:
             folder = claim_numbered(folder, f"{prefix}_{request.space.name}")
         url = request.url or _sqlite_url(folder)
-        check_url(url)
         name = folder.name.removeprefix(f"{prefix}_")
-        seed = request.seed if request.seed != -1 else secrets.randbelow(2**31)
-        # As it comes back from the database: lists for tuples.
-        protocol = json.loads(json.dumps({**request.protocol, "seed": seed}))
+        storage = open_storage(url, options.heartbeat, new=True)
+        wanted = json.loads(json.dumps(request.protocol))  # as it comes back from the database: lists for tuples
+        if request.seed == -1:
+            del wanted["seed"]
         with storage_errors(url):
-            storage = open_storage(url, options.heartbeat, new=True)
             study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-            if not study.user_attrs and not study.get_trials(deepcopy=False):
-                study.set_user_attr(PROTOCOL, {**protocol, "version": __version__})
-            check_protocol(study, {**protocol, "seed": None} if request.seed == -1 else protocol)
-            place = {"folder": folder, "study_name": name, "url": url}
-            request = replace(_request_of(study, options, place), first_trial=len(study.get_trials(deepcopy=False)))
+            n_trials = len(study.get_trials(deepcopy=False))
+            if not study.user_attrs and not n_trials:
+                begun = {"seed": secrets.randbelow(2**31), **wanted, "version": __version__}
+                study.set_user_attr(PROTOCOL, begun)
+            check_protocol(study, wanted)
+            seed = study.user_attrs[PROTOCOL]["seed"]
+        request = replace(request, folder=folder, study_name=name, url=url, seed=seed, first_trial=n_trials)
+        request = replace(request, deadline=time.time() + (options.timeout or math.inf))
         request.run.parameters.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidValue(unwritable(folder, error)) from None
-    arguments = {**vars(options), "seed": request.seed, "storage": shown(url) if request.options.storage else None}
+    arguments = {**vars(options), "seed": seed, "storage": shown(url) if options.storage else None}
     words = [word.replace(url, shown(url)) for word in command]  # also of --storage=URL
     describe_run(request.run, request.settings, arguments, ["sbbatch", "tune", *words])
     return request, study
 
 
-def find_study(options: Any) -> tuple[StudyRequest, optuna.Study]:
+def find_study(options: Options) -> tuple[StudyRequest, optuna.Study]:
     """
     A study as it is: the named one, else the latest.
 
-    :param options: those of ``sbbatch tune``, as attributes
+    :param options: those of ``sbbatch tune``
     :raises UserError: it is not there, or of another algorithm or environment
     """
     place, prefix = place_of(options), f"{folder_name(options.env)}_"
     if not place["url"]:
-        folder: Path = place["folder"]
-        parent = folder.parent if place["study_name"] else folder
+        parent = options.log_folder / "tune" / options.algo
         files = sorted(parent.glob(f"{prefix}*/{DATABASE_NAME}"), key=lambda file: file.stat().st_mtime)
-        names = [file.parent.name.removeprefix(prefix) for file in files]
-        if not names or place["study_name"] not in ("", *names):
-            known = f"there are {', '.join(sorted(names))}" if names else "make one, or give -f"
-            raise InvalidValue(f"no such study of {options.algo} on {options.env} in {parent}; {known}")
-        folder = folder if place["study_name"] else files[-1].parent
-        place = {"folder": folder, "study_name": folder.name.removeprefix(prefix), "url": _sqlite_url(folder)}
-    check_url(place["url"])
+        folders = {file.parent.name.removeprefix(prefix): file.parent for file in files}
+        name = options.study_name or next(reversed(folders), "")
+        if name not in folders:
+            there = ", ".join(folders) or "none"
+            raise InvalidValue(f"no such study of {options.algo} on {options.env} in {parent}; there are: {there}")
+        place = {"folder": folders[name], "study_name": name, "url": _sqlite_url(folders[name])}
     with storage_errors(place["url"]):
         study = load_study(open_storage(place["url"], options.heartbeat, new=False), place["study_name"])
         check_protocol(study, {"algo": options.algo, "env": options.env})
-        return _request_of(study, options, place), study
+    known = study.user_attrs[PROTOCOL]
+    budget = Budget(**{key: known[key] for key in Budget.__annotations__})
+    space = Space(known["space"], known["axes"])
+    return StudyRequest(options, space, budget, known["settings"], known["seed"], **place), study
 
 
 def _sqlite_url(folder: Path) -> str:
@@ -96,12 +101,7 @@ def _sqlite_url(folder: Path) -> str:
 
 
 def load_study(storage: Any, name: str, **kwargs: Any) -> optuna.Study:
-    """
-    :param storage: the database
-    :param name: of the study
-    :param kwargs: of Optuna's function of this name
-    :raises InvalidValue: it is not there
-    """
+    """Optuna's function of this name, with an ``InvalidValue`` if there is no such study."""
     try:
         return optuna.load_study(study_name=name, storage=storage, **kwargs)
     except KeyError:
@@ -109,32 +109,19 @@ def load_study(storage: Any, name: str, **kwargs: Any) -> optuna.Study:
         raise InvalidValue(f"no study '{name}' in the database; there are: {names}") from None
 
 
-def _request_of(study: optuna.Study, options: Any, place: Mapping[str, Any]) -> StudyRequest:
-    known = study.user_attrs[PROTOCOL]
-    budget = Budget(**{key: known[key] for key in Budget.__annotations__})
-    space = make_space(known["space"], known["axes"], f"study '{study.study_name}'")
-    return StudyRequest(options, space, budget, known["settings"], known["seed"], **place)
-
-
 def check_protocol(study: optuna.Study, wanted: Mapping[str, Any]) -> None:
-    """
-    :param study: any study of the database
-    :param wanted: what it must have been begun with (``None``: anything)
-    :raises InvalidValue: it was made by another program, or with something else
-    """
+    """An ``InvalidValue`` if a study was made by another program, or begun with something else than is wanted."""
     if PROTOCOL not in study.user_attrs:
         raise InvalidValue(f"study '{study.study_name}' was not made by sbbatch tune; give another --study-name")
     known = study.user_attrs[PROTOCOL]
-    for key, value in wanted.items():
-        before = known.get(key)
-        if before == value or (key == "seed" and value is None):
-            continue
-        option = f"--{key.replace('_', '-')}"
-        if isinstance(value, dict):  # axes, settings
-            changed = min(name for name in {*before, *value} if before.get(name) != value.get(name))
-            option, before, value = changed, before.get(changed), value.get(changed)
-        same = f"give {before} again, or another --study-name"
-        raise InvalidValue(f"study '{study.study_name}' was begun with {option} {before}, not {value}; {same}")
+    for key in [key for key, value in wanted.items() if known.get(key) != value]:
+        before, now, changed = known.get(key), wanted[key], key
+        if isinstance(now, dict):  # the space, the settings
+            changed = min(name for name in {*before, *now} if before.get(name, now) != now.get(name, now))
+            before, now = before.get(changed), now.get(changed)
+        raise InvalidValue(
+            f"study '{study.study_name}' was begun with {changed} {before}, not {now}; give another --study-name"
+        )
 
 
 def outcome_of(trial: FrozenTrial) -> str:
@@ -142,9 +129,6 @@ def outcome_of(trial: FrozenTrial) -> str:
     What became of a trial. ``complete``: trained to the end; ``pruned``: others were better; ``diverged``: a number
     became NaN or infinite; ``refused``: the agent cannot be made with these settings. These count. ``failed``: a bug;
     ``killed``: its worker died; ``interrupted``: Ctrl-C; ``surplus``: another worker's last trial was there first.
-
-    :param trial: any of the study
-    :return: one of these, or ``running``, ``waiting``
     """
     said = trial.user_attrs.get("outcome")
     if trial.state is TrialState.FAIL:  # who was killed could not say so
@@ -155,17 +139,14 @@ def outcome_of(trial: FrozenTrial) -> str:
 
 
 def n_counted(study: optuna.Study) -> int:
-    """
-    :param study: of ours
-    :return: trials that count
-    """
+    """The number of trials that count."""
     return len(study.get_trials(deepcopy=False, states=COUNTED))
 
 
 class SeededByTrial:
     """
-    A sampler that begins anew with each trial, with a seed of its number: a study that goes on is the same as one in a
-    single sitting.
+    A sampler that begins anew with each trial, with a seed of its number: a study that is resumed is the same as one in
+    a single sitting.
 
     :param make: makes a sampler of a seed
     :param seed: of the study
@@ -185,31 +166,23 @@ class SeededByTrial:
 
 
 def make_sampler(request: StudyRequest) -> Any:
-    """
-    :param request: of the study
-    """
-    n_startup = request.options.n_startup_trials
+    """The study's sampler."""
+    # One sequence, from which each trial takes the next point.
+    qmc = partial(QMCSampler, seed=request.seed, scramble=True, warn_independent_sampling=False)
+    startup: dict[str, Any] = {"n_startup_trials": request.options.n_startup_trials}
     makers: dict[str, Callable[..., BaseSampler]] = {
         "random": RandomSampler,
         # Several workers, of which each host may have one, would otherwise all go where the last result was best.
-        "tpe": partial(TPESampler, n_startup_trials=n_startup, multivariate=True, constant_liar=True),
-        "cmaes": partial(CmaEsSampler, n_startup_trials=n_startup, warn_independent_sampling=False),
-        "gp": partial(GPSampler, n_startup_trials=n_startup),
-        # One sequence, from which each trial takes the next point.
-        "qmc": lambda seed: QMCSampler(
-            seed=request.seed,
-            scramble=True,
-            independent_sampler=RandomSampler(seed=seed),
-            warn_independent_sampling=False,
-        ),
+        "tpe": partial(TPESampler, multivariate=True, constant_liar=True, **startup),
+        "cmaes": partial(CmaEsSampler, warn_independent_sampling=False, **startup),
+        "gp": partial(GPSampler, **startup),
+        "qmc": lambda seed: qmc(independent_sampler=RandomSampler(seed=seed)),
     }
     return SeededByTrial(makers[request.options.sampler], request.seed)
 
 
 def make_pruner(request: StudyRequest) -> optuna.pruners.BasePruner:
-    """
-    :param request: of the study; numbers are rl-baselines3-zoo's where it has the pruner
-    """
+    """The study's pruner; its numbers are rl-baselines3-zoo's where that has the pruner."""
     budget = request.budget
     pruners = {
         "none": NopPruner(),
