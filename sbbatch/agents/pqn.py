@@ -18,7 +18,7 @@ from sbbatch.agents.base.rollout import RolloutAgent, check_minibatches, in_mini
 from sbbatch.arguments import Count, Fraction, Natural, Positive, checked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling
-from sbbatch.errors import InvalidValue, check_number
+from sbbatch.errors import InvalidValue
 from sbbatch.functional.schedules import linear_epsilon
 from sbbatch.networks.rollout_policy import (
     RolloutCnnPolicy,
@@ -144,7 +144,7 @@ class PQN(QLearningAgent, RolloutAgent):
     def _setup_model(self) -> None:
         self._check_attributes(PQN)
         self._settle()
-        if check_number("policy_kwargs: noisy_sigma0", (self.policy_kwargs or {}).get("noisy_sigma0", 0.0), 0.0):
+        if (self.policy_kwargs or {}).get("noisy_sigma0"):
             raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
         checks.check_discrete_actions(type(self).__name__, self.action_space)
         check_minibatches("n_steps", self.n_steps, self.n_envs, self.n_minibatches)
@@ -194,10 +194,8 @@ class PQN(QLearningAgent, RolloutAgent):
 
     def _samples(self) -> tuple[Any, th.Tensor, th.Tensor]:
         """Observations, actions and Q(lambda) targets of the rollout, in the order of time, ``step * n_envs + env``."""
-        rollout = self.rollout_buffer
-        stored: Any = rollout.observations
-        is_dict = isinstance(stored, dict)
-        observations = {key: _flat(part) for key, part in stored.items()} if is_dict else _flat(stored)
+        rollout, stored = self.rollout_buffer, self.rollout_buffer.observations
+        observations = {k: _flat(part) for k, part in stored.items()} if isinstance(stored, dict) else _flat(stored)
         actions = _flat(rollout.actions).reshape(-1).long().to(self.device)
         return observations, actions, _flat(rollout.returns).to(self.device)
 

@@ -84,11 +84,7 @@ class BatchScalable(Protocol):
         """
 
     def resize_batch(self, size: int) -> int:
-        """
-        :param size: of ``size_name``
-        :return: the size that the next update (replay) or rollout will have
-        :raises InvalidValue: the agent cannot have it
-        """
+        """Give the next update (replay) or rollout another size, and return it; see :meth:`check_batch`."""
 
     def probe_observations(self, n_states: int, rng: np.random.Generator) -> PyTorchObs:
         """
@@ -100,17 +96,10 @@ class BatchScalable(Protocol):
         """
 
     def behavior(self, observations: PyTorchObs) -> Behavior:
-        """
-        :param observations: from :meth:`probe_observations`
-        :return: what the agent does in these states without noise and exploration
-        """
+        """What the agent does in the states of :meth:`probe_observations`, without noise and exploration."""
 
     def divergence(self, before: Behavior, after: Behavior) -> float:
-        """
-        :param before: behavior before some updates
-        :param after: behavior after them, in the same states
-        :return: how far it moved, >= 0
-        """
+        """How far behavior moved across some updates in the same states, >= 0."""
 
 
 @runtime_checkable

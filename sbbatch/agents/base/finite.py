@@ -33,13 +33,9 @@ def require_finite(
     quantity: str, values: np.ndarray | dict[str, np.ndarray], step: int, env: int | None = None
 ) -> None:
     """
-    Stop the run where a number is NaN or infinite.
+    Stop the run where a number is NaN or infinite: a NumericalError names step, environment, quantity and number.
 
-    :param quantity: what the values are, for the message
-    :param values: one row per environment, or those of one environment; a dictionary of them
-    :param step: agent steps so far
-    :param env: which environment, if the values are of one only
-    :raises NumericalError: names step, environment, quantity and the number
+    :param values: one row per environment, or those of ``env``; or a dictionary of them
     """
     if isinstance(values, dict):
         for key, part in values.items():
@@ -59,16 +55,7 @@ def require_finite_step(
     infos: Sequence[dict[str, Any]],
     step: int,
 ) -> None:
-    """
-    Stop the run where an environment returns a number that is NaN or infinite.
-
-    :param observations: what ``env.step`` returned
-    :param rewards: likewise
-    :param dones: likewise
-    :param infos: likewise
-    :param step: agent steps so far, with this one
-    :raises NumericalError: names step, environment, quantity and the number
-    """
+    """Stop the run where ``env.step`` returned a number that is NaN or infinite."""
     require_finite("reward", rewards, step)
     require_finite("observation", observations, step)
     for env in np.flatnonzero(dones).tolist():
@@ -78,13 +65,7 @@ def require_finite_step(
 
 
 def require_finite_returns(rollout: RolloutBuffer, first_step: int) -> None:
-    """
-    Stop the run where the returns of a rollout are NaN or infinite, before anything is learned from them.
-
-    :param rollout: just collected
-    :param first_step: agent steps before it
-    :raises NumericalError: names step, environment and the number
-    """
+    """Stop the run before anything is learned from returns that are NaN or infinite."""
     if not np.isfinite(rollout.returns).all():
         step = int(np.argwhere(~np.isfinite(rollout.returns))[0][0])
         require_finite("return", rollout.returns[step], first_step + (step + 1) * rollout.n_envs)
