@@ -78,7 +78,7 @@ class Agent(BaseAlgorithm):
                 self._set_generators(self._generator_states)
 
     def _set_generators(self, states: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Those of :meth:`_note_state`."""
 
     @property
     def batch_scaling(self) -> BatchScaling:
