@@ -14,7 +14,7 @@ from sbbatch.agents.base import arguments as checks
 from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
 from sbbatch.agents.base.measuring import at, flat_gradient, undisturbed
 from sbbatch.agents.base.q_learning import QLearningAgent
-from sbbatch.agents.base.rollout import RolloutAgent, check_minibatches, in_minibatches
+from sbbatch.agents.base.rollout import RolloutAgent, in_minibatches
 from sbbatch.arguments import Count, Fraction, Natural, Positive, checked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling
@@ -147,7 +147,7 @@ class PQN(QLearningAgent, RolloutAgent):
         if (self.policy_kwargs or {}).get("noisy_sigma0"):
             raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
         checks.check_discrete_actions(type(self).__name__, self.action_space)
-        check_minibatches("n_steps", self.n_steps, self.n_envs, self.n_minibatches)
+        self._check_minibatches("n_steps", self.n_steps)
         self.gae_lambda = self.q_lambda
         self.shuffle_rng = np.random.default_rng(self._seed_of(1))
         self._make_generators()

@@ -171,8 +171,6 @@ def sizes_for(callback: BatchSizeCallback, min_size: int | None, max_size: int |
         low = min(low, high)
     if max_size is None:
         high = max(low, high)
-    if high < 1:
-        raise InvalidValue(f"{name}: sizes must be multiples of {quantum} here; give min_size and max_size")
     for which, size in (("min_size", low), ("max_size", high)):
         if size % quantum:
             raise InvalidValue(f"{name}: {which}: got {size}, expected a multiple of {quantum}")

@@ -76,12 +76,7 @@ class BatchScalable(Protocol):
         """Samples that a size of one stands for: the environments of a rollout, 1 on replay."""
 
     def check_batch(self, name: str, size: object) -> int:
-        """
-        :param name: what the user calls it
-        :param size: of ``size_name``
-        :return: the size
-        :raises InvalidValue: the agent cannot have it
-        """
+        """The size, or an InvalidValue under the user's name for it if the agent cannot have it."""
 
     def resize_batch(self, size: int) -> int:
         """Give the next update (replay) or rollout another size, and return it; see :meth:`check_batch`."""
@@ -107,9 +102,4 @@ class HasGradientParts(Protocol):
     """An agent with one loss on fixed targets, whose gradient has a noise to measure."""
 
     def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
-        """
-        Gradients of the parts of one batch, at the present parameters.
-
-        :param n_parts: how many parts
-        :return: gradients ``(n_parts, parameters)``, and the samples in each part
-        """
+        """Gradients ``(n_parts, parameters)`` of the parts of one batch, and the samples in each part."""

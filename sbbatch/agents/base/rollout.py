@@ -111,9 +111,17 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
     def check_batch(self, name: str, size: object) -> int:
         """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_batch`."""
         n_steps = check_int(name, size, 1)
-        check_minibatches(name, n_steps, self.n_envs, self.n_minibatches)
+        self._check_minibatches(name, n_steps)
         self._check_memory(name, n_steps)
         return n_steps
+
+    def _check_minibatches(self, name: str, n_steps: int) -> None:
+        if n_steps % self.size_multiple:
+            nearest = max(round(n_steps / self.size_multiple), 1) * self.size_multiple
+            raise InvalidValue(
+                f"{name}: got {n_steps}, whose {n_steps * self.n_envs} samples in {self.n_envs} environments do not "
+                f"split into {self.n_minibatches} equal minibatches; the nearest that do: {nearest}"
+            )
 
     def _check_memory(self, name: str, n_steps: int) -> None:
         per_step = n_bytes_of(self.observation_space) * self.n_envs * self.rollout_copies
@@ -212,17 +220,6 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         # SB3 has flattened the rollout, environment by environment, once minibatches were drawn from it.
         where = envs * self.n_steps + steps if self.rollout_buffer.generator_ready else (steps, envs)
         return obs_as_tensor(at(self.rollout_buffer.observations, where), self.device)
-
-
-def check_minibatches(name: str, n_steps: int, n_envs: int, n_minibatches: int) -> None:
-    """The minibatches must divide the samples of a rollout."""
-    if n_steps * n_envs % n_minibatches:
-        quantum = n_minibatches // math.gcd(n_envs, n_minibatches)
-        nearest = max(round(n_steps / quantum), 1) * quantum
-        raise InvalidValue(
-            f"{name}: got {n_steps}, whose {n_steps * n_envs} samples in {n_envs} environments do not split into "
-            f"{n_minibatches} equal minibatches; the nearest that do: {nearest}"
-        )
 
 
 def in_minibatches(n_samples: int, n_minibatches: int, rng: np.random.Generator) -> Iterator[th.Tensor]:
