@@ -101,10 +101,13 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
     ) -> None:
         of_sb3 = checks.of_sb3(stable_baselines3.PPO, locals())
         policy_class = checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy)
+        env = self._make_env(env, seed=seed)
         try:
-            super().__init__(policy_class, self._make_env(env, seed=seed), **of_sb3, _init_setup_model=False)
+            super().__init__(policy_class, env, **of_sb3, _init_setup_model=False)
+        except UserError:
+            raise
         except (AssertionError, ValueError) as error:  # SB3's own, of arguments that do not go together
-            raise error if isinstance(error, UserError) else InvalidValue(f"PPO: {error}") from None
+            raise InvalidValue(f"PPO: {error}") from error
         self.batch_size_callback = batch_size_callback
         self._set_up_resizing(n_epochs, epoch_reference, scale_epochs)
         if _init_setup_model:
