@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Check = Callable[[str, Any], Any]  # from an argument's name and value to the value as it is used
 
 _WORDS: dict[Any, str] = {int: "an int", float: "a number", bool: "True or False", str: "text", type: "a class"}
-_WORDS |= {dict: "a dictionary", collections.abc.Callable: "a function"}
+_WORDS |= {dict: "a dictionary", collections.abc.Callable: "a function", type(None): "None"}
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,14 @@ class Argument:
         elif names and isinstance(value, str):
             raise InvalidValue(f"{where}: got {value!r}{did_you_mean(value, names)}")
         elif not any(_is_a(value, kind) for kind in self.kinds):
-            raise InvalidType(f"{where}: got {describe(value)}, expected {self.expected}")
+            expected = " or ".join(dict.fromkeys(map(_in_words, self.kinds)))
+            raise InvalidType(f"{where}: got {describe(value)}, expected {expected}")
         return value
 
     @property
     def schedules(self) -> bool:
         """Whether it may be a function of the progress remaining."""
         return float in self.kinds and any(get_origin(kind) is collections.abc.Callable for kind in self.kinds)
-
-    @property
-    def expected(self) -> str:
-        """What it may be, in words."""
-        words = [_in_words(kind) for kind in self.kinds if kind is not type(None)]
-        return " or ".join(dict.fromkeys(words)) + (" or None" if type(None) in self.kinds else "")
 
 
 @functools.cache

@@ -33,10 +33,7 @@ def fitting_states(agent: BaseAlgorithm, states: Mapping[str, Any], exact_match:
         raise InvalidValue(f"{where}: '{missing[0]}' is missing")
     fitting = {}
     for name, state in states.items():
-        try:
-            part = recursive_getattr(agent, name)
-        except AttributeError:
-            part = None
+        part = recursive_getattr(agent, str(name), None)
         if not isinstance(state, Mapping):
             misfit: str | None = f"holds {describe(state)}, expected a dictionary of tensors"
         elif isinstance(part, nn.Module):

@@ -41,8 +41,6 @@ def load_agent(
     """
     What ``Agent.load`` does with an open file: SB3's ``load``, except that each step can say what is wrong.
 
-    :param cls: class of the agent; what is not explained here is an argument of ``Agent.load``
-    :param model: an open file that holds one
     :param changes: attributes to change, by name
     """
     if not (custom_objects is None or isinstance(custom_objects, dict)):

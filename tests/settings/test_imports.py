@@ -221,7 +221,8 @@ def test_the_example_of_the_docs_runs(tmp_path):
     text = (Path(__file__).parents[2] / "docs/training.md").read_text().partition("```yaml\n")[2]
     (tmp_path / "my.yml").write_text(text.partition("```")[0])
     words = [*SHORT, "-n", "2000", "--eval-freq", "-1", "--log-interval", "-2", "-f", str(tmp_path)]
-    assert main([*words, "-conf", str(tmp_path / "my.yml"), "-params", "policy_kwargs:dict(net_arch=[8])"]) == 0
+    params = ["-params", "policy_kwargs:dict(net_arch=[8])", "learning_starts:1990"]
+    assert main([*words, "-conf", str(tmp_path / "my.yml"), *params]) == 0
     lines = (tmp_path / "dqn/CartPole-v1_1/progress.csv").read_text().splitlines()
     assert len(lines) == 1 + 2
 
