@@ -17,6 +17,7 @@ MODULES = {
     "sbbatch.algorithms.rollout": "sbbatch.agents.base.rollout",
     "sbbatch.algorithms.numerics": "sbbatch.agents.base.finite",
     "sbbatch.algorithms.network_defaults": "sbbatch.networks.network_defaults",
+    "sbbatch.batch.timer": "sbbatch.batch.callback",
     "sbbatch.policies": "sbbatch.networks.value_policy",
     "sbbatch.rollout_policies": "sbbatch.networks.rollout_policy",
     "sbbatch.zoo.games": "sbbatch.settings.games",

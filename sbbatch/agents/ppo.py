@@ -25,8 +25,7 @@ from sbbatch.agents.base.rollout import RolloutAgent
 from sbbatch.arguments import Count, Fraction, Natural, Positive, Within, checked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling, Behavior
-from sbbatch.errors import InvalidValue, NumericalError, check_keywords, describe_space, restored
-from sbbatch.files import PathOrFile
+from sbbatch.errors import InvalidValue, NumericalError, UserError, check_keywords, describe_space
 from sbbatch.functional.divergence import categorical_kl, gaussian_kl
 from sbbatch.networks.checks import check_actor_critic_kwargs, fits_in_memory
 
@@ -101,32 +100,28 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
         of_sb3 = checks.of_sb3(stable_baselines3.PPO, locals())
-        _check_together(of_sb3)
         policy_class = checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy)
         env = self._make_env(env, seed=seed)
-        if normalize_advantage and n_steps * getattr(env, "num_envs", 1) == 1:
-            raise InvalidValue("n_steps: got 1 in one environment, expected more: one advantage cannot be normalised")
-        _check_use_sde(use_sde, getattr(env, "action_space", None))
-        super().__init__(policy_class, env, **of_sb3, _init_setup_model=False)
+        try:
+            super().__init__(policy_class, env, **of_sb3, _init_setup_model=False)
+        except UserError:
+            raise
+        except (AssertionError, ValueError) as error:  # SB3's own, of arguments that do not go together
+            raise InvalidValue(f"PPO: {error}") from error
         self.batch_size_callback = batch_size_callback
         self._set_up_resizing(n_epochs, epoch_reference, scale_epochs)
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
-        _check_together(self._check_attributes(PPO))
-        _check_use_sde(self.use_sde, self.action_space)
+        self._check_attributes(PPO)
+        buffer_class, buffer_kwargs = self.rollout_buffer_class or RolloutBuffer, self.rollout_buffer_kwargs or {}
+        check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)
         check_actor_critic_kwargs(self.policy_class, self.policy_kwargs, self.observation_space)
         self.n_minibatches = -(-self.n_steps * self.n_envs // self.batch_size)
-        with fits_in_memory():
-            self._build_networks()
-        if self._generator_states is not None and self.seed is not None:
-            with restored("random generators", "load(path, seed=...) starts them anew"):
-                self._set_generators(self._generator_states)
-
-    def _build_networks(self) -> None:
         try:
-            super()._setup_model()
+            with fits_in_memory():
+                super()._setup_model()
         except RuntimeError as error:
             if "Kernel size" not in str(error):
                 raise
@@ -134,6 +129,8 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
                 f"policy: images of {describe_space(self.observation_space)} are too small for its convolutions; "
                 "give policy_kwargs=dict(features_extractor_class=...), e.g. MinAtarCNN"
             ) from None
+        if self.seed is not None:
+            self._restore_generators()
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -179,7 +176,7 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
             super().train()
         _forget_gradients(self.policy.action_dist)
         self._require_finite_loss(self.logger.name_to_value["train/loss"])
-        self._require_finite_parameters(None)
+        self._require_finite_parameters()
 
     @contextmanager
     def _named_when_spoilt(self) -> Iterator[None]:
@@ -187,20 +184,17 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         try:
             yield
         except (ValueError, RuntimeError) as error:  # when made; when drawn from, if PyTorch's own checks are off
-            self._require_finite_parameters(error)
+            self._require_finite_parameters()
             if not any(words in str(error) for words in ("found invalid values", "probability tensor contains")):
                 raise
             raise NumericalError(
-                f"step {self.num_timesteps}: the distribution of actions became NaN or infinite, although the "
-                "parameters of the policy are finite; look at its observations and its features_extractor_class"
+                f"step {self.num_timesteps}: the distribution of actions became NaN or infinite, though the parameters "
+                "of the policy are finite"
             ) from error
 
-    def _require_finite_parameters(self, error: Exception | None) -> None:
+    def _require_finite_parameters(self) -> None:
         if not all(bool(th.isfinite(parameter).all()) for parameter in self.policy.parameters()):
-            raise NumericalError(
-                f"step {self.num_timesteps}: parameters of the policy became NaN or infinite after "
-                f"{self._n_updates} updates"
-            ) from error
+            raise NumericalError(f"step {self.num_timesteps}: parameters of the policy became NaN or infinite")
 
     # --------------------------------------------------------------------------------------------- measuring
 
@@ -230,14 +224,9 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
 
     # ------------------------------------------------------------------------------------------------- files
 
-    def set_parameters(
-        self,
-        load_path_or_dict: PathOrFile | dict[str, Any],
-        exact_match: bool = True,
-        device: th.device | str = "auto",
-    ) -> None:
+    def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """See :meth:`Agent.set_parameters`; the noise of gSDE is drawn anew, as its scale is a parameter."""
-        super().set_parameters(load_path_or_dict, exact_match, device)
+        super().set_parameters(*args, **kwargs)
         if self.use_sde:
             with streams_kept(self.device):
                 self.policy.reset_noise()
@@ -249,10 +238,7 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         return vars(self)
 
     def _note_state(self) -> None:
-        """
-        PPO draws actions and minibatches from PyTorch's and NumPy's global generators, as SB3's does; on a GPU, actions
-        from that GPU's.
-        """
+        """PPO draws from PyTorch's and NumPy's global generators, as SB3's does; on a GPU, actions from that GPU's."""
         super()._note_state()
         self._generator_states = {"torch": th.get_rng_state(), "numpy": np.random.get_state()}
         if self.device.type == "cuda":
@@ -272,16 +258,3 @@ def _forget_gradients(kept: Distribution) -> None:
         kept.exploration_mat = kept.exploration_mat.detach()
         kept.exploration_matrices = kept.exploration_matrices.detach()
         kept.weights_dist = th.distributions.Normal(kept.weights_dist.mean.detach(), kept.weights_dist.stddev.detach())
-
-
-def _check_use_sde(use_sde: bool, actions: object) -> None:
-    if use_sde and isinstance(actions, spaces.Space) and not isinstance(actions, spaces.Box):
-        raise InvalidValue(f"use_sde: needs Box actions, but the environment has {describe_space(actions)}")
-
-
-def _check_together(arguments: dict[str, Any]) -> None:
-    if arguments["normalize_advantage"] and arguments["batch_size"] == 1:
-        raise InvalidValue("batch_size: got 1, expected more: one advantage cannot be normalised")
-    if arguments["rollout_buffer_kwargs"] is not None:
-        buffer_class = arguments["rollout_buffer_class"] or RolloutBuffer
-        check_keywords("rollout_buffer_kwargs", arguments["rollout_buffer_kwargs"], buffer_class, _OF_THE_BUFFER)

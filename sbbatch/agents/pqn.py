@@ -14,11 +14,11 @@ from sbbatch.agents.base import arguments as checks
 from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
 from sbbatch.agents.base.measuring import at, flat_gradient, undisturbed
 from sbbatch.agents.base.q_learning import QLearningAgent
-from sbbatch.agents.base.rollout import RolloutAgent, check_minibatches, in_minibatches
+from sbbatch.agents.base.rollout import RolloutAgent, in_minibatches
 from sbbatch.arguments import Count, Fraction, Natural, Positive, checked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling
-from sbbatch.errors import InvalidValue, check_number
+from sbbatch.errors import InvalidValue
 from sbbatch.functional.schedules import linear_epsilon
 from sbbatch.networks.rollout_policy import (
     RolloutCnnPolicy,
@@ -144,10 +144,10 @@ class PQN(QLearningAgent, RolloutAgent):
     def _setup_model(self) -> None:
         self._check_attributes(PQN)
         self._settle()
-        if check_number("policy_kwargs: noisy_sigma0", (self.policy_kwargs or {}).get("noisy_sigma0", 0.0), 0.0):
+        if (self.policy_kwargs or {}).get("noisy_sigma0"):
             raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
         checks.check_discrete_actions(type(self).__name__, self.action_space)
-        check_minibatches("n_steps", self.n_steps, self.n_envs, self.n_minibatches)
+        self._check_minibatches("n_steps", self.n_steps)
         self.gae_lambda = self.q_lambda
         self.shuffle_rng = np.random.default_rng(self._seed_of(1))
         self._make_generators()
@@ -194,10 +194,8 @@ class PQN(QLearningAgent, RolloutAgent):
 
     def _samples(self) -> tuple[Any, th.Tensor, th.Tensor]:
         """Observations, actions and Q(lambda) targets of the rollout, in the order of time, ``step * n_envs + env``."""
-        rollout = self.rollout_buffer
-        stored: Any = rollout.observations
-        is_dict = isinstance(stored, dict)
-        observations = {key: _flat(part) for key, part in stored.items()} if is_dict else _flat(stored)
+        rollout, stored = self.rollout_buffer, self.rollout_buffer.observations
+        observations = {k: _flat(part) for k, part in stored.items()} if isinstance(stored, dict) else _flat(stored)
         actions = _flat(rollout.actions).reshape(-1).long().to(self.device)
         return observations, actions, _flat(rollout.returns).to(self.device)
 

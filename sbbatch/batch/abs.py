@@ -9,10 +9,9 @@ import numpy as np
 from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sbbatch.arguments import Count, Positive, checked
-from sbbatch.batch.callback import BatchSizeCallback, Verbosity, check_bounds, sizes_for
+from sbbatch.batch.callback import BatchSizeCallback, Timer, Verbosity, check_bounds, sizes_for
 from sbbatch.batch.protocol import Behavior
 from sbbatch.batch.scheduler import AdaptiveBatchScheduler, Kind, Rounding, Weight
-from sbbatch.batch.timer import Timer
 from sbbatch.errors import InvalidValue
 
 
@@ -91,10 +90,8 @@ class ABS(BatchSizeCallback):
         super().__init__(verbose)
         self._config = {name: value for name, value in locals().items() if name not in ("self", "verbose", "__class__")}
         check_bounds(min_size, max_size)
-        thresholds: dict[str, Any] = {} if low is None or high is None else {"low": low, "high": high}
-        AdaptiveBatchScheduler(  # refuses what it can refuse before training starts
-            1, 1, kind=kind, window=window, warmup=warmup, ema=ema, rounding=rounding, **thresholds
-        )
+        thresholds = (0.05, 0.95) if low is None or high is None else (low, high)
+        AdaptiveBatchScheduler(1, 1, *thresholds, window=window, warmup=warmup)  # refuses before training starts
         self.n_states = n_states
 
     def config(self) -> dict[str, Any]:
@@ -107,11 +104,18 @@ class ABS(BatchSizeCallback):
         quantum = math.lcm(self.agent.size_multiple, given.get("quantum", scaling.quantum))
         sizes = sizes_for(self, given.get("min_size"), given.get("max_size"), quantum)
         options = {name: given[name] for name in ("kind", "window", "warmup", "ema", "rounding")}
+<<<<<<< HEAD
         thresholds = given.get("low", scaling.low), given.get("high", scaling.high)
         if thresholds[1] <= thresholds[0]:
             names = [f"{name} {value}" for name, value in zip(("low", "high"), thresholds, strict=True)]
             raise InvalidValue(f"ABS: {names[0]} is not below {names[1]}; give both, the agent has defaults of its own")
         self.scheduler = self.scheduler_class(*sizes, *thresholds, **options, quantum=quantum)
+=======
+        low, high = given.get("low", scaling.low), given.get("high", scaling.high)
+        if high <= low:
+            raise InvalidValue(f"ABS: low {low} is not below high {high}; give both, the agent has defaults of its own")
+        self.scheduler = AdaptiveBatchScheduler(*sizes, low, high, **options, quantum=quantum)
+>>>>>>> main
         self._timer = Timer(given.get("check_every", scaling.check_every), self.agent.batch_time)
         self._updates: int = given.get("updates", scaling.updates)
         seed = self.model.seed

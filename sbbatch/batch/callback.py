@@ -49,9 +49,7 @@ class BatchSizeCallback(BaseCallback):
         return {"size": self.size, "history": list(self.history)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """
-        :param state: what :meth:`get_state` returned
-        """
+        """Take over what :meth:`get_state` returned."""
         self.size, self.history = state["size"], list(state["history"])
 
     @abstractmethod
@@ -65,20 +63,12 @@ class BatchSizeCallback(BaseCallback):
         """It has changed them."""
 
     def resize(self, size: int) -> None:
-        """
-        Give the agent another size.
-
-        :param size: of what the agent scales
-        """
+        """Give the agent another size, of what it scales."""
         self.size = self.agent.resize_batch(size)
         self.logger.record("batch/size", self.size)
 
     def note(self, **measured: float) -> None:
-        """
-        Log a measurement and remember it in ``history``.
-
-        :param measured: numbers by name
-        """
+        """Log a measurement, numbers by name, and remember it in ``history``."""
         self.history.append({"timesteps": self.model.num_timesteps, **measured, "size": self.size})
         for name, value in measured.items():
             self.logger.record(f"batch/{name}", value)
@@ -119,12 +109,30 @@ class BatchSizeCallback(BaseCallback):
         self.__dict__.update(state, locals={}, globals={}, parent=None)
 
 
+class Timer:
+    """
+    Due at the first update at or after every multiple of an interval.
+
+    :param interval: in the unit of the agent's time: rollouts, or agent steps
+    :param now: the time; not due before the next multiple
+    """
+
+    def __init__(self, interval: int, now: int) -> None:
+        self.interval = interval
+        self.restart(now)
+
+    def restart(self, now: int) -> None:
+        """After a measurement."""
+        self.next = (now // self.interval + 1) * self.interval
+
+    def is_due(self, now: int) -> bool:
+        """After ``learn(reset_num_timesteps=True)`` agent steps count from zero again."""
+        self.next = min(self.next, now + self.interval)
+        return now >= self.next
+
+
 def find_batch_size_callback(callback: object) -> BatchSizeCallback | None:
-    """
-    :param callback: what `learn` got
-    :return: the one in it that changes the batch size
-    :raises InvalidValue: there are two, or one that is called at some steps only
-    """
+    """The one callback that changes the batch size, among those that ``learn`` got."""
     found = list(_in(callback))
     if len(found) > 1:
         names = " and ".join(type(one).__name__ for one in found)
@@ -149,26 +157,13 @@ def _in(callback: object) -> list[BatchSizeCallback]:
 
 
 def check_bounds(min_size: int | None, max_size: int | None) -> None:
-    """
-    :param min_size: smallest size, if given
-    :param max_size: largest size, if given
-    :raises InvalidValue: the wrong way round
-    """
+    """The smaller first; either may be left to the agent."""
     if min_size is not None and max_size is not None and max_size < min_size:
         raise InvalidValue(f"max_size: got {max_size}, expected at least min_size = {min_size}")
 
 
 def sizes_for(callback: BatchSizeCallback, min_size: int | None, max_size: int | None, quantum: int) -> tuple[int, int]:
-    """
-    The bounds of an agent's sizes.
-
-    :param callback: whose agent it is
-    :param min_size: what the user said, ``None``: the agent's own default, moved to a size it can have
-    :param max_size: likewise
-    :param quantum: sizes must be multiples of it
-    :return: smallest and largest size
-    :raises InvalidValue: the agent cannot have one of them, or they are the wrong way round
-    """
+    """Smallest and largest size; for what the user left out the agent's default, moved to a size it can have."""
     agent, name = callback.agent, type(callback).__name__
     low = -(-agent.batch_scaling.min_size // quantum) * quantum if min_size is None else min_size
     high = agent.batch_scaling.max_size // quantum * quantum if max_size is None else max_size
@@ -176,8 +171,6 @@ def sizes_for(callback: BatchSizeCallback, min_size: int | None, max_size: int |
         low = min(low, high)
     if max_size is None:
         high = max(low, high)
-    if high < 1:
-        raise InvalidValue(f"{name}: sizes must be multiples of {quantum} here; give min_size and max_size")
     for which, size in (("min_size", low), ("max_size", high)):
         if size % quantum:
             raise InvalidValue(f"{name}: {which}: got {size}, expected a multiple of {quantum}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from sbbatch.arguments import Count, Within, checked
-from sbbatch.batch.callback import BatchSizeCallback, Verbosity, check_bounds, sizes_for
+from sbbatch.batch.callback import BatchSizeCallback, Timer, Verbosity, check_bounds, sizes_for
 from sbbatch.batch.protocol import HasGradientParts
-from sbbatch.batch.timer import Timer
 from sbbatch.errors import InvalidValue
 from sbbatch.functional.noise_scale import gradient_noise_scale
 
@@ -53,12 +52,8 @@ class GradientNoiseScale(BatchSizeCallback):
 
     def config(self) -> dict[str, Any]:
         """See :meth:`BatchSizeCallback.config`."""
-        return {
-            "min_size": self.min_size,
-            "max_size": self.max_size,
-            "check_every": self._check_every,
-            "n_parts": self.n_parts,
-        }
+        own = {"check_every": self._check_every, "n_parts": self.n_parts}
+        return {"min_size": self.min_size, "max_size": self.max_size, **own}
 
     def _start(self) -> None:
         scaling = self.agent.batch_scaling
@@ -85,11 +80,8 @@ class GradientNoiseScale(BatchSizeCallback):
         gradients, part_size = self.model.gradient_parts(self.n_parts)
         noise, signal = gradient_noise_scale(gradients, part_size)
         scale = 0.0 if signal <= _NO_SIGNAL else noise / signal
-        self.resize(self._as_size(scale))
+        self.resize(self._within(int(min(scale, 2**62)) // self.agent.samples_per_unit))
         self.note(noise_scale=scale, gradient_noise=noise, gradient_signal=signal)
-
-    def _as_size(self, scale: float) -> int:
-        return self._within(int(min(scale, 2**62)) // self.agent.samples_per_unit)
 
     def _within(self, size: int) -> int:
         quantum, (low, high) = self.agent.size_multiple, self.sizes

@@ -76,19 +76,10 @@ class BatchScalable(Protocol):
         """Samples that a size of one stands for: the environments of a rollout, 1 on replay."""
 
     def check_batch(self, name: str, size: object) -> int:
-        """
-        :param name: what the user calls it
-        :param size: of ``size_name``
-        :return: the size
-        :raises InvalidValue: the agent cannot have it
-        """
+        """The size, or an InvalidValue under the user's name for it if the agent cannot have it."""
 
     def resize_batch(self, size: int) -> int:
-        """
-        :param size: of ``size_name``
-        :return: the size that the next update (replay) or rollout will have
-        :raises InvalidValue: the agent cannot have it
-        """
+        """Give the next update (replay) or rollout another size, and return it; see :meth:`check_batch`."""
 
     def probe_observations(self, n_states: int, rng: np.random.Generator) -> PyTorchObs:
         """
@@ -100,17 +91,10 @@ class BatchScalable(Protocol):
         """
 
     def behavior(self, observations: PyTorchObs) -> Behavior:
-        """
-        :param observations: from :meth:`probe_observations`
-        :return: what the agent does in these states without noise and exploration
-        """
+        """What the agent does in the states of :meth:`probe_observations`, without noise and exploration."""
 
     def divergence(self, before: Behavior, after: Behavior) -> float:
-        """
-        :param before: behavior before some updates
-        :param after: behavior after them, in the same states
-        :return: how far it moved, >= 0
-        """
+        """How far behavior moved across some updates in the same states, >= 0."""
 
 
 @runtime_checkable
@@ -118,9 +102,4 @@ class HasGradientParts(Protocol):
     """An agent with one loss on fixed targets, whose gradient has a noise to measure."""
 
     def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
-        """
-        Gradients of the parts of one batch, at the present parameters.
-
-        :param n_parts: how many parts
-        :return: gradients ``(n_parts, parameters)``, and the samples in each part
-        """
+        """Gradients ``(n_parts, parameters)`` of the parts of one batch, and the samples in each part."""

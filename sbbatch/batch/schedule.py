@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sbbatch.arguments import Count, checked
@@ -37,7 +38,7 @@ class BatchSizeSchedule(BatchSizeCallback):
         sizes = Piecewise(_read(schedule)) if isinstance(schedule, str) else schedule
         check_schedule("schedule", lambda remaining: sizes(1.0 - remaining), 1.0, 2.0**62)
         moments = sorted({*(percent / 100 for percent in range(101)), *getattr(sizes, "moments", ())})
-        self._sizes = [check_number(f"schedule: at progress {at:g}", sizes(at), 1.0, 2.0**62) for at in moments]
+        self._sizes = [check_number(f"schedule: at {progress:g}", sizes(progress), 1.0) for progress in moments]
         self.schedule = sizes
 
     @classmethod
@@ -77,13 +78,15 @@ class BatchSizeSchedule(BatchSizeCallback):
 
     def _as_size(self, size: float) -> int:
         quantum = self.agent.size_multiple
-        return max(round(check_number("schedule", size, 1.0, 2.0**62) / quantum), 1) * quantum
+        return max(round(size / quantum), 1) * quantum
 
     def set_state(self, state: dict[str, Any]) -> None:
         """The schedule knows the size; only the history is taken over."""
         super().set_state(state | {"size": self.size})
 
 
+@checked
+@dataclass(frozen=True)
 class Linear:
     """
     A size that grows or shrinks at one pace.
@@ -92,14 +95,11 @@ class Linear:
     :param last: value at progress 1
     """
 
-    @checked
-    def __init__(self, first: Count, last: Count) -> None:
-        self.first, self.last = first, last
+    first: Count
+    last: Count
 
     def __call__(self, progress: float) -> float:
-        """
-        :param progress: from 0 to 1
-        """
+        """The size at a progress from 0 to 1."""
         return self.first + progress * (self.last - self.first)
 
 
@@ -122,9 +122,7 @@ class Piecewise:
         self.moments = tuple(self.values)  # where it jumps
 
     def __call__(self, progress: float) -> float:
-        """
-        :param progress: from 0 to 1
-        """
+        """The size at a progress from 0 to 1."""
         return [value for start, value in self.values.items() if start <= progress][-1]
 
 

@@ -10,25 +10,13 @@ from typing import Annotated, Any, Literal
 from sbbatch.arguments import Count, Positive, Within, checked
 from sbbatch.errors import InvalidValue, check_number
 
-Interpolation = Callable[[float, float, float], float]
-
-
-def _log(divergence: float, low: float, high: float) -> float:
-    return math.log(divergence / low) / math.log(high / low)
-
-
-def _linear(divergence: float, low: float, high: float) -> float:
-    return (divergence - low) / (high - low)
-
-
-def _exp(divergence: float, low: float, high: float) -> float:
-    ratio = high / low
-    return (ratio ** _linear(divergence, low, high) - 1) / (ratio - 1)
-
-
 # How far a divergence is from `low` (0) to `high` (1). The authors released the first and named the other two;
 # `exp` is our reading of its name, the mirror image of `log`.
-INTERPOLATIONS: dict[str, Interpolation] = {"log": _log, "linear": _linear, "exp": _exp}
+INTERPOLATIONS: dict[str, Callable[[float, float, float], float]] = {
+    "log": lambda divergence, low, high: math.log(divergence / low) / math.log(high / low),
+    "linear": lambda divergence, low, high: (divergence - low) / (high - low),
+    "exp": lambda divergence, low, high: ((high / low) ** ((divergence - low) / (high - low)) - 1) / (high / low - 1),
+}
 Kind = Literal["log", "linear", "exp"]
 Rounding = Literal["exact", "paper"]
 Weight = Annotated[float, Within(0.0, 1.0, open_low=True)]
@@ -76,9 +64,8 @@ class AdaptiveBatchScheduler:
         rounding: Rounding = "exact",
         quantum: Count = 1,
     ) -> None:
-        for name, size in (("min_size", min_size), ("max_size", max_size)):
-            if size % quantum:
-                raise InvalidValue(f"{name}: got {size}, expected a multiple of {quantum}")
+        if min_size % quantum or max_size % quantum:
+            raise InvalidValue(f"min_size, max_size: got {min_size}, {max_size}, expected multiples of {quantum}")
         if max_size < min_size:
             raise InvalidValue(f"max_size: got {max_size}, expected at least min_size = {min_size}")
         if high <= low:

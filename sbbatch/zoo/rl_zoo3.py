@@ -97,21 +97,13 @@ def _for_zoo(cls: type) -> type:
 
 
 def zoo_space(algo: str) -> Space:
-    """
-    What the zoo may try on an agent: the space ``full``. The network stays as it is: the zoo would take a single entry
-    of ``policy_kwargs`` for all of them.
-
-    :param algo: name of the algorithm
-    """
+    """The space ``full`` without the network: the zoo would take one entry of ``policy_kwargs`` for all of them."""
     space = read_space("full", algo)
     return Space(space.name, {key: entry for key, entry in space.entries.items() if "." not in key})
 
 
 def sampler(algo: str) -> Callable[..., dict[str, Any]]:
-    """
-    :param algo: name of the algorithm
-    :return: what the zoo calls with a trial, the number of actions, of environments and more arguments
-    """
+    """What the zoo calls with a trial, the number of actions, of environments and more arguments."""
     space = zoo_space(algo)
 
     def sample(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
@@ -124,10 +116,7 @@ def sampler(algo: str) -> Callable[..., dict[str, Any]]:
 
 
 def converter(algo: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """
-    :param algo: name of the algorithm
-    :return: what the zoo calls with the parameters of a trial as Optuna keeps them
-    """
+    """What the zoo calls with the parameters of a trial as Optuna keeps them."""
     space = zoo_space(algo)
     return lambda params: _arguments(algo, space.values(params))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sbbatch.batch.timer import Timer
+from sbbatch.batch.callback import Timer
 
 
 def measured(timer, clocks):

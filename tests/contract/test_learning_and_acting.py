@@ -31,13 +31,13 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
-from sbbatch import DQN, PPO, QRDQN
+from sbbatch import DQN, PPO, PQN, QRDQN
 from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.errors import InvalidValue, NumericalError
 from sbbatch.functional.distributions import midpoint_taus, quantile_huber_loss
 
 
-@pytest.mark.parametrize("kind", ["image", "dict"])
+@pytest.mark.parametrize(("algorithm", "kind"), [(DQN, "image"), (PQN, "dict"), (PPO, "image")])
 def test_the_same_seed_gives_the_same_weights_whatever_is_observed(algorithm, kind):
     first, second = (make_agent(algorithm, kind, seed=3).learn(60) for _ in range(2))
     assert_same_weights(weights(first), weights(second))

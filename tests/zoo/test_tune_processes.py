@@ -13,16 +13,16 @@ from sbbatch.errors import InvalidValue
 from sbbatch.zoo.commands import tune
 from sbbatch.zoo.run.callbacks import StopRequest
 from sbbatch.zoo.tune import workers
-from sbbatch.zoo.tune.study import COUNTED, find_study
+from sbbatch.zoo.tune.study import COUNTED
 
 # Long enough to be caught in the middle, with a heart that is found silent within seconds.
 SLOW = ["-n", "1000", "--heartbeat", "1", "--no-optim-plots"]
 N_TRIALS = 3
 
 
-def running(request):
+def running(study):
     """Process of the worker -> its trial, as far as it has its parameters."""
-    found = find_study(request.options)[1].get_trials(states=(TrialState.RUNNING,))
+    found = study.get_trials(states=(TrialState.RUNNING,))
     found = [trial for trial in found if len(trial.params) == 3 and "worker" in trial.user_attrs]
     return {int(trial.user_attrs["worker"].rpartition(":")[2]): trial for trial in found}
 
@@ -30,8 +30,8 @@ def running(request):
 def tuned(logs, capsys, n_jobs, meanwhile):
     """The command, and what is done to its workers while it runs; exit code, request, output."""
     line = [*SLOW, "--n-jobs", str(n_jobs)]
-    request, _ = begin(logs, *line, n_trials=N_TRIALS)
-    thread = threading.Thread(target=meanwhile, args=(request,), daemon=True)
+    request, study = begin(logs, *line, n_trials=N_TRIALS)
+    thread = threading.Thread(target=meanwhile, args=(study,), daemon=True)
     thread.start()
     code = tune.main(words(logs, *line, n_trials=N_TRIALS))
     thread.join()
@@ -41,15 +41,16 @@ def tuned(logs, capsys, n_jobs, meanwhile):
 def test_a_killed_workers_trial_is_retried_and_exactly_the_number_of_trials_counts(tmp_path, capsys):
     killed = {}
 
-    def kill_one(request):
-        until(lambda: running(request))
-        pid = next(iter(running(request)))
+    def kill_one(study):
+        until(lambda: running(study))
+        pid = next(iter(running(study)))
         os.kill(pid, signal.SIGSTOP)  # it cannot end its trial before it is killed
-        if pid not in running(request):
+        trial = running(study).get(pid)
+        if trial is None:
             os.kill(pid, signal.SIGCONT)
-            return kill_one(request)
+            return kill_one(study)
         os.kill(pid, signal.SIGKILL)
-        return killed.update({pid: running(request)[pid]})
+        return killed.update({pid: trial})
 
     code, request, told = tuned(tmp_path, capsys, 2, kill_one)
     assert code == 0, told.err
@@ -65,9 +66,9 @@ def test_a_killed_workers_trial_is_retried_and_exactly_the_number_of_trials_coun
 
 
 def test_ctrl_c_leaves_no_trial_running_and_the_same_command_goes_on(tmp_path, capsys):
-    def interrupt(request):
-        until(lambda: running(request))
-        for process in [*running(request), os.getpid()]:  # as a terminal does
+    def interrupt(study):
+        until(lambda: running(study))
+        for process in [*running(study), os.getpid()]:  # as a terminal does
             os.kill(process, signal.SIGINT)
 
     code, request, told = tuned(tmp_path, capsys, 1, interrupt)
@@ -75,7 +76,7 @@ def test_ctrl_c_leaves_no_trial_running_and_the_same_command_goes_on(tmp_path, c
     assert "--study-name a" in told.out  # how to go on
     interrupted = [trial for trial in trials_of(request) if trial.user_attrs.get("outcome") == "interrupted"]
     assert len(interrupted) == 1
-    assert not running(request)
+    assert all(trial.state is not TrialState.RUNNING for trial in trials_of(request))
     trials = run(request)
     assert sum(trial.state in COUNTED for trial in trials) == N_TRIALS
     for trial in interrupted:

@@ -83,7 +83,7 @@ def test_bounds_of_abs_take_the_place_of_the_batch_size_and_are_measured_often_e
     assert list(rollouts.entries) == ["batch_size_callback", "learning_rate", "q_lambda"]
     # 192,000 steps are 6,000 rollouts of 32.
     assert "abs(16, 64, check_every=100)" in rollouts.entries["batch_size_callback"]["choices"]
-    for algo in sbbatch.ALGORITHMS:
+    for algo in ("btr", "pqn", "ppo"):
         request_of("--algo", algo, "--env", "CartPole-v1", "--abs")
 
 

@@ -1,5 +1,6 @@
 """Tiny studies for tests."""
 
+import gc
 import time
 
 import optuna
@@ -12,6 +13,7 @@ from sbbatch.zoo.tune.storage import open_storage
 from sbbatch.zoo.tune.study import make_pruner, make_sampler, outcome_of, start_study
 from sbbatch.zoo.tune.workers import run_trials
 
+gc.freeze()  # Optuna collects garbage after each trial: not what was imported before
 TINY = ["-params", "learning_starts:50", "train_freq:16", "gradient_steps:1", "policy_kwargs:dict(net_arch=[8])"]
 
 
@@ -74,4 +76,4 @@ def until(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(0.1)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, ClassVar, TypeVar
-from weakref import WeakSet
+from contextlib import contextmanager
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -15,20 +14,18 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import get_device, get_system_info
 from stable_baselines3.common.vec_env import VecEnv
 
-from sbbatch.agents.base.arguments import check_learn
-from sbbatch.arguments import check_arguments, declared
+from sbbatch.agents.base.arguments import as_steps, check_callbacks
+from sbbatch.arguments import Count, check_arguments, checked, declared
 from sbbatch.batch.callback import BatchSizeCallback, find_batch_size_callback
 from sbbatch.batch.protocol import BatchScaling, UpdateHook
 from sbbatch.envs.checks import check_environment, check_same_spaces
 from sbbatch.envs.make import id_of, make_env, protocol_of
-from sbbatch.errors import InvalidType, InvalidValue, NumericalError
+from sbbatch.errors import InvalidType, InvalidValue, NumericalError, restored
 from sbbatch.files import PathOrFile, open_to_write
 from sbbatch.persistence.parameters import fitting_states, without_compiler
 from sbbatch.persistence.saved_agent import check_holds, load_agent
 from sbbatch.persistence.sb3_model import open_model
 from sbbatch.recipe import with_defaults
-
-_learning: WeakSet[BaseAlgorithm] = WeakSet()  # no attribute: a copy made meanwhile does not learn
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
@@ -63,23 +60,25 @@ class Agent(BaseAlgorithm):
             cls.__init__ = with_defaults(cls.__init__, defaults)  # type: ignore[method-assign]
 
     def _check_attributes(self, agent_class: type[Agent]) -> dict[str, Any]:
-        """
-        What became of the constructor's arguments, which `load` may have changed: checked by the same declarations.
-
-        :param agent_class: whose constructor declares them
-        :return: arguments by name
-        """
+        """The constructor's arguments, which `load` may have changed, checked by the declarations of a class."""
         if not hasattr(self, "observation_space"):
             name = type(self).__name__
             raise InvalidType(
                 f"env: got None, expected an environment or its id; {name}.load(path) loads a trained agent"
             )
-        names = declared(agent_class).keys() - {"policy"}
-        attributes = {name: next(iter(self.as_attributes({name: None}))) for name in names}
+        attributes = {name: next(iter(self.as_attributes({name: None}))) for name in declared(agent_class)}
         present = {name: vars(self)[attribute] for name, attribute in attributes.items() if attribute in vars(self)}
-        arguments = check_arguments(agent_class, present)
+        arguments = check_arguments(agent_class, {name: present[name] for name in present.keys() - {"policy"}})
         vars(self).update({attributes[name]: value for name, value in arguments.items()})
         return arguments
+
+    def _restore_generators(self) -> None:
+        if self._generator_states is not None:
+            with restored("random generators", "load(path, seed=...) starts them anew"):
+                self._set_generators(self._generator_states)
+
+    def _set_generators(self, states: dict[str, Any]) -> None:
+        """Those of :meth:`_note_state`."""
 
     @property
     def batch_scaling(self) -> BatchScaling:
@@ -93,39 +92,31 @@ class Agent(BaseAlgorithm):
 
     @contextmanager
     def updating(self) -> Iterator[None]:
-        """Around each update; who was told of its beginning is told of its end, even if it fails."""
+        """Around each update; one that fails is the end of the run."""
         hooks = list(self.update_hooks)
         for hook in hooks:
             hook.before_update()
-        try:
-            yield
-        except BaseException:
-            for hook in hooks:
-                with suppress(Exception):  # the failure of the update is the one to tell
-                    hook.after_update()
-            raise
+        yield
         for hook in hooks:
             hook.after_update()
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        given = find_batch_size_callback(callback)
-        own = self.batch_size_callback
-        if own is None:
-            return super()._init_callback(callback, progress_bar)
-        if given is not None:
+        own, given = self.batch_size_callback, find_batch_size_callback(callback)
+        if own is not None and given is not None:
             raise InvalidValue(
                 f"callback: got {type(given).__name__}, but the agent has a batch_size_callback "
                 f"({type(own).__name__}); give one of them, or set agent.batch_size_callback = None"
             )
-        others = callback if isinstance(callback, list) else [] if callback is None else [callback]
-        callbacks = [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in others]
-        return super()._init_callback([own, *callbacks], progress_bar)
+        every = [own, *(callback if isinstance(callback, list) else [callback])]
+        callbacks = [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in every if one is not None]
+        return super()._init_callback(callbacks, progress_bar)
 
+    @checked
     def learn(
         self: SelfAgent,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 4,
+        total_timesteps: Annotated[int, as_steps],
+        callback: Annotated[MaybeCallback, check_callbacks] = None,
+        log_interval: Count | None = 4,
         tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
@@ -140,29 +131,26 @@ class Agent(BaseAlgorithm):
         :param reset_num_timesteps: count steps from zero; False continues the count and the schedules
         :param progress_bar: SB3's progress bar
         :return: the agent itself
-        :raises InvalidValue: a number below 1, or an agent without an environment, or one that is learning already
+        :raises InvalidValue: a number below 1, or an agent without an environment
         :raises InvalidType: something else than a number or a callback
         """
         if self.env is None:
             raise InvalidValue(
                 "learn: the agent has no environment; call set_env(env), or load it by load(path, env=env)"
             )
-        total_timesteps = check_learn(total_timesteps, callback, log_interval)
-        self._require_idle("learn")
         self._end_scaling()  # of an agent that was copied while it learned
         name = tb_log_name or type(self).__name__
-        _learning.add(self)
         try:
             return super().learn(  # type: ignore[safe-super]  # of SB3's class for replay or for rollouts
-                total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar
+                total_timesteps,
+                callback,
+                log_interval,  # type: ignore[arg-type]  # None for no entries
+                name,
+                reset_num_timesteps,
+                progress_bar,
             )
         finally:
-            _learning.discard(self)
             self._end_scaling()
-
-    def _require_idle(self, method: str) -> None:
-        if self in _learning:
-            raise InvalidValue(f"{method}: the agent is learning; call it when its learn() has returned")
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         """Never below 0, where schedules end: the last steps of a run may go beyond its length."""
@@ -297,22 +285,14 @@ class Agent(BaseAlgorithm):
 
     def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
         """
-        Go on in another environment with the same observations and actions. While the agent learns only without a
-        reset: the observation that its last step started from would be lost before that step is stored.
+        Go on in another environment with the same observations and actions, in the next :meth:`learn`.
 
-        :param env: environment, vector environment of as many as before, or id
+        :param env: environment, vector environment of as many as before (:meth:`load` takes another number), or id
         :param force_reset: reset it before training goes on
-        :raises InvalidValue: other observations, actions or number of environments
+        :raises InvalidValue: other observations or actions
         """
-        if force_reset:
-            self._require_idle("set_env")
         env = self._wrap_env(self._make_env(env, self.trained_protocol), self.verbose)
         check_same_spaces("set_env", vars(self), env)
-        if env.num_envs != self.n_envs:
-            raise InvalidValue(
-                f"set_env: got {env.num_envs} environments, the agent has {self.n_envs}; "
-                f"{type(self).__name__}.load(path, env=env) takes another number"
-            )
         super().set_env(env, force_reset)
         self.env_id = id_of(env)
 

@@ -66,37 +66,38 @@ def _policy_kwargs(name: str, given: Any) -> Any:
 
 
 def as_train_freq(name: str, train_freq: Any) -> TrainFreq:
-    """
-    :param name: as the user writes it
-    :param train_freq: vector steps between updates, or ``(n, "step")``, or ``(n, "episode")``
-    :return: in SB3's form
-    :raises InvalidValue: the frequency is below 1, or the unit is unknown
-    """
+    """Vector steps between updates, ``(n, "step")`` or ``(n, "episode")`` in SB3's form."""
     if isinstance(train_freq, TrainFreq):
         return train_freq
     frequency, unit = train_freq if isinstance(train_freq, tuple) and len(train_freq) == 2 else (train_freq, "step")
-    hint = "" if isinstance(frequency, float) else " or a tuple such as (1, 'episode')"
-    checked = check_int(name, frequency, 1, hint=hint)
+    checked = check_int(name, frequency, 1, hint=" or a tuple such as (1, 'episode')")
     if unit not in ("step", "episode"):
         raise InvalidValue(f"{name}: got unit {unit!r}, expected 'step' or 'episode'")
     return TrainFreq(checked, TrainFrequencyUnit(unit))
 
 
 def _folder(name: str, folder: Any) -> str | None:
-    """Text or path."""
     if not (folder is None or isinstance(folder, (str, os.PathLike))):
         raise InvalidType(f"{name}: got {describe(folder)}, expected a folder")
     return None if folder is None else os.fspath(folder)
 
 
-def _as_it_is(name: str, value: Any) -> Any:
-    """For what is checked where it is used."""
-    return value
+def as_steps(name: str, steps: Any) -> int:
+    """A whole float such as 1e6 is a habit, not a mistake."""
+    return check_int(name, int(steps) if isinstance(steps, float) and steps.is_integer() else steps, 1)
+
+
+def check_callbacks(name: str, given: Any) -> Any:
+    """``None``, a callback, a function, or a list of callbacks and functions."""
+    for one in given if isinstance(given, list) else [given]:
+        if isinstance(one, type) or not (one is None or callable(one) or isinstance(one, BaseCallback)):
+            raise InvalidType(f"{name}: got {describe(one)}, expected a callback, a function or a list of them")
+    return given
 
 
 # Arguments that several agents have.
-Policy = Annotated[str | type[BasePolicy], _as_it_is]
-Environment = Annotated[GymEnv | str | None, _as_it_is]
+Policy = str | type[BasePolicy]
+Environment = Annotated[GymEnv | str | None, lambda _, env: env]  # checked where it is wrapped
 LearningRate = Annotated[float | Schedule, Within(0.0, 1.0), _learning_rate]
 PolicyKwargs = Annotated[dict[str, Any] | None, _policy_kwargs]
 Device = Annotated[th.device | str, _device]
@@ -106,24 +107,13 @@ Folder = Annotated[str | None, _folder]
 
 
 def of_sb3(algorithm: type[BaseAlgorithm], given: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    :param algorithm: SB3's base of an agent
-    :param given: arguments of the agent's constructor
-    :return: those that SB3's constructor takes as they are
-    """
+    """The arguments of an agent's constructor that SB3's takes as they are."""
     names = inspect.signature(algorithm).parameters.keys() - {"policy", "env", "_init_setup_model"}
     return {name: value for name, value in given.items() if name in names}
 
 
 def check_policy(policy: Any, aliases: Mapping[str, type[Any]], base: type[PolicyT]) -> type[PolicyT]:
-    """
-    :param policy: a name, or a class
-    :param aliases: the names an agent knows
-    :param base: what the class must extend
-    :return: the class
-    :raises InvalidValue: an unknown name
-    :raises InvalidType: something else than a policy of ours
-    """
+    """The class that a name stands for, or the class itself if it extends ``base``."""
     if isinstance(policy, str) and policy not in aliases:
         raise InvalidValue(f"policy: got {policy!r}{did_you_mean(policy, aliases)}")
     policy_class: Any = aliases[policy] if isinstance(policy, str) else policy
@@ -137,13 +127,7 @@ def check_policy(policy: Any, aliases: Mapping[str, type[Any]], base: type[Polic
 
 
 def check_batch_size(batch_size: object, buffer_size: int, batch_divisor: int = 1, name: str = "batch_size") -> int:
-    """
-    :param batch_size: samples per gradient step
-    :param buffer_size: transitions the replay buffer holds
-    :param batch_divisor: parts that a batch is split into
-    :param name: what the user calls it
-    :raises InvalidValue: below 1, more than the buffer holds, or not divisible
-    """
+    """A batch must fit in the buffer and split into ``batch_divisor`` parts."""
     checked = check_int(name, batch_size, 1)
     if checked > buffer_size:
         raise InvalidValue(f"{name}: got {checked}, expected at most buffer_size = {buffer_size}")
@@ -153,13 +137,7 @@ def check_batch_size(batch_size: object, buffer_size: int, batch_divisor: int = 
 
 
 def check_replay_arguments(arguments: Mapping[str, Any]) -> None:
-    """
-    What the arguments of a replay agent must be together.
-
-    :param arguments: by name, each of them checked
-    :raises InvalidValue: two that contradict each other
-    :raises InvalidType: an argument that the replay buffer does not have
-    """
+    """What the arguments of a replay agent must be together; each of them has been checked."""
     check_batch_size(arguments["batch_size"], arguments["buffer_size"], arguments["batch_divisor"])
     if arguments["exploration_decay_steps"] is not None:
         if arguments["exploration_initial_eps"] != 1.0:
@@ -173,11 +151,7 @@ def check_replay_arguments(arguments: Mapping[str, Any]) -> None:
             raise InvalidValue("gradient_steps: got 0, with which samples_per_step has no effect; leave it out")
         if arguments["train_freq"].unit is TrainFrequencyUnit.EPISODE:
             raise InvalidValue("samples_per_step: needs train_freq in vector steps, not in episodes")
-    _check_buffer(arguments)
-
-
-def _check_buffer(arguments: Mapping[str, Any]) -> None:
-    """SB3's buffers know n-step returns only from their own arguments; those of our samplers are the agent's."""
+    # SB3's buffers know n-step returns only from their own arguments; those of our samplers are the agent's.
     buffer_class: type[ReplayBuffer] = arguments["replay_buffer_class"] or FrameReplayBuffer
     given = arguments["replay_buffer_kwargs"] or {}
     taken = {"buffer_size", "observation_space", "action_space", "device", "n_envs", "optimize_memory_usage", "env"}
@@ -192,27 +166,17 @@ def _check_buffer(arguments: Mapping[str, Any]) -> None:
 
 
 def check_discrete_actions(agent: str, space: spaces.Space) -> None:
-    """
-    :param agent: name of the agent
-    :param space: the actions
-    :raises InvalidValue: not discrete, or they do not start at 0
-    """
+    """Discrete actions that start at 0."""
     if not isinstance(space, spaces.Discrete):
         raise InvalidValue(
             f"{agent} needs a Discrete action space, but the environment has {describe_space(space)}; "
             "discretise it, or use an agent for continuous actions such as PPO"
         )
-    if space.start != 0:
-        raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
+    check_any_actions(space)
 
 
 def check_number_of_environments(n_envs: int, train_freq: TrainFreq, target_update_interval: int) -> None:
-    """
-    :param n_envs: environments of a replay agent
-    :param train_freq: time between its updates
-    :param target_update_interval: steps between synchronisations of its target network; a warning if it has no effect
-    :raises InvalidValue: episodes counted in several environments
-    """
+    """Refuses episodes counted in several environments, and warns as SB3 does."""
     if n_envs > 1 and train_freq.unit is TrainFrequencyUnit.EPISODE:
         raise InvalidValue(
             f"train_freq: got episodes with {n_envs} environments, whose episodes end at different times; count "
@@ -227,35 +191,11 @@ def check_number_of_environments(n_envs: int, train_freq: TrainFreq, target_upda
 
 
 def check_any_actions(space: spaces.Space) -> None:
-    """
-    :param space: actions of an agent that is not bound to discrete ones
-    :raises InvalidValue: of a kind that no policy is for, without bounds, or numbers that do not start at 0
-    """
+    """Of a kind that SB3's policies play, and numbered from 0."""
     got = f"action space: got {describe_space(space)}"
     if not isinstance(space, SIMPLE_SPACES):
         raise InvalidValue(f"{got}, expected Box, Discrete, MultiDiscrete or MultiBinary; change it with a wrapper")
     if isinstance(space, (spaces.MultiBinary, spaces.MultiDiscrete)) and len(space.shape) != 1:
         raise InvalidValue(f"{got}, expected one dimension; change it with a wrapper")
-    if isinstance(space, spaces.Box) and not np.prod(space.shape):
-        raise InvalidValue(f"{got}, expected at least one number")
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) and np.any(space.start):
         raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")
-
-
-def check_learn(total_timesteps: Any, callback: Any, log_interval: Any) -> int:
-    """
-    :param total_timesteps: for how long; a whole float such as 1e6 is a habit, not a mistake
-    :param callback: ``None``, a callback, a function, or a list of callbacks
-    :param log_interval: episodes between log entries, ``None`` for none
-    :return: the agent steps
-    :raises InvalidValue: a number below 1
-    :raises InvalidType: something else
-    """
-    if log_interval is not None:
-        check_int("log_interval", log_interval, 1)
-    for one in callback if isinstance(callback, list) else [callback]:
-        is_function = callable(one) and not isinstance(one, type) and one is callback
-        if not (isinstance(one, BaseCallback) or is_function or callback is None):
-            raise InvalidType(f"callback: got {describe(one)}, expected a callback, a function or a list of callbacks")
-    whole = isinstance(total_timesteps, float) and total_timesteps.is_integer()
-    return check_int("total_timesteps", int(total_timesteps) if whole else total_timesteps, 1)

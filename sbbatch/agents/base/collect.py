@@ -22,8 +22,6 @@ class DeferredStop:
 
     SB3 leaves its loop between playing a step and storing it: the step counter is then one ahead of the replay buffer,
     and the observation the agent would go on from is one behind the environment.
-
-    :param callback: the user's callbacks
     """
 
     def __init__(self, callback: BaseCallback) -> None:
@@ -42,9 +40,7 @@ class DeferredStop:
         return True
 
     def step_stored(self) -> None:
-        """
-        :raises Stopped: the callbacks asked to stop
-        """
+        """Leave the loop if the callbacks asked to."""
         if self._stop:
             raise Stopped
 
@@ -55,9 +51,6 @@ class WatchedSteps:
 
     Numbers that are none stop the run at the step where they appear. The last step is remembered: where a callback
     stops SB3's loop, the agent would otherwise go on from the observation before it.
-
-    :param env: the environments
-    :param agent: whose they are
     """
 
     def __init__(self, env: VecEnv, agent: BaseAlgorithm) -> None:
@@ -66,16 +59,12 @@ class WatchedSteps:
         self.last: VecEnvStepReturn | None = None
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("_env", "_agent"):  # of a copy, which has nothing yet
+        if name.startswith("_"):  # of a copy, which has nothing yet
             raise AttributeError(name)
         return getattr(self._env, name)
 
     def step(self, actions: np.ndarray) -> VecEnvStepReturn:
-        """
-        :param actions: one for each environment
-        :return: what the environments return
-        :raises NumericalError: a number that is NaN or infinite
-        """
+        """As of the environments."""
         self.last = observations, rewards, dones, infos = self._env.step(actions)
         step = self._agent.num_timesteps + self._env.num_envs
         require_finite_step(observations, rewards, dones, infos, step)  # type: ignore[arg-type]

@@ -16,11 +16,9 @@ def flush_denormals() -> None:
     """
     Let the processor treat numbers below 1e-38 as zero.
 
-    Adam's first moment of a weight that gets no gradient shrinks by a factor 0.9 at every step, and after some 800 of
-    them it is denormal: too small for the processor's fast path. With small batches many units are silent for that
-    long. A third of the moments of a QR-DQN were denormal after 60,000 agent steps of Breakout at batch size 8, and one
-    optimizer step took 20 times as long as it does when such numbers are zero (docs/speed.md). Nothing an agent
-    computes depends on them.
+    Adam's first moment of a weight that gets no gradient is that small after some 800 steps, too small for the
+    processor's fast path. With small batches many units are silent for that long, and an optimizer step then took 20
+    times as long (docs/speed.md). Nothing an agent computes depends on them.
 
     Threads inherit the setting when they start, so importing sbbatch makes it: import it before the first computation
     with PyTorch, or only the calling thread is set. It holds for the whole process, and can be taken back by
@@ -33,13 +31,9 @@ def require_finite(
     quantity: str, values: np.ndarray | dict[str, np.ndarray], step: int, env: int | None = None
 ) -> None:
     """
-    Stop the run where a number is NaN or infinite.
+    Stop the run where a number is NaN or infinite: a NumericalError names step, environment, quantity and number.
 
-    :param quantity: what the values are, for the message
-    :param values: one row per environment, or those of one environment; a dictionary of them
-    :param step: agent steps so far
-    :param env: which environment, if the values are of one only
-    :raises NumericalError: names step, environment, quantity and the number
+    :param values: one row per environment, or those of ``env``; or a dictionary of them
     """
     if isinstance(values, dict):
         for key, part in values.items():
@@ -59,16 +53,7 @@ def require_finite_step(
     infos: Sequence[dict[str, Any]],
     step: int,
 ) -> None:
-    """
-    Stop the run where an environment returns a number that is NaN or infinite.
-
-    :param observations: what ``env.step`` returned
-    :param rewards: likewise
-    :param dones: likewise
-    :param infos: likewise
-    :param step: agent steps so far, with this one
-    :raises NumericalError: names step, environment, quantity and the number
-    """
+    """Stop the run where ``env.step`` returned a number that is NaN or infinite."""
     require_finite("reward", rewards, step)
     require_finite("observation", observations, step)
     for env in np.flatnonzero(dones).tolist():
@@ -78,13 +63,7 @@ def require_finite_step(
 
 
 def require_finite_returns(rollout: RolloutBuffer, first_step: int) -> None:
-    """
-    Stop the run where the returns of a rollout are NaN or infinite, before anything is learned from them.
-
-    :param rollout: just collected
-    :param first_step: agent steps before it
-    :raises NumericalError: names step, environment and the number
-    """
+    """Stop the run before anything is learned from returns that are NaN or infinite."""
     if not np.isfinite(rollout.returns).all():
         step = int(np.argwhere(~np.isfinite(rollout.returns))[0][0])
         require_finite("return", rollout.returns[step], first_step + (step + 1) * rollout.n_envs)

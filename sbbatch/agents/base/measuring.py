@@ -17,11 +17,7 @@ CHUNK = 256  # states that go through the network at once
 
 @contextmanager
 def undisturbed(policy: BasePolicy) -> Iterator[None]:
-    """
-    Evaluation mode, without gradients, and afterwards as it was.
-
-    :param policy: what is looked at
-    """
+    """Evaluation mode, without gradients, and afterwards as it was."""
     training = policy.training
     policy.set_training_mode(False)
     try:
@@ -33,12 +29,7 @@ def undisturbed(policy: BasePolicy) -> Iterator[None]:
 
 @contextmanager
 def streams_kept(device: th.device, generators: Sequence[np.random.Generator] = ()) -> Iterator[None]:
-    """
-    All random numbers that PyTorch and NumPy draw inside are drawn again afterwards.
-
-    :param device: where the networks are
-    :param generators: further ones, besides the global
-    """
+    """What PyTorch, NumPy and further generators draw inside, they draw again afterwards."""
     states, state_of_numpy = [one.bit_generator.state for one in generators], np.random.get_state()
     try:
         with th.random.fork_rng([device] if device.type == "cuda" else []):
@@ -51,11 +42,7 @@ def streams_kept(device: th.device, generators: Sequence[np.random.Generator] = 
 
 @contextmanager
 def buffers_kept(network: nn.Module) -> Iterator[None]:
-    """
-    What a torso counts inside, such as batch norm's running means, it has not seen afterwards.
-
-    :param network: what is looked at
-    """
+    """What a torso counts inside, such as batch norm's running means, it has not seen afterwards."""
     kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
         yield
@@ -66,19 +53,12 @@ def buffers_kept(network: nn.Module) -> Iterator[None]:
 
 
 def at(stored: Any, where: Any) -> Any:
-    """
-    :param stored: an array, or a dictionary of them
-    :param where: index of an array
-    :return: a copy of what is there
-    """
+    """What is there, in an array or in each of a dictionary of them."""
     return {key: part[where] for key, part in stored.items()} if isinstance(stored, dict) else stored[where]
 
 
 def in_parts(observations: PyTorchObs, size: int = CHUNK) -> Iterator[PyTorchObs]:
-    """
-    :param observations: a batch, or a dictionary of them
-    :param size: of each part but the last
-    """
+    """A batch of observations, ``size`` at a time."""
     if not isinstance(observations, dict):
         yield from observations.split(size)
         return
@@ -88,10 +68,6 @@ def in_parts(observations: PyTorchObs, size: int = CHUNK) -> Iterator[PyTorchObs
 
 
 def flat_gradient(loss: th.Tensor, network: nn.Module) -> th.Tensor:
-    """
-    :param loss: a number
-    :param network: what it depends on
-    :return: its gradient, flat ``(parameters,)``; the one of the last update stays where it is
-    """
+    """The gradient ``(parameters,)`` of a loss; that of the last update stays where it is."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return th.cat([part.reshape(-1) for part in th.autograd.grad(loss, parameters)])

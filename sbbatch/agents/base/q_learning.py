@@ -16,7 +16,7 @@ from sbbatch.agents.base.agent import Agent
 from sbbatch.agents.base.measuring import in_parts, undisturbed
 from sbbatch.batch.protocol import Behavior
 from sbbatch.components.exploration import EpsilonGreedy
-from sbbatch.errors import InvalidValue, restored
+from sbbatch.errors import InvalidValue
 from sbbatch.functional.divergence import behavioral_divergence
 from sbbatch.networks.layers import stochastic
 from sbbatch.networks.value_policy import ValueNetwork, ValuePolicy
@@ -40,9 +40,7 @@ class QLearningAgent(Agent):
     def _make_generators(self) -> None:
         self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self._seed_of(0))
         self.noise_rng = np.random.default_rng(self._seed_of(2))
-        if self._generator_states is not None:
-            with restored("random generators", "load(path, seed=...) starts them anew"):
-                self._set_generators(self._generator_states)
+        self._restore_generators()
 
     def _set_generators(self, states: dict[str, Any]) -> None:
         self.exploration.set_state(states["exploration"])
@@ -74,10 +72,7 @@ class QLearningAgent(Agent):
         :return: action, or actions ``(batch,)``, and the state
         """
         if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
-            raise InvalidValue(
-                "observation: got a tuple of an observation and its info, expected the observation alone; you are "
-                "probably mixing Gym API (obs, info = env.reset()) with SB3 VecEnv API (obs = vec_env.reset())"
-            )
+            raise InvalidValue("observation: got an observation and its info; take it apart by obs, info = env.reset()")
         observation = observation if isinstance(observation, dict) else np.asarray(observation)
         if deterministic or not self.policy.is_vectorized_observation(observation):
             with nullcontext() if deterministic else stochastic(self.q_net, self.noise_rng):

@@ -58,23 +58,22 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
 
     @classmethod
     def as_attributes(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        """See :meth:`Agent.as_attributes`; a new ``n_steps`` also replaces the length that was asked for last."""
+        """A new ``n_steps`` also replaces the length that was asked for last."""
         attributes = super().as_attributes(arguments)
         if "n_epochs" in attributes:
             attributes["_own_epochs"] = attributes.pop("n_epochs")
         return attributes | ({"_requested_n_steps": None} if "n_steps" in attributes else {})
 
     def _settle(self) -> None:
-        """What was asked for before the agent was saved, unless :meth:`load` was asked for something else."""
-        if self.epoch_reference is None:  # likewise
+        """Take the length that was asked for last, also before the agent was saved."""
+        if self.epoch_reference is None:  # given to `load`
             self.epoch_reference = self._requested_n_steps or self.n_steps
         if self._requested_n_steps is not None:
-            self._follow(check_int("n_steps", self._requested_n_steps, 1))
+            self._follow(self._requested_n_steps)
             self._requested_n_steps = None
 
     def _setup_model(self) -> None:
         self._settle()
-        self.rollout_buffer_kwargs = self.rollout_buffer_kwargs or {}  # `load` may have changed it
         self._check_memory("n_steps", self.n_steps)
         self.n_epochs = self.epochs_for(self.n_steps)
         super()._setup_model()
@@ -112,9 +111,17 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
     def check_batch(self, name: str, size: object) -> int:
         """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_batch`."""
         n_steps = check_int(name, size, 1)
-        check_minibatches(name, n_steps, self.n_envs, self.n_minibatches)
+        self._check_minibatches(name, n_steps)
         self._check_memory(name, n_steps)
         return n_steps
+
+    def _check_minibatches(self, name: str, n_steps: int) -> None:
+        if n_steps % self.size_multiple:
+            nearest = max(round(n_steps / self.size_multiple), 1) * self.size_multiple
+            raise InvalidValue(
+                f"{name}: got {n_steps}, whose {n_steps * self.n_envs} samples in {self.n_envs} environments do not "
+                f"split into {self.n_minibatches} equal minibatches; the nearest that do: {nearest}"
+            )
 
     def _check_memory(self, name: str, n_steps: int) -> None:
         per_step = n_bytes_of(self.observation_space) * self.n_envs * self.rollout_copies
@@ -153,11 +160,6 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
             return self._own_epochs
         return max(self._own_epochs * n_steps // self.epoch_reference, self.min_epochs)
 
-    def _resize(self, rollout_buffer: RolloutBuffer) -> None:
-        if self._requested_n_steps is not None:
-            rollout_buffer.buffer_size = self._requested_n_steps  # `collect_rollouts` allocates anew
-            self._settle()
-
     def _follow(self, n_steps: int) -> None:
         """What depends on the length of rollouts."""
         self.n_steps = n_steps
@@ -167,7 +169,9 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """SB3's loop, with the length that was asked for last."""
-        self._resize(rollout_buffer)
+        if self._requested_n_steps is not None:
+            rollout_buffer.buffer_size = self._requested_n_steps  # SB3's loop allocates anew
+            self._settle()
         first_step = self.num_timesteps
         assert self._last_obs is not None
         require_finite("observation", self._last_obs, first_step)  # of the reset
@@ -192,7 +196,9 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
                 yield
             finally:
                 counter.remove()
-        self._n_samples += self._samples_of(self._n_gradient_steps - before)
+        n_samples = self.n_steps * self.n_envs
+        epochs, rest = divmod(self._n_gradient_steps - before, -(-n_samples // self.batch_size))
+        self._n_samples += epochs * n_samples + rest * self.batch_size  # the last minibatch of an epoch may be short
         self.logger.record("train/gradient_steps", self._n_gradient_steps)
         self.logger.record("train/samples", self._n_samples)
         self.logger.record("train/batch_size", self.batch_size)
@@ -201,12 +207,6 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
 
     def _count_step(self, *_: Any) -> None:
         self._n_gradient_steps += 1
-
-    def _samples_of(self, n_gradient_steps: int) -> int:
-        """The last minibatch of an epoch may be short."""
-        n_samples = self.n_steps * self.n_envs
-        epochs, rest = divmod(n_gradient_steps, -(-n_samples // self.batch_size))
-        return epochs * n_samples + rest * self.batch_size
 
     learn = with_defaults(Agent.learn, {"log_interval": 1})  # a log entry after every rollout, as in SB3
 
@@ -222,30 +222,6 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         return obs_as_tensor(at(self.rollout_buffer.observations, where), self.device)
 
 
-def check_minibatches(name: str, n_steps: int, n_envs: int, n_minibatches: int) -> None:
-    """
-    :param name: what the user calls ``n_steps``
-    :param n_steps: steps per environment
-    :param n_envs: environments
-    :param n_minibatches: minibatches of a rollout
-    :raises InvalidValue: they do not divide its samples
-    """
-    if n_steps * n_envs % n_minibatches:
-        quantum = n_minibatches // math.gcd(n_envs, n_minibatches)
-        nearest = max(round(n_steps / quantum), 1) * quantum
-        raise InvalidValue(
-            f"{name}: got {n_steps}, whose {n_steps * n_envs} samples in {n_envs} environments do not split into "
-            f"{n_minibatches} equal minibatches; the nearest that do: {nearest}"
-        )
-
-
 def in_minibatches(n_samples: int, n_minibatches: int, rng: np.random.Generator) -> Iterator[th.Tensor]:
-    """
-    One epoch: every sample once, in random order.
-
-    :param n_samples: samples of a rollout, a multiple of ``n_minibatches``
-    :param n_minibatches: parts
-    :param rng: draws the order
-    :return: indices ``(n_samples / n_minibatches,)``
-    """
+    """One epoch: the indices of every sample once, in random order."""
     yield from th.from_numpy(rng.permutation(n_samples)).chunk(n_minibatches)

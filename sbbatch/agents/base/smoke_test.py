@@ -27,22 +27,15 @@ _N_SAMPLES = 2
 
 @contextmanager
 def _trying(what: str, hint: str, policy: BasePolicy) -> Iterator[None]:
-    """The part is the user's, and so is whatever it raises."""
     try:
         with undisturbed(policy), buffers_kept(policy), streams_kept(policy.device):
             yield
-    except Exception as error:
+    except Exception as error:  # the part is the user's, and so is whatever it raises
         raise InvalidValue(f"{what} ({reason_of(error)}); {hint}") from error
 
 
 def try_network(policy: BasePolicy, activation: type[nn.Module] | None) -> None:
-    """
-    A look at two observations, with a torso of the user's own or an activation of the user's choice.
-
-    :param policy: of an agent
-    :param activation: the user's choice, if there is one
-    :raises InvalidValue: the network makes no values of them
-    """
+    """A look at two observations, with a torso of the user's own or an activation of the user's choice."""
     torso = policy.features_extractor_class
     if not (_is_ours(torso) or torso.__module__.startswith("stable_baselines3.")):
         what = f"policy_kwargs: features_extractor_class: got {torso.__name__}, which does not fit the network"
@@ -67,35 +60,23 @@ def _look(policy: Any, observations: PyTorchObs) -> None:
 
 def _sampled_observations(space: spaces.Space, device: th.device) -> PyTorchObs:
     """Observations the space allows, from a copy: its own random numbers are the environment's."""
+    if isinstance(space, spaces.Dict):
+        return {key: _sampled_observations(part, device) for key, part in space.spaces.items()}  # type: ignore[misc]
     space = copy.deepcopy(space)
     space.seed(0)
     samples = [space.sample() for _ in range(_N_SAMPLES)]
-    if not isinstance(space, spaces.Dict):
-        return _in_a_batch(samples, space, device)
-    return {key: _in_a_batch([one[key] for one in samples], part, device) for key, part in space.spaces.items()}
-
-
-def _in_a_batch(samples: list[Any], space: spaces.Space, device: th.device) -> Any:
     return obs_as_tensor(np.stack(samples).reshape(_N_SAMPLES, *get_obs_shape(space)), device)
 
 
 def try_parts(policy: ValuePolicy, bootstrap: Bootstrap, with_td_error: bool) -> None:
-    """
-    Losses of made-up transitions, with a head or a bootstrap that is not sbbatch's.
-
-    :param policy: with the head
-    :param bootstrap: the bootstrap
-    :param with_td_error: whether the train step asks the head for TD errors
-    :raises InvalidValue: one of them does not do what the train step asks of it
-    """
-    head = policy.head_class
+    """Losses of made-up transitions, with a head or a bootstrap that is not sbbatch's."""
+    head, own = policy.head_class, getattr(bootstrap, "__name__", type(bootstrap).__name__)
     if not _is_ours(head):
         what = f"head: got {head.__name__}, which does not give a ReturnEstimate"
         with _trying(what, "see sbbatch.networks.heads", policy):
             _try_losses(policy, Greedy(), with_td_error)
     if not _is_ours(type(bootstrap)):
-        name = getattr(bootstrap, "__name__", type(bootstrap).__name__)
-        what = f"bootstrap: got {name}, which does not make a BootstrapTarget of a batch"
+        what = f"bootstrap: got {own}, which does not make a BootstrapTarget of a batch"
         with _trying(what, "see sbbatch.components.bootstrap", policy):
             _try_losses(policy, bootstrap, with_td_error)
 
@@ -106,7 +87,11 @@ def _is_ours(part: type) -> bool:
 
 def _try_losses(policy: ValuePolicy, bootstrap: Bootstrap, with_td_error: bool) -> None:
     """What the train step does with a batch; a wrong shape could pass there, spread over the batch."""
-    batch = _made_up_batch(policy.observation_space, policy.device)
+    numbers, seen = (
+        th.zeros(_N_SAMPLES, device=policy.device),
+        _sampled_observations(policy.observation_space, policy.device),
+    )
+    batch = ReplayBatch(seen, numbers.long(), numbers, seen, numbers, numbers + 1, np.arange(_N_SAMPLES))
     online, target = policy.q_net.returns, policy.q_net_target.returns
     current = online(batch.observations)
     estimate, next_policy, bonus, rewards = bootstrap(current, online, target, batch)
@@ -123,9 +108,3 @@ def _check_shapes(expected: tuple[int, ...], **found: th.Tensor) -> None:
     for name, tensor in found.items():
         if tuple(tensor.shape) != expected:
             raise ValueError(f"{name} of shape {tuple(tensor.shape)}, expected {expected}")
-
-
-def _made_up_batch(space: spaces.Space, device: th.device) -> ReplayBatch:
-    numbers, observations = th.zeros(_N_SAMPLES, device=device), _sampled_observations(space, device)
-    indices = np.arange(_N_SAMPLES)
-    return ReplayBatch(observations, numbers.long(), numbers, observations, numbers, numbers + 1, indices)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from sbbatch.errors import InvalidValue, NumericalError, UserError, did_you_mean
+from sbbatch.version import __version__
 from sbbatch.zoo.console.exit_codes import INTERRUPTED, NUMERICAL_ERROR, USER_ERROR
 
 MAX_SEED = 2**31 - 1  # NumPy takes 32 bits, and the seeds of the other environments are sums of this one
@@ -109,13 +110,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def whole_number(low: int, *also: int, high: int | None = None) -> Callable[[str], int]:
-    """
-    An argparse type for integers.
-
-    :param low: smallest allowed value
-    :param also: values below it that have a meaning of their own
-    :param high: largest allowed value (``None``: no limit)
-    """
+    """An argparse type for integers from ``low`` to ``high``; ``also`` are values with a meaning of their own."""
     expected = f"an int >= {low}" if high is None else f"an int between {low} and {high}"
     expected += "".join(f" or {value}" for value in also)
 
@@ -155,8 +150,6 @@ def main(argv: list[str] | None = None) -> int:
         print(HELP.format(commands="\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())))
         return 0
     if words[0] in ("-V", "--version"):
-        from sbbatch.version import __version__
-
         print(f"sbbatch {__version__}")
         return 0
     if words[0] not in COMMANDS:

@@ -6,6 +6,7 @@ what a study has in its place.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,7 +18,6 @@ from sbbatch.batch import ABS
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.imports import import_packages
-from sbbatch.settings.reader import read_command_line_value
 from sbbatch.settings.resolution import read_overrides, read_parameters
 from sbbatch.settings.suites import SUITES
 from sbbatch.zoo.commands.cli import MAX_SEED, MAX_THREADS, Parser, torch_device, whole_number
@@ -71,18 +71,13 @@ class Option:
 
 def seed_list(text: str) -> list[int]:
     """An argparse type: ``0:5`` as Python's ``range(0, 5)``, ``0,3,7``, or both."""
-    expected = f"expected at most {MAX_SEEDS} different seeds up to {MAX_SEED}, such as 0:5, 0,3,7 or 0:3,7"
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, colon, end = part.partition(":")
-        if first.isdecimal() and (end.isdecimal() or not colon):
-            low, high = int(first), int(end) if colon else int(first) + 1
-            if low < high <= min(low + MAX_SEEDS, MAX_SEED + 1):
-                seeds += range(low, high)
-                continue
-        raise argparse.ArgumentTypeError(f"got '{text}', {expected}")
-    if not len(seeds) == len(set(seeds)) <= MAX_SEEDS:
-        raise argparse.ArgumentTypeError(f"got '{text}', {expected}")
+    parts = [re.fullmatch(r"(\d+)(?::(\d+))?", part) for part in text.split(",")]
+    ranges = [range(int(part[1]), int(part[2] or int(part[1]) + 1)) for part in parts if part]
+    seeds = [seed for numbers in ranges for seed in numbers[: MAX_SEEDS + 1]]
+    fits = all(parts) and all(ranges) and max(seeds) <= MAX_SEED and len(seeds) == len(set(seeds)) <= MAX_SEEDS
+    if not fits:
+        expected = f"at most {MAX_SEEDS} different seeds up to {MAX_SEED}, such as 0:5, 0,3,7 or 0:3,7"
+        raise argparse.ArgumentTypeError(f"got '{text}', expected {expected}")
     return seeds
 
 
@@ -102,6 +97,11 @@ def abs_bounds(text: str) -> ABS:
     if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)):
         raise argparse.ArgumentTypeError(f"got '{text}', expected LOW:HIGH with 1 <= LOW <= HIGH, e.g. 16:64")
     return ABS(int(low), int(high))
+
+
+def int_or_text(text: str) -> int | str:
+    """An argparse type for a hyperparameter, whose declaration refuses the text."""
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 FIXED, FREE, TYPED, SETTING, REFUSED = OnResume
@@ -125,9 +125,9 @@ OPTIONS = (
     _option("--algo", FIXED, f"algorithm: {', '.join(ALGORITHMS)} (default: qrdqn)", default="qrdqn"),
     _option("--env", FIXED, "environment, e.g. CartPole-v1, ALE/Breakout-v5", default="CartPole-v1"),
     _option("-n --n-timesteps", TYPED, "agent steps (-1: as in the YAML file)", type=whole_number(1, -1), default=-1),
-    _option("--batch-size", SETTING, "samples per gradient step (PPO: of a minibatch)", _PARAMS, metavar="N"),
-    _option("--n-steps", SETTING, "n of the n-step return (PQN, PPO: steps of a rollout)", _PARAMS, metavar="N"),
-    _option("--n-envs", SETTING, "environments side by side", _PARAMS, metavar="N"),
+    _option("--batch-size", SETTING, "samples per gradient step (PPO: of a minibatch)", _PARAMS, type=int_or_text),
+    _option("--n-steps", SETTING, "n of the n-step return (PQN, PPO: steps of a rollout)", _PARAMS, type=int_or_text),
+    _option("--n-envs", SETTING, "environments side by side", _PARAMS, type=int_or_text),
     _option("--abs", SETTING, "adapt the batch size (PQN, PPO: steps of a rollout) in bounds or the algorithm's own",
             type=abs_bounds, nargs="?", const="", metavar="LOW:HIGH"),
     _option("--protocol", SETTING, f"Atari protocol (default: the algorithm's): {', '.join(PROTOCOLS)}", _PARAMS),
@@ -215,12 +215,9 @@ def refuse_options_of_training(parser: argparse.ArgumentParser) -> None:
 
 
 def env_overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that ``--env-kwargs`` and ``--eval-env-kwargs`` stand for (``None``: not given)."""
-    given = {"env_kwargs": args.env_kwargs, "eval_env_kwargs": args.eval_env_kwargs}
-    return {
-        key: None if pairs is None else read_parameters(pairs, f"--{key.replace('_', '-')}")
-        for key, pairs in given.items()
-    }
+    """The settings that ``--env-kwargs`` and ``--eval-env-kwargs`` stand for, as far as they were given."""
+    pairs = {"env_kwargs": args.env_kwargs, "eval_env_kwargs": args.eval_env_kwargs}
+    return {key: read_parameters(words, f"--{key.replace('_', '-')}") for key, words in pairs.items() if words}
 
 
 def train_parser(**texts: Any) -> argparse.ArgumentParser:
@@ -242,11 +239,11 @@ def with_defaults(values: dict[str, Any]) -> argparse.Namespace:
 
 def setting_overrides(args: argparse.Namespace) -> dict[str, Any]:
     """What the options say about the settings; an ``InvalidValue`` if a key is given twice."""
-    numbers = {key: getattr(args, key) for key in ("batch_size", "n_steps", "n_envs")}
     options = {
-        # Read as those of -params, and refused in the same words.
-        **{key: None if text is None else read_command_line_value(text, key) for key, text in numbers.items()},
         "n_timesteps": None if args.n_timesteps == -1 else args.n_timesteps,
+        "batch_size": args.batch_size,
+        "n_steps": args.n_steps,
+        "n_envs": args.n_envs,
         "batch_size_callback": args.abs,
         "atari_protocol": args.protocol,
         **env_overrides(args),
@@ -255,13 +252,7 @@ def setting_overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def resumed_options(typed: dict[str, Any], written: dict[str, Any], file: Path) -> argparse.Namespace:
-    """
-    The options of a run that is resumed, but for those that stand for hyperparameters.
-
-    :param typed: what was typed
-    :param written: content of its ``args.yml``
-    :param file: the ``args.yml``, for messages
-    """
+    """The options of a run that is resumed, from what was typed and ``written`` in its ``args.yml``."""
     values = {}
     for name, option in BY_NAME.items():
         if option.on_resume is REFUSED and name in typed:

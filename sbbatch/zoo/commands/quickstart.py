@@ -25,8 +25,7 @@ MAX_STEPS = 3_000  # agent steps of a game: a greedy agent that is stuck would p
 @guarded
 def main(argv: list[str] | None = None) -> int:
     """Train QR-DQN with batch size 8, compare it with a random policy, draw its learning curve and record a game."""
-    description = "Train QR-DQN with batch size 8 on an Atari game, in minutes."
-    parser = Parser(prog="sbbatch quickstart", description=description)
+    parser = Parser(prog="sbbatch quickstart", description="Train QR-DQN with batch size 8 on an Atari game.")
     parser.add_argument("-n", "--n-timesteps", type=whole_number(1), help="agent steps (default: hyperparams)")
     parser.add_argument("--seed", type=whole_number(0, high=MAX_SEED), default=0, help="seed of everything")
     parser.add_argument("-f", "--log-folder", type=Path, default=Path("logs"), help="where the run is kept")

@@ -60,13 +60,7 @@ def create_run_folder(log_folder: Path, algo: str, env_id: str, uuid: str = "") 
 
 
 def describe_run(run: RunFolder, config: dict[str, Any], arguments: dict[str, Any], command: list[str]) -> None:
-    """
-    Write down how a run was started or resumed, as plain YAML that loads without executing anything.
-
-    :param config: the settings that were made, as written
-    :param arguments: every command-line argument
-    :param command: the command's words, which are appended to those before
-    """
+    """Write down in plain YAML how a run was started, or resumed: then ``command`` is appended to those before."""
     before = run.command.read_text(encoding="utf-8") if run.command.is_file() else ""
     texts = {
         run.config: yaml.safe_dump(plain(config), sort_keys=True),
@@ -122,11 +116,7 @@ def run_of(model: Path, env_id: str) -> RunFolder | None:
 
 
 def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFolder:
-    """
-    An existing run, or an ``InvalidValue``.
-
-    :param number: which run; 0: the latest, -1: files that lie in the algorithm's folder itself
-    """
+    """A run by its number (0: the latest, -1: the files in the algorithm's folder itself), or an ``InvalidValue``."""
     env_name = folder_name(env_id)
     if number == -1:
         return RunFolder(log_folder / algo, env_name)

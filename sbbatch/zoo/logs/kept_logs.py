@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ STEP_COLUMN = "time/total_timesteps"  # of progress.csv
 
 def kept_rows(path: Path, step_column: str, steps: int) -> tuple[str, list[str], list[list[str]]]:
     """
-    :param path: a ``progress.csv``, or a ``monitor.csv``, which begins with a comment
-    :param step_column: its column of agent steps
-    :param steps: those of the model that is resumed from
+    The part of a ``progress.csv`` or ``monitor.csv`` (which begins with a comment) up to a number of agent steps.
+
     :return: the file's new text, its columns, and the fields of each row; empty if nothing can be kept of it
     """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.is_file() else []
@@ -34,10 +34,11 @@ def kept_rows(path: Path, step_column: str, steps: int) -> tuple[str, list[str],
     rows = []
     for line in lines[n_head:]:
         fields = next(csv.reader([line]), [])
-        # A kill may have cut off the last line.
-        if line.endswith("\n") and len(fields) == len(columns) and _is_at_most(fields[place], steps):
-            kept.append(line)
-            rows.append(fields)
+        whole = line.endswith("\n") and len(fields) == len(columns)  # a kill may have cut off the last line
+        with suppress(ValueError):  # no number
+            if whole and float(fields[place]) <= steps:
+                kept.append(line)
+                rows.append(fields)
     return "".join(kept), columns, rows
 
 
@@ -53,13 +54,6 @@ def kept_evaluations(path: Path, steps: int) -> dict[str, list[Any]]:
     except (InvalidValue, KeyError, ValueError, IndexError, TypeError):
         _warn_damaged(path)
         return {}
-
-
-def _is_at_most(text: str, steps: int) -> bool:
-    try:
-        return float(text) <= steps
-    except ValueError:
-        return False
 
 
 def _warn_damaged(path: Path) -> None:

@@ -75,10 +75,8 @@ class ContinuedCSV(CSVOutputFormat):
 
 def make_logger(folder: RunFolder, *, tensorboard: Path | None, tables: bool, kept_steps: int | None) -> Logger:
     """
-    SB3's logger: ``progress.csv``, and on demand TensorBoard and tables on standard output.
+    SB3's logger: ``progress.csv``, and on demand tables on standard output and TensorBoard in a numbered folder.
 
-    :param tensorboard: a folder for TensorBoard, to whose name a number is added
-    :param tables: whether to print tables
     :param kept_steps: agent steps up to which ``progress.csv`` keeps what it has; ``None``: a new run
     """
     path = folder.path / "progress.csv"

@@ -40,10 +40,9 @@ def tracking(
     Send what TensorBoard is told in here to Weights & Biases as well; ``WANDB_MODE=offline`` keeps it on this machine.
 
     :param wanted: ``False``: nothing is sent
-    :param arguments: what the run's ``args.yml`` holds, with the id it is tracked under
-    :param hyperparameters: its ``config.yml``
+    :param arguments: content of ``args.yml``, with the id that the run is tracked under
+    :param hyperparameters: content of ``config.yml``
     :param resumes: whether a run of this id may exist
-    :raises InvalidValue: it cannot be tracked, e.g. because nobody is logged in
     """
     if not wanted:
         yield

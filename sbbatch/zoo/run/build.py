@@ -29,31 +29,21 @@ from sbbatch.zoo.console.progress import warn
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 # Making more would seem to hang, and processes without number take the machine with them.
 ENV_LIMITS = {"dummy": 16_384, "subproc": 512}
-
-
 # An evaluation must end; the longest limit of Gymnasium's own environments without ALE is 2,000.
 UNLIMITED_STEPS = 10_000
 
 
 @dataclass(frozen=True)
 class EnvRecipe:
-    """
-    What single environments are made from.
-
-    :param training: ``False``: episodes end after :data:`UNLIMITED_STEPS` if the environment has no limit of its own
-    :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
-    :param wrappers: the innermost first
-    :param packages: modules to import first, which register environments
-    :param apart: whether it is made in a process of its own
-    """
+    """What single environments are made from; see :func:`make_env`."""
 
     env_id: str
     training: bool = True
     max_steps: int | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
-    wrappers: tuple[ClassSpec, ...] = ()
-    packages: tuple[str, ...] = ()
-    apart: bool = False
+    wrappers: tuple[ClassSpec, ...] = ()  # the innermost first
+    packages: tuple[str, ...] = ()  # modules to import first, which register environments
+    apart: bool = False  # made in a process of its own
 
     def make(self) -> gym.Env:
         """The environment without its wrappers, or a ``UserError`` if it cannot be made."""
@@ -68,9 +58,8 @@ class EnvRecipe:
             if isinstance(error, UserError) or not self.kwargs:
                 raise
             key = "env_kwargs" if self.training else "eval_env_kwargs or env_kwargs"
-            raise InvalidValue(
-                f"{key}: {self.env_id} cannot be made with {self.kwargs} ({reason_of(error)})"
-            ) from error
+            why = reason_of(error)
+            raise InvalidValue(f"{key}: {self.env_id} cannot be made with {self.kwargs} ({why})") from error
         unlimited = env.spec is not None and env.spec.max_episode_steps is None
         return LastLimit(env) if unlimited and not self.training and self.max_steps is None else env
 

@@ -114,10 +114,8 @@ class _LogFile(BaseCallback):
 class EpisodeLog(_LogFile):
     """
     One line per finished training episode, in the format of SB3's ``Monitor`` with one column more: ``steps``, the
-    agent steps taken by all environments when the episode ended.
-
-    :param path: a file whose name ends in ``monitor.csv``
-    :param resumes: keep what is in the file, up to the model's step counter; its seconds continue without the break
+    agent steps taken by all environments when the episode ended. A resumed run keeps its lines up to the model's step
+    counter, and their seconds continue without the break.
     """
 
     def __init__(self, path: Path, env_id: str, resumes: bool = False) -> None:
@@ -185,13 +183,12 @@ class BatchSizeLog(_LogFile):
 
 class Checkpoint(BaseCallback):
     """
-    Save the model now and then, under the zoo's name ``rl_model_<n>_steps.zip``.
+    Save the model every ``save_freq`` agent steps, under the zoo's name ``rl_model_<n>_steps.zip``, on demand with its
+    replay buffer as ``rl_model_replay_buffer_<n>_steps``.
 
     It saves before a rollout begins, when step counter, replay buffer and weights agree; SB3's ``CheckpointCallback``
     saves when the counter is one transition ahead. The model is written last: its file says that all is complete.
 
-    :param save_freq: agent steps between two saves
-    :param replay_buffer: also save the replay buffer, as ``rl_model_replay_buffer_<n>_steps``
     :param saved_at: agent steps at the last save (``None``: those at which training begins)
     """
 

@@ -30,9 +30,7 @@ class Evaluation(EvalCallback):
     Results go to ``evaluations.npz``, the best model to ``best_model.zip``.
 
     :param eval_env: whole episodes, raw rewards
-    :param eval_freq: agent steps between two evaluations
     :param stop: ends an evaluation that is under way
-    :param announce: print a line for each evaluation
     :param began_at: agent steps at which a resumed run began: it keeps its evaluations up to the model's step counter,
         and evaluates when it would have done so without a break (``None``: a new run)
     """

@@ -39,10 +39,8 @@ def side_by_side(
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[Future[Any]]:
     """
-    Call a function for several jobs, each in a process of its own.
+    Call a function with the arguments of each job, in processes of their own.
 
-    :param jobs: the arguments of each call
-    :param n_processes: how many at once
     :param stopped: asked now and then; once it says yes no further call is begun, and SIGTERM is sent to those running
     :return: for each job what became of it, when all have ended; cancelled if it was not begun, as also happens after
         a ``UserError``, which every call would raise

@@ -144,12 +144,7 @@ class Request:
 def settings_of_trained_agent(
     algo: str, env_id: str, model: Path, overrides: dict[str, Any], conf_file: Path | None
 ) -> Settings:
-    """
-    The settings with which ``-i`` trains a model further: its own, with what the command line changes.
-
-    :param conf_file: a hyperparameter file, for a model that does not lie in its run's folder
-    :raises UserError: what a trained agent cannot change
-    """
+    """The settings with which ``-i`` trains a model further: its own, with what the command line may change."""
     cls: Any = require_algorithm(algo)
     for key in ("policy", "policy_kwargs"):
         if key in overrides:

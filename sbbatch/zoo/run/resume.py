@@ -22,7 +22,6 @@ def newest_model(run: RunFolder, cls: type, env_id: str, normalized: bool) -> tu
     from replay loses more with its memory than with the steps since an older checkpoint. Damaged files are skipped.
 
     :return: the file, its agent steps, and the file of the replay buffer that was saved with it
-    :raises InvalidValue: there is none
     """
     paths = [run.last_model, run.best_model, *sorted(run.path.glob("rl_model_*_steps.zip"))]
     found = {path: _steps_of(path, env_id, normalized) for path in paths if path.is_file()}
@@ -35,8 +34,7 @@ def newest_model(run: RunFolder, cls: type, env_id: str, normalized: bool) -> tu
             buffer = find_replay_buffer(path)
             if buffer is not None and _is_whole(buffer):
                 return path, steps, buffer
-    steps, _, path = models[0]
-    return path, steps, None
+    return models[0][2], models[0][0], None
 
 
 def _steps_of(path: Path, env_id: str, normalized: bool) -> int | None:
@@ -85,7 +83,5 @@ def describe_resumption(resumption: Resumption, replays: bool) -> None:
     say(f"resuming from {resumption.model} at {steps:,} of {resumption.total:,} agent steps")
     if replays and resumption.replay_buffer is None:
         say("no replay buffer was saved with it: it starts with an empty one (see --save-replay-buffer)")
-    if run.best_model.is_file():
-        best = ModelFile(run.best_model).plain.get("num_timesteps", 0)
-        if best > steps:
-            say(f"{run.best_model} is of {best:,} agent steps, which are trained again; it stays until a better one")
+    if run.best_model.is_file() and (best := ModelFile(run.best_model).plain.get("num_timesteps", 0)) > steps:
+        say(f"{run.best_model} is of {best:,} agent steps, which are trained again; it stays until a better one")

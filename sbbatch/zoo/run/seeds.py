@@ -51,7 +51,6 @@ def run_seeds(request: Request, seeds: Sequence[int], jobs: int, finish: Finish)
 
     :param jobs: runs side by side, each in a process of its own; 1: one after the other, in this process
     :param finish: called with each folder at the end of its run
-    :return: exit code: 0 if all runs came to their end
     :raises UserError: what is wrong with one run is wrong with all of them, so no other is begun
     """
     results = [SeedResult(seed) for seed in seeds]

@@ -44,9 +44,6 @@ class RunningScore:
     """
     What a trial is worth so far: each seed counts with the mean of its last evaluations, the seeds together with their
     interquartile mean. The last running score is the trial's.
-
-    :param trial: of Optuna, which gets every score
-    :param budget: of the trial
     """
 
     def __init__(self, trial: optuna.Trial, budget: Budget) -> None:
@@ -89,10 +86,7 @@ class TrialEvaluation(Evaluation):
     """
     The evaluations of ``sbbatch train``, exactly as many as the budget says, that leave no files.
 
-    :param eval_env: whole episodes, raw rewards
-    :param budget: of the trial
-    :param stop: ends an evaluation that is under way
-    :param report: gets the mean return of each evaluation, and says whether to go on
+    :param report: gets the mean return of each evaluation, and says whether the trial continues
     """
 
     def __init__(self, eval_env: VecEnv, budget: Budget, stop: StopRequest, report: Callable[[float], bool]) -> None:
@@ -117,12 +111,7 @@ class TrialEvaluation(Evaluation):
 
 
 class Objective:
-    """
-    One trial, from its parameters to its score.
-
-    :param request: of the study
-    :param stop: Ctrl-C and the like
-    """
+    """One trial, from its parameters to its score."""
 
     def __init__(self, request: StudyRequest, stop: StopRequest) -> None:
         self.request = request

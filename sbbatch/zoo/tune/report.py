@@ -170,12 +170,8 @@ def _page(request: StudyRequest, lines: list[str], best: str, table: pd.DataFram
 
 
 def draw_study(study: optuna.Study, space: Space) -> dict[str, bytes]:
-    """
-    Optuna's history and importances, and the first arguments against each other, by their names as PNG.
-
-    :raises InvalidValue: matplotlib is missing
-    """
-    new_figure(1, 1)  # or matplotlib is missing
+    """Optuna's history and importances, and the first arguments against each other, by their names as PNG."""
+    new_figure(1, 1)  # or an InvalidValue: matplotlib is missing
     from matplotlib import pyplot
     from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_rank
 

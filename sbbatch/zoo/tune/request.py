@@ -68,52 +68,30 @@ class Options:
 
 @dataclass(frozen=True)
 class Budget:
-    """
-    What each trial may cost; trials of one study are comparable only if it is the same.
+    """What each trial may cost; trials of one study are comparable only if it is the same."""
 
-    :param n_timesteps: agent steps of each training
-    :param n_evaluations: evaluations of each training
-    :param eval_episodes: whole episodes of each evaluation
-    :param n_eval_envs: of them side by side
-    :param eval_max_steps: agent steps after which such an episode is cut off (``None``: the environment's own limit)
-    :param n_seeds: trainings of each trial
-    """
-
-    n_timesteps: int
-    n_evaluations: int
-    eval_episodes: int
-    n_eval_envs: int
-    eval_max_steps: int | None
-    n_seeds: int
+    n_timesteps: int  # agent steps of each training
+    n_evaluations: int  # of each training
+    eval_episodes: int  # whole episodes of each evaluation
+    n_eval_envs: int  # of them side by side
+    eval_max_steps: int | None  # after which such an episode is cut off (None: the environment's own limit)
+    n_seeds: int  # trainings of each trial
 
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """
-    A study and how to work on it; each worker gets a copy.
-
-    :param options: those of ``sbbatch tune``
-    :param space: what is searched
-    :param budget: of each trial
-    :param settings: what all trials share, as written in files and on the command line
-    :param seed: of the study; -1: that of the existing study, or a random one
-    :param folder: of the study's files; of a study without a name, of all studies of the agent
-    :param study_name: in the database (empty: the space's, with a number)
-    :param url: of the database (empty: a SQLite file in the folder)
-    :param first_trial: number of the first trial of this command; failures before it are forgiven
-    :param deadline: time after which no further trial begins, in seconds since the epoch
-    """
+    """A study and how to work on it; each worker gets a copy."""
 
     options: Options
     space: Space
     budget: Budget
-    settings: dict[str, Any]
-    seed: int
-    folder: Path
-    study_name: str
-    url: str
-    first_trial: int = 0
-    deadline: float = float("inf")
+    settings: dict[str, Any]  # what all trials share, as written in files and on the command line
+    seed: int  # -1: that of the existing study, or a random one
+    folder: Path  # of the study's files; of a study without a name, of all studies of the agent
+    study_name: str  # in the database (empty: the space's, with a number)
+    url: str  # of the database (empty: a SQLite file in the folder)
+    first_trial: int = 0  # of this command; failures before it are forgiven
+    deadline: float = float("inf")  # after which no further trial begins, in seconds since the epoch
 
     @property
     def run(self) -> RunFolder:
@@ -127,11 +105,7 @@ class StudyRequest:
         return {**own, "space": self.space.name, "axes": self.space.entries, "settings": self.settings}
 
     def training_seed(self, trial: int, index: int) -> int:
-        """
-        :param trial: its number; of a retried one that of the first attempt
-        :param index: which training of the trial
-        :return: a seed that leaves room for those of the other environments
-        """
+        """The seed of one training of a trial (of a retried one: its first attempt), with room for those after it."""
         return int(np.random.SeedSequence([self.seed, trial, index]).generate_state(1)[0] >> 2)
 
 
@@ -143,12 +117,7 @@ def place_of(options: Options) -> dict[str, Any]:
 
 
 def read_study_request(options: Options) -> StudyRequest:
-    """
-    Read the YAML files and what the command line changes in them, and try the environment and the space.
-
-    :param options: those of ``sbbatch tune``
-    :raises UserError: anything that is wrong with them
-    """
+    """Read the YAML files and what the command line changes in them, and try the environment and the space."""
     cls: Any = require_algorithm(options.algo)
     overrides = dict(options.overrides)
 

@@ -31,15 +31,10 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Space:
-    """
-    What a study searches.
+    """What a study searches."""
 
-    :param name: for people
-    :param entries: argument -> what it may be, the most telling first
-    """
-
-    name: str
-    entries: dict[str, Entry]
+    name: str  # for people
+    entries: dict[str, Entry]  # argument -> what it may be, the most telling first
 
     @property
     def varied(self) -> dict[str, Entry]:
@@ -62,12 +57,7 @@ class Space:
         return Space(self.name, known).suggest(FixedTrial(dict(params)))
 
     def settings(self, values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-        """
-        The settings that a trial changes, entries of dictionaries put into the whole dictionary.
-
-        :param values: argument -> value
-        :param base: settings of the study
-        """
+        """The settings that a trial changes: its values, entries of dictionaries put into those of the study."""
         merged: dict[str, Any] = {}
         for key, value in values.items():
             argument, *path = key.split(".")
@@ -115,13 +105,7 @@ def _with_entry(where: str, whole: Any, path: list[str], value: Any) -> dict[str
 
 
 def read_space(name: str, algo: str) -> Space:
-    """
-    A packaged space by its name, or one of the user's.
-
-    :param name: e.g. ``batch-lr-nstep``, or a YAML file
-    :param algo: name of the algorithm
-    :raises UserError: no such space, or it is not written as one
-    """
+    """A packaged space by its name, or one of the user's by its YAML file; a ``UserError`` if there is none."""
     if name.endswith((".yml", ".yaml")):
         return make_space(Path(name).stem, read_yaml(Path(name)), name)
     return make_space(name, _packaged(name, algo), f"{SPACES_FILE} {name} {algo}")
@@ -129,13 +113,10 @@ def read_space(name: str, algo: str) -> Space:
 
 def with_abs(space: Space, algo: str, adapted: str, n_steps: float) -> Space:
     """
-    The bounds of an adaptive batch size in the place of a fixed one.
+    A packaged space with the bounds of an adaptive batch size in the place of a fixed one.
 
-    :param space: a packaged space
-    :param algo: name of the algorithm
     :param adapted: the argument that is adapted: ``batch_size``, or ``n_steps`` of agents that learn from rollouts
     :param n_steps: agent steps of a trial; where rollouts are adapted, those of one environment
-    :raises InvalidValue: there are none for this algorithm
     """
     ((key, entry),) = _packaged(ABS_SECTION, algo).items()
     sizes = []
@@ -160,10 +141,8 @@ def _packaged(name: str, algo: str) -> dict[str, Any]:
 
 def make_space(name: str, content: Mapping[str, Any], where: str) -> Space:
     """
-    Check a mapping from arguments to what they may be.
+    A space from what is written, e.g. ``{"learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}}``.
 
-    :param name: for people
-    :param content: e.g. ``{"learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}}``
     :param where: it comes from, for messages
     :raises UserError: it is not written as a space
     """

@@ -38,7 +38,6 @@ def open_storage(
     """
     Connect to a database.
 
-    :param url: of the database
     :param heartbeat: seconds between signs of life of a trial
     :param new: make its tables, or its file, if it is new
     :param on_stale: called with each trial whose worker has died

@@ -32,11 +32,9 @@ COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 def start_study(request: StudyRequest, command: list[str]) -> tuple[StudyRequest, optuna.Study]:
     """
-    Make a study, or resume it.
+    Make a study, or resume it; the request with its seed and place, and the study.
 
-    :param request: the study
     :param command: as typed, to be written down without passwords
-    :return: the request with the study's seed and place, and the study
     :raises UserError: there is another study of this name, or the database or the folder cannot be used
     """
     options, folder, prefix = request.options, request.folder, folder_name(request.options.env)
@@ -71,12 +69,7 @@ def start_study(request: StudyRequest, command: list[str]) -> tuple[StudyRequest
 
 
 def find_study(options: Options) -> tuple[StudyRequest, optuna.Study]:
-    """
-    A study as it is: the named one, else the latest.
-
-    :param options: those of ``sbbatch tune``
-    :raises UserError: it is not there, or of another algorithm or environment
-    """
+    """The named study as it is, else the latest; a ``UserError`` if there is none of this agent and environment."""
     place, prefix = place_of(options), f"{folder_name(options.env)}_"
     if not place["url"]:
         parent = options.log_folder / "tune" / options.algo
@@ -147,9 +140,6 @@ class SeededByTrial:
     """
     A sampler that begins anew with each trial, with a seed of its number: a study that is resumed is the same as one in
     a single sitting.
-
-    :param make: makes a sampler of a seed
-    :param seed: of the study
     """
 
     def __init__(self, make: Callable[..., BaseSampler], seed: int) -> None:

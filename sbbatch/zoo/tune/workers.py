@@ -107,14 +107,7 @@ def problem_of(request: StudyRequest, study: optuna.Study) -> str | None:
 
 
 def run_workers(request: StudyRequest, study: optuna.Study, stop: StopRequest) -> None:
-    """
-    Let worker processes finish a study; one that dies is replaced.
-
-    :param request: of the study
-    :param study: the same
-    :param stop: Ctrl-C and the like
-    :raises InvalidValue: workers die faster than trials end
-    """
+    """Let worker processes finish a study; one that dies is replaced, unless they die faster than trials end."""
     options, problem, deaths, n_ended = request.options, "", 0, 0
     n_workers = 0 if is_over(request, study) else min(options.n_jobs, options.n_trials)
     told: set[int | None] = set()

@@ -1,9 +1,14 @@
 """Runs of this folder leave no pictures, unless a test asks for them."""
 
+import multiprocessing
+
 import pytest
 from run_tools import cartpole, no_pictures, run_folder
 
 from sbbatch.zoo.commands import train
+
+# Processes of environments begin with what they would import one after the other.
+multiprocessing.set_forkserver_preload(["sbbatch.zoo.run.train"])
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,12 @@
 """What the tests of ``sbbatch train`` share: short runs of CartPole."""
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +63,22 @@ def start_script(*words):
     script = [sys.executable, str(REPOSITORY / "scripts" / "train.py"), *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(script, env=environment, text=True, start_new_session=True, **pipes)
+
+
+def interrupt_when(condition, signum=signal.SIGINT):
+    """A signal as a terminal sends it: to the processes begun here, which are returned by then, and to this one."""
+    reached = []
+
+    def wait():
+        deadline = time.monotonic() + 120
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        reached.extend(multiprocessing.active_children())
+        for pid in [*(child.pid for child in reached), os.getpid()]:
+            os.kill(pid, signum)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return reached
 
 
 def no_pictures(folder):

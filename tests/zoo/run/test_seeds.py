@@ -15,16 +15,16 @@ from run_tools import (
     cartpole,
     episode_lengths,
     evaluations,
+    interrupt_when,
     refusal,
     run_folder,
-    start_script,
 )
 
 from sbbatch.errors import InvalidValue, NumericalError
 from sbbatch.zoo.commands import train
 from sbbatch.zoo.commands.options import seed_list
 from sbbatch.zoo.commands.train import read_request
-from sbbatch.zoo.run import seeds
+from sbbatch.zoo.run import processes, seeds
 from sbbatch.zoo.run.processes import in_own_process
 from sbbatch.zoo.run.seeds import PrefixedStream, SeedResult, run_seeds, summary
 
@@ -83,11 +83,20 @@ def test_side_by_side_the_same_agents_are_trained_and_a_kill_takes_no_other_alon
     assert evaluations(runs[0]) == evaluations(run_folder(tmp_path / "one"))
 
 
-def test_what_is_wrong_with_all_of_them_is_told_once_and_nothing_more_begun(tmp_path, capfd):
-    words = [*WORDS, "-f", str(tmp_path), "--seeds", "0:9", "--jobs", "2", *PARAMS, "policy:MultiInputPolicy"]
+def test_what_is_wrong_with_all_of_them_is_told_once_and_nothing_more_begun(tmp_path, capsys, monkeypatch):
+    begun = []
+
+    def refuse(_, request, *__):
+        begun.append(request.seed)
+        time.sleep(0.1)
+        raise InvalidValue("no such thing")
+
+    monkeypatch.setattr(processes, "in_own_process", refuse)
+    monkeypatch.setattr(processes, "_POLL_SECONDS", 0.05)
+    words = [*WORDS, "-f", str(tmp_path), "--seeds", "0:9", "--jobs", "2", *PARAMS]
     assert train.main(words) == 2
-    assert capfd.readouterr().err.count("expected a Dict") == 1
-    assert not (tmp_path / "dqn").exists()
+    assert capsys.readouterr().err == "sbbatch: error: no such thing\n"
+    assert len(begun) < 5
 
 
 @pytest.mark.parametrize(
@@ -135,18 +144,14 @@ def test_a_process_of_its_own_leaves_ctrl_c_to_the_first_one():
     assert in_own_process(signal.raise_signal, signal.SIGINT) is None  # a terminal sends it to all of them
 
 
-def test_ctrl_c_ends_all_processes_with_their_models(tmp_path):
+def test_ctrl_c_ends_all_processes_with_their_models(tmp_path, capsys):
     words = [*WORDS, "-n", "1000000", "--eval-freq", "-1", "-f", str(tmp_path), "--seeds", "0:3", "--jobs", "2"]
-    process = start_script(*words, *PARAMS)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("dqn/*/0.monitor.csv"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 130  # what was asked of it, not the SIGTERM that it sent on
+    interrupt_when(lambda: len(list(tmp_path.glob("dqn/*/0.monitor.csv"))) == 2)
+    assert train.main([*words, *PARAMS]) == 130  # what was asked of it, not the SIGTERM that it sent on
     assert len(list(tmp_path.glob("dqn/*/CartPole-v1.zip"))) == 2
-    assert sum(row.endswith("not begun") for row in out.splitlines()) == 1
-    assert sum(row.endswith("stopped early") for row in out.splitlines()) == 2
+    out = capsys.readouterr().out.splitlines()
+    assert sum(row.endswith("not begun") for row in out) == 1
+    assert sum(row.endswith("stopped early") for row in out) == 2
 
 
 @pytest.mark.parametrize(

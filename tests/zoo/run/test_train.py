@@ -4,14 +4,22 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
-import time
 
 import compare as benchmark
 import gymnasium as gym
 import numpy as np
 import pytest
-from run_tools import PARAMS, REPOSITORY, cartpole, config, evaluations, refusal, run_folder, start_script
+from run_tools import (
+    PARAMS,
+    REPOSITORY,
+    cartpole,
+    config,
+    evaluations,
+    interrupt_when,
+    refusal,
+    run_folder,
+    start_script,
+)
 
 from sbbatch import DQN
 from sbbatch.envs.make import canonical_id
@@ -170,13 +178,7 @@ def test_environment_ids_have_one_spelling():
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_says_where_and_is_the_exit_code(logs, capsys, signum):
-    def interrupt():
-        # The run's monitor file appears when learning begins.
-        while not list(logs.glob("dqn/*/0.monitor.csv")):
-            time.sleep(0.01)
-        os.kill(os.getpid(), signum)
-
-    threading.Thread(target=interrupt, daemon=True).start()
+    interrupt_when(lambda: list(logs.glob("dqn/*/0.monitor.csv")), signum)  # which appears when learning begins
     assert cartpole(logs, n=1_000_000) == 128 + signum
     out = capsys.readouterr().out
     assert "stopped early" in out

@@ -5,12 +5,11 @@ import shlex
 import signal
 import sys
 import threading
-import time
 import types
 
 import gymnasium as gym
 import pytest
-from run_tools import PARAMS, SHORT, cartpole, refusal, run_folder, start_script
+from run_tools import PARAMS, SHORT, cartpole, interrupt_when, refusal, run_folder
 
 from sbbatch import ALGORITHMS, DQN
 from sbbatch.settings.reader import read_yaml
@@ -150,15 +149,13 @@ def test_environments_of_a_package_are_played_also_in_own_processes(own_package,
     assert train.main(["--resume", folder, "-n", "150", "--gym-packages", own_package]) == 0
 
 
-def test_ctrl_c_leaves_the_environments_to_the_process_that_learns(tmp_path):
+def test_ctrl_c_leaves_the_environments_to_the_process_that_learns(tmp_path, capfd):
     words = [*SHORT, "-n", "1000000", "--vec-env", "subproc", "--n-envs", "2", "-f", str(tmp_path), *PARAMS]
-    process = start_script(*words, "--eval-freq", "-1")
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("dqn/*/0.monitor.csv")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (130, "")
+    children = interrupt_when(lambda: list(tmp_path.glob("dqn/*/0.monitor.csv")))
+    assert train.main([*words, "--eval-freq", "-1"]) == 130
+    assert len(children) == 2
+    out, err = capfd.readouterr()
+    assert err == ""
     assert "stopped early; the model is saved" in out
 
 
