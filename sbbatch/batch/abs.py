@@ -104,18 +104,10 @@ class ABS(BatchSizeCallback):
         quantum = math.lcm(self.agent.size_multiple, given.get("quantum", scaling.quantum))
         sizes = sizes_for(self, given.get("min_size"), given.get("max_size"), quantum)
         options = {name: given[name] for name in ("kind", "window", "warmup", "ema", "rounding")}
-<<<<<<< HEAD
-        thresholds = given.get("low", scaling.low), given.get("high", scaling.high)
-        if thresholds[1] <= thresholds[0]:
-            names = [f"{name} {value}" for name, value in zip(("low", "high"), thresholds, strict=True)]
-            raise InvalidValue(f"ABS: {names[0]} is not below {names[1]}; give both, the agent has defaults of its own")
-        self.scheduler = self.scheduler_class(*sizes, *thresholds, **options, quantum=quantum)
-=======
         low, high = given.get("low", scaling.low), given.get("high", scaling.high)
         if high <= low:
             raise InvalidValue(f"ABS: low {low} is not below high {high}; give both, the agent has defaults of its own")
-        self.scheduler = AdaptiveBatchScheduler(*sizes, low, high, **options, quantum=quantum)
->>>>>>> main
+        self.scheduler = self.scheduler_class(*sizes, low, high, **options, quantum=quantum)
         self._timer = Timer(given.get("check_every", scaling.check_every), self.agent.batch_time)
         self._updates: int = given.get("updates", scaling.updates)
         seed = self.model.seed
