@@ -44,10 +44,22 @@ def test_a_failed_look_leaves_what_a_torso_counts():
     assert th.equal(norm.running_mean, th.zeros(2))
 
 
-def test_a_failed_update_leaves_no_counter_behind(rollout_algorithm):
-    agent = make_agent(rollout_algorithm)
+def test_a_failed_update_is_over_for_those_who_were_told_of_it(algorithm):
+    told = []
+
+    class Hook:
+        def before_update(self):
+            told.append("before")
+
+        def after_update(self):
+            told.append("after")
+            raise ValueError
+
+    agent = make_agent(algorithm)
+    agent.update_hooks.append(Hook())
     with pytest.raises(Boom), agent.updating():
         raise Boom
+    assert told == ["before", "after"]
     assert not getattr(agent.policy.optimizer, "_optimizer_step_post_hooks", {})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch as th
@@ -92,11 +92,17 @@ class Agent(BaseAlgorithm):
 
     @contextmanager
     def updating(self) -> Iterator[None]:
-        """Around each update; one that fails is the end of the run."""
+        """Around each update; who was told of its beginning is told of its end, even if it fails."""
         hooks = list(self.update_hooks)
         for hook in hooks:
             hook.before_update()
-        yield
+        try:
+            yield
+        except BaseException:
+            for hook in hooks:
+                with suppress(Exception):  # the failure of the update is the one to tell
+                    hook.after_update()
+            raise
         for hook in hooks:
             hook.after_update()
 
