@@ -15,7 +15,7 @@ from stable_baselines3.common.utils import get_device, get_system_info
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.agents.base.arguments import as_steps, check_callbacks
-from sbbatch.arguments import Count, check_arguments, checked, declared
+from sbbatch.arguments import Count, check_arguments, checked, declared, with_defaults
 from sbbatch.batch.callback import BatchSizeCallback, find_batch_size_callback
 from sbbatch.batch.protocol import BatchScaling, UpdateHook
 from sbbatch.envs.checks import check_environment, check_same_spaces
@@ -25,7 +25,6 @@ from sbbatch.files import PathOrFile, open_to_write
 from sbbatch.persistence.parameters import fitting_states, without_compiler
 from sbbatch.persistence.saved_agent import check_holds, load_agent
 from sbbatch.persistence.sb3_model import open_model
-from sbbatch.recipe import with_defaults
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
