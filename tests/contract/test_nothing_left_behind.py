@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch as th
-from contract_tools import make_agent
+from contract_tools import assert_same_weights, make_agent, weights
 from torch import nn
 
 from sbbatch.agents.base.measuring import buffers_kept, streams_kept, undisturbed
+from sbbatch.agents.base.threads import fastest_threads
 
 
 class Boom(Exception):
@@ -74,3 +75,20 @@ def test_a_failed_measurement_leaves_the_agent_as_it_was(replay_algorithm, monke
         agent.gradient_parts(2)
     assert agent.policy.training
     assert [one.bit_generator.state for one in (agent.noise_rng, agent.replay_buffer.rng)] == states
+
+
+def test_timing_threads_leaves_the_agent_as_it_was(algorithm):
+    def learned(look):
+        agent = make_agent(algorithm)
+        look(agent)
+        return weights(agent.learn(64))
+
+    def time_threads(agent):
+        th.set_num_threads(4)
+        try:
+            assert fastest_threads(agent, seconds=0.01) in (1, 2, 4)
+            assert th.get_num_threads() == 4
+        finally:
+            th.set_num_threads(1)
+
+    assert_same_weights(learned(time_threads), learned(lambda agent: None))
