@@ -1,5 +1,8 @@
 """Deep reinforcement learning in which the batch size is a first-class, adaptive quantity, in the style of SB3."""
 
+from sbbatch import openmp  # noqa: F401  # before PyTorch is imported
+
+# isort: split
 from sbbatch.agents import ALGORITHMS
 from sbbatch.agents.base.finite import flush_denormals
 from sbbatch.agents.btr import BTR

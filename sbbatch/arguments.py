@@ -1,7 +1,7 @@
 """
 What an argument may be, declared once, in the signature that takes it, for the constructor, ``load``, YAML files and
 the command line: ``n_steps: Annotated[int, Within(1)]``. What types and limits cannot say is a function: ``device:
-Annotated[str, check_device]``. Numbers of NumPy become Python's here.
+Annotated[str, check_device]``. Numbers of NumPy become Python's here. A recipe changes no more than defaults.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import FunctionType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -139,6 +139,32 @@ def checked(function: F, prefix: str = "") -> F:
         return function(*bound.args, **bound.kwargs)
 
     return typing.cast(F, call)
+
+
+def with_defaults(
+    init: Callable[..., Any], defaults: dict[str, Any], ignored: Collection[str] = ()
+) -> Callable[..., Any]:
+    """
+    The same constructor with other default values, which ``inspect.signature`` (and so ``help`` and the command line)
+    shows. A recipe lists what it changes and nothing else.
+
+    :param init: constructor of the base class
+    :param defaults: name -> default
+    :param ignored: keyword arguments that are dropped: what a caller gives to every class and this one has no use for
+    """
+    signature = inspect.signature(init)
+    names = list(signature.parameters)[1:]
+    assert set(defaults) <= set(names), f"a recipe sets arguments its base class does not have: {defaults}"
+
+    @functools.wraps(init)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        others = {name: value for name, value in defaults.items() if name not in names[: len(args)]}
+        return init(self, *args, **others | {name: value for name, value in kwargs.items() if name not in ignored})
+
+    parameters = signature.parameters.values()
+    new = [parameter.replace(default=defaults.get(parameter.name, parameter.default)) for parameter in parameters]
+    method.__signature__ = signature.replace(parameters=new)  # type: ignore[attr-defined]
+    return method
 
 
 def in_python(value: Any) -> Any:

@@ -36,7 +36,7 @@ class UnwritableFile(UserError, OSError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The tail of a message: ``"; did you mean 'x'?"``, the valid names if none is near, or the nearest of too many."""
-    options = {option.lower(): option for option in known}
+    options = {option.lower(): option for option in known if not option.startswith("_")}
     if not options:
         return "; there are none"
     for near in difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.6):

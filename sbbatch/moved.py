@@ -19,6 +19,7 @@ MODULES = {
     "sbbatch.algorithms.network_defaults": "sbbatch.networks.network_defaults",
     "sbbatch.batch.timer": "sbbatch.batch.callback",
     "sbbatch.policies": "sbbatch.networks.value_policy",
+    "sbbatch.recipe": "sbbatch.arguments",
     "sbbatch.rollout_policies": "sbbatch.networks.rollout_policy",
     "sbbatch.zoo.games": "sbbatch.settings.games",
     "sbbatch.zoo.screen": "sbbatch.zoo.play.screen",

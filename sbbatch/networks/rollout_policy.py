@@ -9,11 +9,11 @@ import torch as th
 from stable_baselines3.common.torch_layers import CombinedExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 
+from sbbatch.arguments import with_defaults
 from sbbatch.networks.initializers import orthogonal
 from sbbatch.networks.multi_skip import MultiSkipCNN
 from sbbatch.networks.torsos import NatureCNN
 from sbbatch.networks.value_policy import ValuePolicy
-from sbbatch.recipe import with_defaults
 
 Explore = Callable[[np.ndarray], np.ndarray]
 

@@ -15,14 +15,13 @@ from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sbbatch.arguments import checked, declared
+from sbbatch.arguments import checked, declared, with_defaults
 from sbbatch.errors import built
 from sbbatch.networks.action_layers import Dueling, LayerSpec, NoiseScale
 from sbbatch.networks.checks import Activation, NetArch, check_head_kwargs, check_parts, fits_in_memory
 from sbbatch.networks.heads import ExpectedHead, ImplicitQuantileHead, QuantileHead, ReturnEstimate
 from sbbatch.networks.initializers import Initializer
 from sbbatch.networks.torsos import ConvTorso, NatureCNN
-from sbbatch.recipe import with_defaults
 
 # The implementation of an optimizer that is fastest on CPUs, and not PyTorch's choice there; the result is the same.
 FASTEST: dict[type[th.optim.Optimizer], dict[str, Any]] = {

@@ -24,7 +24,7 @@ from sbbatch.settings.resolution import (
     run_value,
 )
 from sbbatch.zoo.run.build import default_policy
-from sbbatch.zoo.tune.space import Space, read_space
+from sbbatch.zoo.tune.space import Space, for_environments, read_space
 
 # Where the zoo looks for the hyperparameters of an agent that has no YAML file there: a module with this name in it.
 hyperparams: dict[str, Any] = {}
@@ -107,7 +107,7 @@ def sampler(algo: str) -> Callable[..., dict[str, Any]]:
     space = zoo_space(algo)
 
     def sample(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
-        values = space.suggest(trial)
+        values = for_environments(space, n_envs).suggest(trial)
         for name in set(values) - set(trial.params):  # show what the agent really gets, as the zoo does
             trial.set_user_attr(name, values[name])
         return _arguments(algo, values)

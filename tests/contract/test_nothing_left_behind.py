@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch as th
-from contract_tools import make_agent
+from contract_tools import assert_same_weights, make_agent, weights
 from torch import nn
 
 from sbbatch.agents.base.measuring import buffers_kept, streams_kept, undisturbed
+from sbbatch.agents.base.threads import fastest_threads
 
 
 class Boom(Exception):
@@ -44,10 +45,22 @@ def test_a_failed_look_leaves_what_a_torso_counts():
     assert th.equal(norm.running_mean, th.zeros(2))
 
 
-def test_a_failed_update_leaves_no_counter_behind(rollout_algorithm):
-    agent = make_agent(rollout_algorithm)
+def test_a_failed_update_is_over_for_those_who_were_told_of_it(algorithm):
+    told = []
+
+    class Hook:
+        def before_update(self):
+            told.append("before")
+
+        def after_update(self):
+            told.append("after")
+            raise ValueError
+
+    agent = make_agent(algorithm)
+    agent.update_hooks.append(Hook())
     with pytest.raises(Boom), agent.updating():
         raise Boom
+    assert told == ["before", "after"]
     assert not getattr(agent.policy.optimizer, "_optimizer_step_post_hooks", {})
 
 
@@ -62,3 +75,20 @@ def test_a_failed_measurement_leaves_the_agent_as_it_was(replay_algorithm, monke
         agent.gradient_parts(2)
     assert agent.policy.training
     assert [one.bit_generator.state for one in (agent.noise_rng, agent.replay_buffer.rng)] == states
+
+
+def test_timing_threads_leaves_the_agent_as_it_was(algorithm):
+    def learned(look):
+        agent = make_agent(algorithm)
+        look(agent)
+        return weights(agent.learn(64))
+
+    def time_threads(agent):
+        th.set_num_threads(4)
+        try:
+            assert fastest_threads(agent, seconds=0.01) in (1, 2, 4)
+            assert th.get_num_threads() == 4
+        finally:
+            th.set_num_threads(1)
+
+    assert_same_weights(learned(time_threads), learned(lambda agent: None))

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from sbbatch import BTR, DQN, IQN, QRDQN, CompactRainbow, Rainbow
-from sbbatch.components.bootstrap import BootstrapTarget, Double, Greedy, Munchausen
+from sbbatch.components.bootstrap import BOOTSTRAPS, BootstrapTarget, Greedy, Munchausen
 from sbbatch.errors import InvalidValue, NumericalError
 from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead, QuantileHead
 from sbbatch.networks.impala import ImpalaCNN
@@ -30,8 +30,7 @@ SMALL = {"learning_starts": 20, "buffer_size": 200, "batch_size": 8, "learning_r
 
 # The small-batch paper's Figure 10, part by part.
 PARTS = {
-    "double": {"bootstrap": Double()},
-    "munchausen": {"bootstrap": Munchausen()},
+    **{name: {"bootstrap": bootstrap()} for name, bootstrap in BOOTSTRAPS.items() if name != "greedy"},
     "categorical": {"head": CategoricalHead},
     "quantile": {"head": QuantileHead},
     "implicit": {"head": ImplicitQuantileHead},
@@ -283,7 +282,7 @@ def test_a_saved_network_is_built_again_whatever_the_recipe_prefers_later(tmp_pa
 
 
 @pytest.mark.parametrize("head", [ExpectedHead, CategoricalHead, QuantileHead, ImplicitQuantileHead])
-@pytest.mark.parametrize("bootstrap", [Greedy(), Munchausen()])
+@pytest.mark.parametrize("bootstrap", [bootstrap() for bootstrap in BOOTSTRAPS.values()], ids=repr)
 def test_a_network_that_became_nan_stops_the_run_by_name(head, bootstrap):
     agent = DQN("MlpPolicy", "CartPole-v1", **SMALL | {"head": head, "bootstrap": bootstrap}, train_freq=50).learn(24)
     for parameter in agent.q_net_target.parameters():

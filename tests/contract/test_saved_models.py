@@ -1,6 +1,9 @@
 """A model that was saved is the same when it is loaded, or is refused."""
 
+import inspect
 import io
+import json
+import zipfile
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +15,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sbbatch import ALGORITHMS, PPO
+from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.errors import InvalidValue
 
 
@@ -199,6 +203,19 @@ def test_a_model_knows_the_environment_it_was_set_to(algorithm, tmp_path):
     agent = make_agent(algorithm)
     agent.set_env(gym.make("CartPole-v0"))
     assert agent.env_id == "CartPole-v0"
+
+
+def test_what_is_saved_is_declared(algorithm, tmp_path):
+    """Beside what SB3 saves: an argument of the constructor, or declared in the body of a class."""
+    agent = make_agent(algorithm).learn(64)
+    agent.save(tmp_path / "m.zip")
+    with zipfile.ZipFile(tmp_path / "m.zip") as file:
+        saved = json.loads(file.read("data")).keys() - {"algorithm"}  # its name, which only the file has
+    peers = {"learning_starts": 10} if isinstance(agent, ReplayAgent) else {}
+    peer = (stable_baselines3.DQN if peers else stable_baselines3.PPO)("MlpPolicy", "CartPole-v1", **peers).learn(1)
+    declared = {name for base in algorithm.__mro__ for name in vars(base).get("__annotations__", {})}
+    known = {*vars(peer), *inspect.signature(algorithm).parameters, *declared, *dir(algorithm)}
+    assert saved - known == set()
 
 
 def test_a_trained_agent_keeps_its_head(replay_algorithm, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch as th
 from torch import nn
 
-from sbbatch.components.bootstrap import Double, Greedy, Munchausen
+from sbbatch.components.bootstrap import BOOTSTRAPS, Double, Greedy, Munchausen
 from sbbatch.errors import InvalidValue
 from sbbatch.functional.distributions import cosine_features, midpoint_taus, quantile_huber_loss
 from sbbatch.networks.action_layers import LayerSpec
@@ -142,9 +142,7 @@ def test_double_and_single_categorical_targets_worked_by_hand(bootstrap, expecte
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("layers", [{}, {"dueling": "output"}, {"dueling": "streams", "noisy_sigma0": 0.5}], ids=str)
 @pytest.mark.parametrize(
-    "bootstrap",
-    [Greedy(), Double(), Munchausen(), Munchausen(log_policy="target")],
-    ids=["greedy", "double", "munchausen", "munchausen-target"],
+    "bootstrap", [*(bootstrap() for bootstrap in BOOTSTRAPS.values()), Munchausen(log_policy="target")], ids=repr
 )
 def test_every_head_with_every_bootstrap_backs_up_the_scalar_value_and_learns(head, layers, bootstrap):
     th.manual_seed(0)

@@ -5,6 +5,7 @@ import inspect
 import os
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 import yaml
@@ -67,6 +68,15 @@ def test_what_a_trial_samples_is_what_the_agent_takes(algo, highest):
     assert trial.attributes.items() <= arguments.items()
     small = {"buffer_size": 2000} if "buffer_size" in inspect.signature(require_algorithm(algo)).parameters else {}
     assert require_algorithm(algo)("MlpPolicy", "CartPole-v1", **{**small, **arguments}).gamma == arguments["gamma"]
+
+
+def test_every_rollout_that_is_sampled_splits_into_its_minibatches():
+    import optuna
+
+    for n_envs, seed in product((1, 2, 8), range(30)):
+        trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed)).ask()
+        arguments = rl_zoo3.sampler("pqn")(trial, 2, n_envs, {})
+        assert arguments["n_steps"] * n_envs % arguments["n_minibatches"] == 0
 
 
 @pytest.mark.parametrize("algo", ["btr", "qrdqn", "pqn", "ppo"])

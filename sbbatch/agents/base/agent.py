@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch as th
@@ -15,7 +15,7 @@ from stable_baselines3.common.utils import get_device, get_system_info
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.agents.base.arguments import as_steps, check_callbacks
-from sbbatch.arguments import Count, check_arguments, checked, declared
+from sbbatch.arguments import Count, check_arguments, checked, declared, with_defaults
 from sbbatch.batch.callback import BatchSizeCallback, find_batch_size_callback
 from sbbatch.batch.protocol import BatchScaling, UpdateHook
 from sbbatch.envs.checks import check_environment, check_same_spaces
@@ -25,7 +25,6 @@ from sbbatch.files import PathOrFile, open_to_write
 from sbbatch.persistence.parameters import fitting_states, without_compiler
 from sbbatch.persistence.saved_agent import check_holds, load_agent
 from sbbatch.persistence.sb3_model import open_model
-from sbbatch.recipe import with_defaults
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 
@@ -92,11 +91,17 @@ class Agent(BaseAlgorithm):
 
     @contextmanager
     def updating(self) -> Iterator[None]:
-        """Around each update; one that fails is the end of the run."""
+        """Around each update; who was told of its beginning is told of its end, even if it fails."""
         hooks = list(self.update_hooks)
         for hook in hooks:
             hook.before_update()
-        yield
+        try:
+            yield
+        except BaseException:
+            for hook in hooks:
+                with suppress(Exception):  # the failure of the update is the one to tell
+                    hook.after_update()
+            raise
         for hook in hooks:
             hook.after_update()
 

@@ -125,6 +125,8 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
     samples_per_unit = 1
     policy: ValuePolicy
     train_freq: TrainFreq  # type: ignore[assignment]
+    frame_stack = 1  # of the environment
+    _network_kwargs: dict[str, Any] | None = None  # saved: a later version may have other defaults
     _n_samples = 0  # transitions trained on
     _sample_credit = 0.0  # those that are due, beyond them; below 0 if there were too many
     _stop: DeferredStop | None = None  # while steps are collected
@@ -202,8 +204,6 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         self.batch_size_callback = batch_size_callback
         self.exploration_rate = 0.0
         self._n_calls = 0  # vector steps
-        self._network_kwargs: dict[str, Any] | None = None  # saved: a later version may have other defaults
-        self.frame_stack = 1
         if _init_setup_model:
             self._setup_model()
 

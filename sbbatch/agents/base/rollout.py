@@ -22,10 +22,10 @@ from sbbatch.agents.base.collect import WatchedSteps
 from sbbatch.agents.base.finite import require_finite, require_finite_returns
 from sbbatch.agents.base.measuring import at
 from sbbatch.agents.base.smoke_test import try_network
+from sbbatch.arguments import with_defaults
 from sbbatch.batch.protocol import BatchScaling
 from sbbatch.envs.make import id_of
 from sbbatch.errors import InvalidValue, check_int
-from sbbatch.recipe import with_defaults
 from sbbatch.replay.sizes import free_memory, n_bytes_of
 
 

@@ -47,7 +47,7 @@ def try_network(policy: BasePolicy, activation: type[nn.Module] | None) -> None:
     else:
         return
     with _trying(what, hint, policy):
-        _look(policy, _sampled_observations(policy.observation_space, policy.device))
+        _look(policy, sampled_observations(policy.observation_space, policy.device))
 
 
 def _look(policy: Any, observations: PyTorchObs) -> None:
@@ -58,14 +58,14 @@ def _look(policy: Any, observations: PyTorchObs) -> None:
         _check_shapes((_N_SAMPLES, 1), values=policy.predict_values(observations))
 
 
-def _sampled_observations(space: spaces.Space, device: th.device) -> PyTorchObs:
-    """Observations the space allows, from a copy: its own random numbers are the environment's."""
+def sampled_observations(space: spaces.Space, device: th.device, n: int = _N_SAMPLES) -> PyTorchObs:
+    """``n`` observations the space allows, from a copy: its own random numbers are the environment's."""
     if isinstance(space, spaces.Dict):
-        return {key: _sampled_observations(part, device) for key, part in space.spaces.items()}  # type: ignore[misc]
+        return {key: sampled_observations(part, device, n) for key, part in space.spaces.items()}  # type: ignore[misc]
     space = copy.deepcopy(space)
     space.seed(0)
     samples = [space.sample() for _ in range(_N_SAMPLES)]
-    return obs_as_tensor(np.stack(samples).reshape(_N_SAMPLES, *get_obs_shape(space)), device)
+    return obs_as_tensor(np.resize(np.stack(samples), (n, *get_obs_shape(space))), device)
 
 
 def try_parts(policy: ValuePolicy, bootstrap: Bootstrap, with_td_error: bool) -> None:
@@ -89,7 +89,7 @@ def _try_losses(policy: ValuePolicy, bootstrap: Bootstrap, with_td_error: bool) 
     """What the train step does with a batch; a wrong shape could pass there, spread over the batch."""
     numbers, seen = (
         th.zeros(_N_SAMPLES, device=policy.device),
-        _sampled_observations(policy.observation_space, policy.device),
+        sampled_observations(policy.observation_space, policy.device),
     )
     batch = ReplayBatch(seen, numbers.long(), numbers, seen, numbers, numbers + 1, np.arange(_N_SAMPLES))
     online, target = policy.q_net.returns, policy.q_net_target.returns

@@ -22,6 +22,7 @@ from sbbatch.settings.resolution import read_overrides, read_parameters
 from sbbatch.settings.suites import SUITES
 from sbbatch.zoo.commands.cli import MAX_SEED, MAX_THREADS, Parser, torch_device, whole_number
 from sbbatch.zoo.run.build import VEC_ENVS
+from sbbatch.zoo.run.request import AUTO_THREADS
 
 MAX_SEEDS = 1000
 MAX_JOBS = 256
@@ -104,6 +105,11 @@ def int_or_text(text: str) -> int | str:
     return int(text) if text.removeprefix("-").isdecimal() else text
 
 
+def thread_count(text: str) -> int:
+    """An argparse type: a number of threads, -1, or ``auto``."""
+    return AUTO_THREADS if text == "auto" else whole_number(1, -1, high=MAX_THREADS)(text)
+
+
 FIXED, FREE, TYPED, SETTING, REFUSED = OnResume
 _COUNT, _PERIOD = whole_number(1), whole_number(1, -1)
 _MANY: dict[str, Any] = {"nargs": "+", "action": "extend"}
@@ -138,8 +144,8 @@ OPTIONS = (
             "settings are searched; `sbbatch train` shows those of the files", **_FLAG),
     _option("--seed", FIXED, "seed of everything (-1: random)", type=whole_number(0, -1, high=MAX_SEED), default=-1),
     _option("--device", FREE, "torch device", type=torch_device, default="auto"),
-    _option("--num-threads", FREE, "threads for PyTorch (-1: its default)", _JOBS,
-            type=whole_number(1, -1, high=MAX_THREADS), default=-1),
+    _option("--num-threads", FREE, "threads for PyTorch (auto: the fastest for this run; -1: PyTorch's default)", _JOBS,
+            type=thread_count, default=AUTO_THREADS),
     _option("--seeds", REFUSED, "several runs: 0:5 (0, 1, 2, 3, 4) or 0,3,7, or both: 0:3,7",
             "give --n-seeds for several trainings in each trial", type=seed_list, metavar="SEEDS"),
     _option("--jobs", REFUSED, "runs side by side (default: 1)", _JOBS, type=whole_number(1, high=MAX_JOBS), default=1),

@@ -33,7 +33,7 @@ from sbbatch.zoo.logs.folders import RunFolder, open_run
 from sbbatch.zoo.plot.batch_trace import PICTURE_NAME, plot_batch
 from sbbatch.zoo.plot.curves import plot_run
 from sbbatch.zoo.run.build import model_file
-from sbbatch.zoo.run.request import Request, Resumption, settings_of_trained_agent
+from sbbatch.zoo.run.request import Request, Resumption, settings_of_trained_agent, shorten_warm_up
 from sbbatch.zoo.run.resume import newest_model
 from sbbatch.zoo.run.seeds import run_seeds
 from sbbatch.zoo.run.train import run
@@ -78,7 +78,7 @@ def _new(args: Namespace, words: list[str]) -> Request:
     args.env = canonical_id(args.env)
     overrides = setting_overrides(args)
     if args.trained_agent is None:
-        settings = resolve(args.algo, args.env, overrides, args.conf_file, suite=args.suite)
+        settings = shorten_warm_up(resolve(args.algo, args.env, overrides, args.conf_file, suite=args.suite))
     else:
         args.trained_agent = model_file(args.trained_agent)
         settings = settings_of_trained_agent(args.algo, args.env, args.trained_agent, overrides, args.conf_file)

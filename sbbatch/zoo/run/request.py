@@ -29,6 +29,8 @@ from sbbatch.zoo.logs.folders import RunFolder, probe_folder, run_of
 from sbbatch.zoo.logs.track import require_wandb
 from sbbatch.zoo.run.build import check_trained_in
 
+AUTO_THREADS = 0
+
 
 @dataclass(frozen=True)
 class Resumption:
@@ -52,6 +54,7 @@ class Request:
     :param resumption: where it is resumed; ``None``: a new run
     :param arguments: what ``args.yml`` is to hold; fields of the same name win
     :param words: the command line as it was typed
+    :param num_threads: of PyTorch; -1: its default, ``AUTO_THREADS``: the fastest for this run
     """
 
     algo: str
@@ -116,13 +119,6 @@ class Request:
         for key in ("gradient_steps", "tau"):  # the constructors allow 0, as SB3's do
             if key in self.settings and self.settings[key].value == 0:
                 raise InvalidValue(with_origin(f"{key}: got 0, with which nothing is learned", self.settings))
-        start = self.settings.get("learning_starts")
-        if self.is_new and start is not None and start.value >= self.n_timesteps:
-            # A run that ends before its warm-up would save an untrained model and call it a result.
-            raise InvalidValue(
-                f"learning_starts {start.value} >= n_timesteps {self.n_timesteps}: no update would happen; raise -n or "
-                "lower it with -params learning_starts:N"
-            )
         if self.track:
             require_wandb()
         if self.resumption is None:
@@ -139,6 +135,16 @@ class Request:
             warn(f"train_freq {period.given} > n_timesteps {self.n_timesteps}: the run lasts until its first update")
         if self.vec_env == "subproc" and atari_game(self.env) is not None:
             warn("--vec-env subproc changes nothing for Atari games: ALE's C++ environments have their own threads")
+
+
+def shorten_warm_up(settings: Settings) -> Settings:
+    """A run shorter than its warm-up would learn nothing: it gets one of a tenth of its steps instead."""
+    start, n_timesteps = settings.get("learning_starts"), int(run_value(settings, "n_timesteps"))
+    if start is None or start.value < n_timesteps:
+        return settings
+    shorter = n_timesteps // 10
+    warn(f"learning_starts {start.value:,} >= n_timesteps {n_timesteps:,}: lowered to {shorter:,}, so that it learns")
+    return {**settings, "learning_starts": Setting(shorter, shorter, f"n_timesteps {n_timesteps}")}
 
 
 def settings_of_trained_agent(

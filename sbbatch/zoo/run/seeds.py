@@ -83,7 +83,7 @@ def _one_after_the_other(requests: Sequence[Request], results: Sequence[SeedResu
 def _side_by_side(requests: Sequence[Request], results: Sequence[SeedResult], n_processes: int, finish: Finish) -> int:
     """The exit code of a stop; 0 without one."""
     n_threads = requests[0].num_threads
-    if n_threads == -1:  # each would take all cores
+    if n_threads < 1:  # each would take all cores
         n_threads = max(th.get_num_threads() // n_processes, 1)
     say(f"{len(results)} seeds, {n_processes} side by side, with {n_threads} thread{'s' * (n_threads > 1)} each")
     # Plain lines now and then: SB3's tables of several runs would mix.

@@ -17,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from sbbatch.agents.base.threads import fastest_threads
 from sbbatch.analysis.metrics import describe_returns
 from sbbatch.envs.make import parallel_episodes
 from sbbatch.errors import NumericalError, UnwritableFile, UserError
@@ -37,7 +38,7 @@ from sbbatch.zoo.logs.track import new_id, tracking
 from sbbatch.zoo.run.build import default_policy, run_env, save_model
 from sbbatch.zoo.run.callbacks import BatchSizeLog, Checkpoint, EpisodeLog, StopRequest, StopWhenAsked
 from sbbatch.zoo.run.evaluation import Evaluation
-from sbbatch.zoo.run.request import Request
+from sbbatch.zoo.run.request import AUTO_THREADS, Request
 from sbbatch.zoo.run.resume import describe_resumption, find_replay_buffer, last_checkpoint
 
 _LOST_PROCESS = (EOFError, BrokenPipeError, ConnectionResetError)  # what the other end of its pipe sees
@@ -60,6 +61,8 @@ def run(request: Request, begun: Callable[[Path], object] = lambda path: None) -
             stack.enter_context(alone_in(goes_on.folder))
         env = stack.enter_context(_closing(build_env(request)))
         model = build_model(request, env)
+        if request.num_threads == AUTO_THREADS:
+            choose_threads(model)
         callbacks = [part.make() for part in run_value(request.settings, "callback") or ()]
         eval_env = stack.enter_context(_closing(build_env(request, False))) if request.eval_freq > 0 else None
         if goes_on is not None:
@@ -71,6 +74,8 @@ def run(request: Request, begun: Callable[[Path], object] = lambda path: None) -
         # Every option, with what was chosen for the user.
         own = {field.name: getattr(request, field.name) for field in fields(request) if field.name in request.arguments}
         arguments = {"wandb_id": new_id(), "steps_before": model.num_timesteps, **request.arguments, **own}
+        if request.num_threads == AUTO_THREADS:  # an exact repetition takes as many
+            arguments["num_threads"] = th.get_num_threads()
         arguments.pop("resume", None)
         describe_run(folder, explicit_values(request.settings), arguments, ["sbbatch", "train", *request.words])
         begun(folder.path)
@@ -90,6 +95,14 @@ def run(request: Request, begun: Callable[[Path], object] = lambda path: None) -
             say("stopped early; the model is saved")
         _report(folder, evaluation, request.save_replay_buffer)
         return stop.exit_code, folder
+
+
+def choose_threads(model: Any) -> None:
+    """Take as many threads as make this model's gradient steps fastest, and say so if there was a choice."""
+    most = th.get_num_threads()
+    th.set_num_threads(fastest_threads(model))
+    if most > 1:
+        say(f"{th.get_num_threads()} of {most} threads, the fastest for a batch of {model.batch_size} (--num-threads)")
 
 
 def build_env(request: Request, training: bool = True) -> VecEnv:

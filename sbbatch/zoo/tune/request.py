@@ -25,7 +25,7 @@ from sbbatch.settings.resolution import (
 )
 from sbbatch.zoo.logs.folders import RunFolder, folder_name, plain, probe_folder
 from sbbatch.zoo.run.build import UNLIMITED_STEPS, run_env
-from sbbatch.zoo.tune.space import Space, extremes, read_space, with_abs
+from sbbatch.zoo.tune.space import Space, extremes, for_environments, read_space, with_abs
 
 # A trial only has to tell good settings from bad ones.
 SHARE_OF_A_RUN = 5
@@ -130,7 +130,7 @@ def read_study_request(options: Options) -> StudyRequest:
     budget = _read_budget(options, settings)
     for training in (True, False):  # what is wrong with the environment would else be the end of every trial
         run_env(options.env, cls, settings, 0, training, 1).close()
-    space = read_space(options.space, options.algo)
+    space = for_environments(read_space(options.space, options.algo), run_value(settings, "n_envs", 1))
     if options.abs:
         if options.space.endswith((".yml", ".yaml")):
             raise InvalidValue(f"--abs: write batch_size_callback into {options.space} instead")

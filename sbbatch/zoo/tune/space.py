@@ -130,6 +130,15 @@ def with_abs(space: Space, algo: str, adapted: str, n_steps: float) -> Space:
     return Space(f"{space.name}-abs", {key: {"choices": sizes}, **kept})
 
 
+def for_environments(space: Space, n_envs: int) -> Space:
+    """Without numbers of minibatches into which the samples of the shortest rollout cannot be split."""
+    length, parts = space.entries.get("n_steps"), space.entries.get("n_minibatches")
+    if length is None or parts is None or "low" not in length or "low" not in parts:
+        return space
+    fewer = {**parts, "high": min(parts["high"], length["low"] * n_envs)}
+    return Space(space.name, {**space.entries, "n_minibatches": fewer})
+
+
 def _packaged(name: str, algo: str) -> dict[str, Any]:
     spaces = read_yaml(hyperparams_folder() / "spaces.yml", SPACES_FILE)
     if name not in spaces:
