@@ -56,13 +56,12 @@ class Command:
         return next((state for state, path in states.items() if path.exists()), "missing")
 
     def done(self) -> dict[str, Any]:
-        """How a run that is done was made: command, version, folder, seconds, attempts."""
+        """How a run that is done was made (command, version, attempts), and its result."""
         return dict(json.loads((self.folder / "done.json").read_text(encoding="utf-8")))
 
     def result(self) -> Result:
-        """What a run that is done left behind."""
-        done = self.done()
-        return read_result(self.run, self.folder / done["folder"], done["seconds"])
+        """Of a run that is done; its folder may be gone."""
+        return Result.of(self.run, self.done()["result"])
 
     def execute(self) -> str:
         """
@@ -107,16 +106,21 @@ class Command:
         """
         if not is_complete(folder, self.run.steps):
             return "stopped"
-        done = {
-            "command": shlex.join(["sbbatch", *self.run.words]),
-            "version": __version__,
-            "folder": str(folder.relative_to(self.folder)),
-            "seconds": float(read_columns(folder / "0.monitor.csv", "t").max()) if seconds is None else seconds,
-            "attempts": attempts,
-        }
+        if seconds is None:
+            seconds = float(read_columns(folder / "0.monitor.csv", "t").max())
+        self.write_done(read_result(self.run, folder, seconds), attempts)
+        return "done"
+
+    def write_done(self, result: Result, attempts: int) -> None:
+        """
+        :param result: of the run
+        :param attempts: how often it was begun (0: elsewhere)
+        """
+        command = shlex.join(["sbbatch", *self.run.words])
+        done = {"command": command, "version": __version__, "attempts": attempts, "result": result.numbers()}
+        self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.folder / "done.json") as file:
             file.write(json.dumps(done, indent=1).encode())
-        return "done"
 
 
 def is_complete(folder: Path, steps: int) -> bool:

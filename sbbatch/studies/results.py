@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sbbatch.analysis.scores import human_normalized
+from sbbatch.files import write_csv
 from sbbatch.studies.games import scale_of
 from sbbatch.studies.study import Run
 
 N_BINS = 40  # of a learning curve
+_SPANS = tuple(f"{100 * (i + 1) / N_BINS:g}%" for i in range(N_BINS))
 SCORES = {
     "final_return": "training return, last 10 %",
     "area": "training return, mean over time",
     "last_evaluation": "greedy return at the end",
 }
+NUMBERS = (*SCORES, "mean_size", "seconds")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,15 @@ class Result:
     mean_size: float
     seconds: float
     curve: np.ndarray
+
+    def numbers(self) -> dict[str, Any]:
+        """All but the run, as a done file holds them."""
+        return {**{name: float(getattr(self, name)) for name in NUMBERS}, "curve": self.curve.tolist()}
+
+    @classmethod
+    def of(cls, run: Run, numbers: Mapping[str, Any]) -> Result:
+        """What :meth:`numbers` gave."""
+        return cls(run, *(float(numbers[name]) for name in NUMBERS), np.array(numbers["curve"]))
 
 
 def read_result(run: Run, folder: Path, seconds: float) -> Result:
@@ -114,12 +127,19 @@ def write_runs(results: Sequence[Result], path: Path) -> None:
     :param results: all that have ended
     :param path: a CSV file; its last columns are the learning curve, each headed by the share of the steps it ends at
     """
-    numbers = (*SCORES, "mean_size", "seconds")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        write = csv.writer(file).writerow
-        spans = (f"{100 * (i + 1) / N_BINS:g}%" for i in range(N_BINS))
-        write(("study", "arm", "game", "seed", "steps", *numbers, *spans))
-        for one in results:
-            values = (*(getattr(one, name) for name in numbers), *one.curve)
-            run = one.run
-            write((run.study, run.arm, run.game, run.seed, run.steps, *(f"{value:.6g}" for value in values)))
+    rows = []
+    for one in results:
+        run, values = one.run, (*(getattr(one, name) for name in NUMBERS), *one.curve)
+        key = (run.study, run.id, run.arm, run.game, run.seed, run.steps)
+        rows.append((*key, *(f"{value:.6g}" for value in values)))
+    write_csv(path, ("study", "id", "arm", "game", "seed", "steps", *NUMBERS, *_SPANS), rows)
+
+
+def read_runs(path: Path) -> dict[str, dict[str, Any]]:
+    """
+    :param path: what :func:`write_runs` wrote
+    :return: by the run's id, as :meth:`Result.numbers` gives them
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {row["id"]: {**row, "curve": [float(row[span]) for span in _SPANS]} for row in rows}

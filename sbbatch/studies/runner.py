@@ -6,7 +6,6 @@ run again at any moment.
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from sbbatch.studies.command import Command, is_complete
+from sbbatch.studies.command import Command
+from sbbatch.studies.results import Result, read_runs
 from sbbatch.studies.study import Study, canonical
 
 _START_SECONDS = 15.0  # of importing and building, for the plan
@@ -66,26 +66,28 @@ def run_missing(commands: Sequence[Command], engine: Engine) -> Iterator[tuple[C
     yield from engine.map([command for command, needs in then if Command(needs, command.root).state == "done"])
 
 
-def adopt(commands: Sequence[Command], folder: Path) -> list[Command]:
+def adopt(commands: Sequence[Command], source: Path) -> list[Command]:
     """
-    Take over runs that were made by hand with the same commands: a copy of each, and a done file.
+    Take over runs that were made elsewhere with the same commands.
 
     :param commands: of a study
-    :param folder: holds run folders, however deep
+    :param source: a ``runs.csv`` of the same study, such as those in docs/results, or a folder that holds run folders,
+        however deep
     :return: what was adopted
     """
     missing = {canonical(command.run.words): command for command in commands if command.state != "done"}
-    adopted = []
-    for path in sorted(folder.rglob("command.txt")):
-        lines, source = path.read_text(encoding="utf-8").splitlines(), path.parents[1]
+    if source.is_file():
+        known = read_runs(source)
+        adopted = [command for command in missing.values() if command.run.id in known]
+        for command in adopted:
+            command.write_done(Result.of(command.run, known[command.run.id]), attempts=0)
+        return adopted
+    for path in sorted(source.rglob("command.txt")):
+        lines, folder = path.read_text(encoding="utf-8").splitlines(), path.parents[1]
         command = missing.get(canonical(shlex.split(lines[0])[1:])) if len(lines) == 1 else None
-        if command is not None and command.state != "done" and is_complete(source, command.run.steps):
-            target = command.folder / "train" / source.parent.name / source.name
-            shutil.rmtree(command.folder / "train", ignore_errors=True)
-            shutil.copytree(source, target)
-            command.finish(target)
-            adopted.append(command)
-    return adopted
+        if command is not None and command.state != "done":
+            command.finish(folder)
+    return [command for command in missing.values() if command.state == "done"]
 
 
 def plan(study: Study, scale: str, commands: Sequence[Command]) -> str:
@@ -101,7 +103,7 @@ def plan(study: Study, scale: str, commands: Sequence[Command]) -> str:
     times: dict[str, list[float]] = {}
     for command in commands:
         if command.state == "done":
-            times.setdefault(command.run.arm, []).append(command.done()["seconds"])
+            times.setdefault(command.run.arm, []).append(command.result().seconds)
     measured = [value for values in times.values() for value in values]
     missing = [command.run for command in commands if command.state != "done"]
     stated = [[_START_SECONDS + run.steps / speed] for run in missing]

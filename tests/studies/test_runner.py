@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from studies import SMALL, YOKED, commands_of, leave_files
 from sbbatch.errors import InvalidValue
 from sbbatch.studies import catalogue, command
 from sbbatch.studies.report import summary, write_report
-from sbbatch.studies.results import learning_curve, read_result, scores_of
+from sbbatch.studies.results import learning_curve, read_result, scores_of, write_runs
 from sbbatch.studies.runner import LocalPool, adopt, plan, run_missing
 from sbbatch.zoo.commands import cli
 
@@ -106,9 +107,20 @@ def test_runs_made_by_hand_are_adopted_if_they_came_to_their_end(tmp_path):
     leave_files([*second.run.words, "--n-envs", "2", "-f", tmp_path / "c"])
     assert adopt(commands_of(SMALL, tmp_path / "runs"), tmp_path) == [first]
     assert first.result().run == first.run
-    assert first.done()["seconds"] == 2.9
+    assert first.result().seconds == 2.9
     cost = plan(SMALL, "smoke", commands_of(SMALL, tmp_path / "runs"))
     assert cost.startswith("4 runs, 3 to do, about 0.0 core hours (measured")
+
+
+def test_runs_of_a_table_are_adopted_by_their_ids(tmp_path):
+    first, second, *_ = commands_of(SMALL, tmp_path / "runs")
+    first.finish(leave_files([*first.run.words, "-f", tmp_path / "a"]), 3.0)
+    other = replace(first.run, words=(*first.run.words, "--n-envs", "2"))
+    write_runs([first.result(), replace(first.result(), run=other)], tmp_path / "runs.csv")
+    elsewhere = commands_of(SMALL, tmp_path / "elsewhere")
+    assert [one.run for one in adopt(elsewhere, tmp_path / "runs.csv")] == [first.run]
+    assert str(elsewhere[0].result()) == str(first.result())  # mean_size is NaN
+    assert (elsewhere[0].done()["attempts"], second.state) == (0, "missing")
 
 
 def test_half_a_study_is_half_a_report(tmp_path, outcomes):

@@ -22,7 +22,7 @@ ACTIONS = {
     "status": "what has ended, failed or not begun",
     "report": "tables, figure and verdict of what has ended",
     "export": "the same, into docs/results",
-    "adopt": "take over runs that were made by hand with the same commands",
+    "adopt": "take over runs that were made elsewhere with the same commands",
 }
 EPILOG = f"""actions:
 {chr(10).join(f"  {name:<7} {text}" for name, text in ACTIONS.items())}
@@ -30,7 +30,7 @@ EPILOG = f"""actions:
 examples:
   sbbatch study run small_batch/standard_agents --scale smoke --jobs 2
   sbbatch study run abs/minatar --scale laptop --print-commands
-  sbbatch study adopt small_batch/step_size_pilot --scale laptop --from logs/by_hand
+  sbbatch study adopt small_batch/step_size --scale laptop --from docs/results/small_batch_step_size/runs.csv
 
 A study that was stopped or killed goes on with the same command; a run that dies is begun up to {ATTEMPTS} times."""
 
@@ -47,7 +47,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--print-commands", action="store_true", help="run: print the commands of what is missing instead")
     add("-f", "--folder", type=Path, default=Path("logs/studies"), help="where runs are kept")
     add("-o", "--out", type=Path, help="report, export: where to write")
-    add("--from", dest="source", type=Path, default=Path("logs"), help="adopt: where the runs are (default: logs)")
+    add(
+        "--from",
+        dest="source",
+        type=Path,
+        default=Path("logs"),
+        help="adopt: a folder of runs, or a runs.csv (default: logs)",
+    )
     return parser
 
 
