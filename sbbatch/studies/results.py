@@ -54,7 +54,8 @@ class Result:
     @classmethod
     def of(cls, run: Run, numbers: Mapping[str, Any]) -> Result:
         """What :meth:`numbers` gave."""
-        return cls(run, *(float(numbers[name]) for name in NUMBERS), np.array(numbers["curve"]))
+        values = {name: float(numbers[name]) for name in NUMBERS}
+        return cls(run, curve=np.array(numbers["curve"]), **values)
 
 
 def read_result(run: Run, folder: Path, seconds: float) -> Result:

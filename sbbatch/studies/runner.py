@@ -84,9 +84,9 @@ def adopt(commands: Sequence[Command], source: Path) -> list[Command]:
         return adopted
     for path in sorted(source.rglob("command.txt")):
         lines, folder = path.read_text(encoding="utf-8").splitlines(), path.parents[1]
-        command = missing.get(canonical(shlex.split(lines[0])[1:])) if len(lines) == 1 else None
-        if command is not None and command.state != "done":
-            command.finish(folder)
+        found = missing.get(canonical(shlex.split(lines[0])[1:])) if len(lines) == 1 else None
+        if found is not None and found.state != "done":
+            found.finish(folder)
     return [command for command in missing.values() if command.state == "done"]
 
 
