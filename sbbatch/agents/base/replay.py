@@ -484,6 +484,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         state, buffer = load_arrays(path, "replay buffer"), self._make_replay_buffer()
         assert isinstance(buffer, FrameReplayBuffer)
         buffer.set_state(state)
+        buffer.device = self.device
         self.replay_buffer = buffer
 
     def _excluded_save_params(self) -> list[str]:

@@ -126,14 +126,15 @@ def whole_number(low: int, *also: int, high: int | None = None) -> Callable[[str
 
 
 def torch_device(text: str) -> str:
-    """An argparse type for a device that is there: SB3 would take the processor for a GPU that is not."""
-    if text != "auto" and not _computes(text):
-        usable = ", ".join(["auto", *filter(_computes, ("cpu", "cuda", "mps"))])
+    """An argparse type for a device that PyTorch can use, or a GPU, in whose absence agents take the CPU."""
+    if text != "auto" and not text.startswith("cuda") and not computes(text):
+        usable = ", ".join(["auto", *filter(computes, ("cpu", "cuda", "mps"))])
         raise argparse.ArgumentTypeError(f"got '{text}', on which PyTorch cannot compute here; expected {usable}")
     return text
 
 
-def _computes(device: str) -> bool:
+def computes(device: str) -> bool:
+    """Whether PyTorch can use a device here."""
     import torch as th
 
     try:
