@@ -161,6 +161,8 @@ class PPO(RolloutAgent, SB3PPO):
         return n_steps
 
     def _follow(self, n_steps: int) -> None:
+        if n_steps == self.n_steps:  # the last minibatch may stay short
+            return
         super()._follow(n_steps)
         self.batch_size = n_steps * self.n_envs // self.n_minibatches
 

@@ -46,7 +46,8 @@ class ABS(BatchSizeCallback):
     Rollout agents are measured exactly as in the authors' code: before and after the whole update, in states drawn
     without replacement from the rollout it learns from. The paper's replay agent (BTR) is not in their release; what
     is done here is the nearest analogue: ``updates`` gradient steps, in states drawn from the newest 8,192
-    transitions. Quantile agents are compared on the midpoint fractions they are evaluated with. Larger networks may
+    transitions. Quantile agents are compared on the midpoint fractions they are evaluated with (BTR: 8; a grid of 32
+    would be finer). The defaults of replay agents do not depend on ``batch_size``. Larger networks may
     want a larger ``max_size``, as in the paper; only PQN-L and PQN-XL have one by themselves. Measuring uses no noise,
     draws nothing from the agent's random streams and changes nothing in it.
 
@@ -101,7 +102,10 @@ class ABS(BatchSizeCallback):
     def _start(self) -> None:
         scaling = self.agent.batch_scaling
         given = {key: value for key, value in self._config.items() if value is not None}
-        quantum = math.lcm(self.agent.size_multiple, given.get("quantum", scaling.quantum))
+        preferred = given.get("quantum", scaling.quantum)
+        if "quantum" not in given and any(given.get(bound, 0) % preferred for bound in ("min_size", "max_size")):
+            preferred = 1  # bounds of the user's own
+        quantum = math.lcm(self.agent.size_multiple, preferred)
         sizes = sizes_for(self, given.get("min_size"), given.get("max_size"), quantum)
         options = {name: given[name] for name in ("kind", "window", "warmup", "ema", "rounding")}
         low, high = given.get("low", scaling.low), given.get("high", scaling.high)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch as th
@@ -91,17 +91,11 @@ class Agent(BaseAlgorithm):
 
     @contextmanager
     def updating(self) -> Iterator[None]:
-        """Around each update; who was told of its beginning is told of its end, even if it fails."""
+        """Around each update. One that fails is none: nothing is measured on it, and the run is over."""
         hooks = list(self.update_hooks)
         for hook in hooks:
             hook.before_update()
-        try:
-            yield
-        except BaseException:
-            for hook in hooks:
-                with suppress(Exception):  # the failure of the update is the one to tell
-                    hook.after_update()
-            raise
+        yield
         for hook in hooks:
             hook.after_update()
 
