@@ -1,47 +1,106 @@
-"""The learning curve of one run, drawn from the files it left."""
+"""Curves with their intervals in panels, and the learning curve of one run, drawn from the files it left."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sbbatch.analysis.metrics import student_interval
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.plot.figure import new_figure, picture_file, save_figure
-from sbbatch.zoo.plot.runs import read_run, running_mean
+from sbbatch.zoo.plot.figure import GRAY, RETURN, STEPS, curve_style, legend_below, number_axes, picture, picture_files
+from sbbatch.zoo.plot.runs import group_runs, running_mean
 
-PICTURE_NAME = "learning_curve.png"
+PICTURE_NAME = "learning_curve"
 _RUNNING_MEAN_EPISODES = 20
+_MARKED = 40  # points that have room for a mark each
+_COLUMNS = 3  # of panels
+
+Points = tuple[np.ndarray, ...]  # agent steps, and returns there
 
 
-def plot_run(folder: Path | str, out: Path | None = None, title: str | None = None) -> Path:
+@dataclass(frozen=True)
+class Curve:
+    """A line with a band around it."""
+
+    panel: str  # title of the axes it stands in, e.g. the environment
+    label: str  # what it shows; the same in several panels is one entry of the legend
+    steps: np.ndarray  # agent steps ``(points,)``
+    middle: np.ndarray  # likewise
+    low: np.ndarray  # likewise
+    high: np.ndarray  # likewise
+    tails: Sequence[Points] = ()  # of single runs, as thin lines
+
+    def draw(self, axes: Any, label: str, **style: Any) -> None:
+        """Draw it into matplotlib's axes, in the color and dashes of ``style``."""
+        mark = {"marker": "o", "markersize": 3.5} if len(self.steps) <= _MARKED else {}
+        axes.plot(self.steps, self.middle, label=label, **mark, **style)
+        axes.fill_between(self.steps, self.low, self.high, color=style["color"], alpha=0.15, linewidth=0)
+        for tail in self.tails:
+            axes.plot(*tail, linewidth=0.8, alpha=0.6, **style)
+
+
+def draw_curves(
+    curves: Sequence[Curve], files: Sequence[Path], title: str | None, caption: str, y: str = RETURN
+) -> None:
+    """
+    One panel for each environment, one color for each label, and one legend.
+
+    :param files: see :func:`~sbbatch.zoo.plot.figure.picture_files`
+    :param title: above all panels
+    :param caption: what lines and bands are, over the legend
+    :param y: name of the vertical axes
+    :raises UserError: matplotlib is missing, or the file cannot be written
+    """
+    names, labels = (
+        list(dict.fromkeys(texts)) for texts in zip(*((one.panel, one.label) for one in curves), strict=True)
+    )
+    columns = min(len(names), _COLUMNS)
+    rows = math.ceil(len(names) / columns)
+    with picture(files, max(6.4, 4.4 * columns), 0.8 + 3.4 * rows, title) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        panels = dict(zip(names, grid.flat, strict=False))
+        for axes in grid.flat[len(names) :]:
+            axes.remove()
+        for one in curves:
+            one.draw(panels[one.panel], one.label, **curve_style(labels.index(one.label)))
+        for name, axes in panels.items():
+            axes.set_title(name)
+            number_axes(axes, STEPS, y)
+        legend_below(figure, caption)
+
+
+def plot_run(folder: Path | str, out: Path | None = None, title: str | None = None) -> list[Path]:
     """
     Draw training episodes and evaluations against agent steps.
 
     :param folder: a run's folder
-    :param out: the PNG, PDF or SVG to write (``None``: ``learning_curve.png`` in the folder)
-    :param title: above the curve (``None``: algorithm, environment and run as the folders name them)
-    :return: the picture
+    :param out: the PNG, PDF or SVG to write (``None``: ``learning_curve.png`` and ``.pdf`` in the folder)
+    :param title: above the curve (``None``: algorithm, environment and the run's seed or number)
+    :return: the pictures
     :raises UserError: no such folder, nothing to draw, or matplotlib is missing
     """
-    run = read_run(folder)
-    out = picture_file(out or Path(folder) / PICTURE_NAME)
+    (group,) = group_runs([folder])
+    (run,) = group.runs
+    files = picture_files(out or run.folder / PICTURE_NAME)
     (steps, returns), (evaluated_at, evaluated) = run.episodes, run.evaluations
     if not len(steps) and not len(evaluated_at):
         raise InvalidValue(f"{folder}: no episode or evaluation has ended yet, so there is nothing to draw")
-    figure = new_figure(7, 4.2)
-    axes = figure.subplots()
-    if len(steps):
-        window = min(_RUNNING_MEAN_EPISODES, max(len(steps) // 5, 1))
-        axes.plot(steps, returns, ".", color="0.75", markersize=3, zorder=1)
-        axes.plot(steps, running_mean(returns, window), color="C0", label=f"training (mean of {window} episodes)")
-    if len(evaluated_at):
-        mean, half = student_interval(evaluated)
-        label = f"evaluation (mean of {evaluated.shape[1]} episodes, 95 % interval)"
-        axes.plot(evaluated_at, mean, "o-", color="C1", markersize=4, label=label)
-        axes.fill_between(evaluated_at, mean - half, mean + half, color="C1", alpha=0.2, linewidth=0)
-    axes.set(xlabel="agent steps", ylabel="raw return of an episode")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="best", fontsize="small")
-    # A dollar sign is a dollar sign.
-    axes.set_title(title or f"{run.agent} on {run.environment} ({run.folder.name})", parse_math=False)
-    return save_figure(figure, out)
+    with picture(files, 6.4, 4, title or f"{group.agent} on {group.environment}, {run.name}") as figure:
+        axes = figure.subplots()
+        if len(steps):
+            window = min(_RUNNING_MEAN_EPISODES, max(len(steps) // 5, 1))
+            axes.plot(steps, returns, ".", color=GRAY, alpha=0.4, markersize=4, mew=0, label="one training episode")
+            label = f"training episodes, mean of the last {window}"
+            axes.plot(steps, running_mean(returns, window), label=label, **curve_style(0))
+        if len(evaluated_at):
+            mean, half = student_interval(evaluated)
+            label = f"evaluations, mean and 95 % interval over {evaluated.shape[1]} episodes"
+            Curve("", "", evaluated_at, mean, mean - half, mean + half).draw(axes, label, **curve_style(1))
+        number_axes(axes, STEPS, RETURN)
+        legend_below(figure)
+    return files
