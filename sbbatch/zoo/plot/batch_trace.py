@@ -99,7 +99,7 @@ def plot_batch(folders: Sequence[Path | str], out: Path | None = None, title: st
     common, names = _names(folders)
     runs = [read_batch_run(folder) for folder in folders]
     files = picture_files(out or beside([run.run for run in runs]) / PICTURE_NAME)
-    with picture(files, 6.4, 1.5 + 1.8 * (2 + len(_measures(runs))), title or common) as figure:
+    with picture(files, 6.4, 0.6 + 1.8 * (2 + len(_measures(runs))), title or common) as figure:
         _draw(figure, runs, names)
     return files
 

@@ -23,7 +23,7 @@ _LAST = 3  # evaluations that the final score averages
 _POINTS = 60  # of a curve of training episodes
 _WINDOW = 50  # of these, or a fifth of a short run
 _NEAR = 0.05  # of the length of a run: such ends are one
-_NAMES = {"iqm": "evaluations, interquartile mean", "mean": "training episodes, mean of running means"}
+_NAMES = {"iqm": ("evaluations", "interquartile mean"), "mean": ("running means of training episodes", "mean")}
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,11 @@ def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | 
         counts[one.group.label].append(len(one.returns))
     labels = {label: f"{label} ({_runs(own)})" for label, own in counts.items()}
     curves = [replace(one.curve, label=labels[one.group.label]) for one in comparisons]
+    what, mean = _NAMES[statistic]
     alone = max(map(max, counts.values())) == 1
-    over = "of single runs, which have no interval" if alone else "over runs; bands: 95 % bootstrap intervals"
+    over = " of single runs, without intervals" if alone else f", {mean} over runs; bands: 95 % bootstrap intervals"
     thin = "; thin lines: single runs that are longer than others" if any(one.tails for one in comparisons) else ""
-    draw_curves(curves, files, title, f"{_NAMES[statistic]} {over}{thin}")
+    draw_curves(curves, files, title, what + over + thin)
     header = ("environment", "agent", "timesteps", "runs", statistic, "low", "high")
     write_csv(files[0].with_suffix(".csv"), header, [row for one in comparisons for row in one.rows()])
     return files

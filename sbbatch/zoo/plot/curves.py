@@ -61,7 +61,7 @@ def draw_curves(
     )
     columns = min(len(names), _COLUMNS)
     rows = math.ceil(len(names) / columns)
-    with picture(files, max(6.4, 4.4 * columns), 0.8 + 3.4 * rows, title) as figure:
+    with picture(files, max(6.4, 4.4 * columns), 0.2 + 3.2 * rows, title) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         panels = dict(zip(names, grid.flat, strict=False))
         for axes in grid.flat[len(names) :]:
@@ -90,7 +90,7 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     (steps, returns), (evaluated_at, evaluated) = run.episodes, run.evaluations
     if not len(steps) and not len(evaluated_at):
         raise InvalidValue(f"{folder}: no episode or evaluation has ended yet, so there is nothing to draw")
-    with picture(files, 6.4, 4, title or f"{group.agent} on {group.environment}, {run.name}") as figure:
+    with picture(files, 6.4, 3.6, title or f"{group.agent} on {group.environment}, {run.name}") as figure:
         axes = figure.subplots()
         if len(steps):
             window = min(_RUNNING_MEAN_EPISODES, max(len(steps) // 5, 1))

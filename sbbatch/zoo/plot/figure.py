@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -115,13 +116,16 @@ def log_axis(axis: Any, base: int = 10) -> None:
 
 
 def legend_below(figure: Any, title: str | None = None) -> None:
-    """The one legend of a figure: what is drawn in any of its axes, each label once, in as many columns as fit."""
+    """The one legend of a figure, which grows by it: each label of any axes once, in as many columns as fit."""
     marks: dict[str, Any] = {}
     for axes in figure.axes:
         for mark, label in zip(*axes.get_legend_handles_labels(), strict=True):
             marks.setdefault(label, mark)
     letters = int(figure.get_figwidth() / 0.068)  # in a line
     labels = [textwrap.fill(label, letters - 8) for label in marks]
-    columns = letters // (max(len(line) for label in labels for line in label.splitlines()) + 8)
-    place = {"loc": "outside lower center", "ncols": max(1, min(columns, len(labels)))}
-    figure.legend(marks.values(), labels, title=title and textwrap.fill(title, letters), title_fontsize=9, **place)
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    columns = max(1, min(letters // (longest + 8), len(labels)))
+    title = title and textwrap.fill(title, letters)
+    n_lines = sum(text.count("\n") + 1 for text in labels) / columns + (title.count("\n") + 1 if title else 0)
+    figure.set_figheight(figure.get_figheight() + 0.2 * math.ceil(n_lines) + 0.1)
+    figure.legend(marks.values(), labels, title=title, title_fontsize=9, loc="outside lower center", ncols=columns)
