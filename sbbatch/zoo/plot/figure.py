@@ -92,6 +92,11 @@ def plain_number(value: float, _: Any = None) -> str:
     return f"{value:,.10g}" if abs(value) >= 1 else np.format_float_positional(value, trim="-")
 
 
+def setting_name(key: str) -> str:
+    """A setting in words: ``"policy_kwargs.net_arch"`` as policy net arch."""
+    return key.replace("_kwargs.", " ").replace("_", " ")
+
+
 def number_axes(axes: Any, x: str, y: str) -> None:
     """Name both axes; plain numbers at y, agent steps as 20k or 1.5M so that they fit beside each other."""
     from matplotlib.ticker import EngFormatter, MaxNLocator

@@ -18,7 +18,7 @@ from sbbatch.agents import ALGORITHMS
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.reader import read_yaml
 from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
-from sbbatch.zoo.plot.figure import plain_number
+from sbbatch.zoo.plot.figure import plain_number, setting_name
 
 # Options that decide what a run comes to, beside its config.yml; None is their default.
 _DECIDING = ("trained_agent", "eval_episodes", "eval_max_steps")
@@ -159,7 +159,7 @@ def group_runs(folders: Sequence[Path | str], by: Sequence[str] | None = None) -
     for (environment, agent), kind in sorted(kinds.items()):
         for values, members in sorted(kind.items(), key=lambda item: [_order(value) for value in item[0]]):
             pairs = [(key, value) for key, value in zip(keys, values, strict=True) if (agent, key) in told]
-            details = ", ".join(f"{key.replace('_kwargs.', ' ').replace('_', ' ')} {value}" for key, value in pairs)
+            details = ", ".join(f"{setting_name(key)} {value}" for key, value in pairs)
             cls = ALGORITHMS.get(agent)
             groups.append(Group(environment, agent if cls is None else cls.__name__, details, members))
     return groups
