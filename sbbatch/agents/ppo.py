@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
-import stable_baselines3
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import Distribution, StateDependentNoiseDistribution
@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.agents.base import arguments as checks
 from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
+from sbbatch.agents.base.finite import require_finite_look
 from sbbatch.agents.base.measuring import in_parts, streams_kept, undisturbed
 from sbbatch.agents.base.rollout import RolloutAgent
 from sbbatch.arguments import Count, Fraction, Natural, Positive, Within, checked
@@ -34,7 +35,7 @@ Weight = Annotated[float, Within(0.0, 1e6)]
 _OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
 
 
-class PPO(RolloutAgent, stable_baselines3.PPO):
+class PPO(RolloutAgent, SB3PPO):
     """
     SB3's PPO (Schulman et al. 2017), whose rollouts can change their length: the same arguments, the same train step,
     the same numbers. What is new is keyword-only.
@@ -99,7 +100,7 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         epoch_reference: Count | None = None,
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
-        of_sb3 = checks.of_sb3(stable_baselines3.PPO, locals())
+        of_sb3 = checks.of_sb3(SB3PPO, locals())
         policy_class = checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy)
         env = self._make_env(env, seed=seed)
         try:
@@ -160,6 +161,8 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         return n_steps
 
     def _follow(self, n_steps: int) -> None:
+        if n_steps == self.n_steps:  # the last minibatch may stay short
+            return
         super()._follow(n_steps)
         self.batch_size = n_steps * self.n_envs // self.n_minibatches
 
@@ -197,6 +200,11 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
             raise NumericalError(f"step {self.num_timesteps}: parameters of the policy became NaN or infinite")
 
     # --------------------------------------------------------------------------------------------- measuring
+
+    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
+        """See SB3's PPO; a NumericalError if an observation contains NaN or infinity."""
+        require_finite_look(observation)
+        return super().predict(observation, *args, **kwargs)
 
     def behavior(self, observations: PyTorchObs) -> Behavior:
         """Mean and standard deviation ``(states, dimensions)`` of a Gaussian policy, or its logits, one per part."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, EvalCallback, EventCallback
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import get_device, get_system_info
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from sbbatch.agents.base.arguments import as_steps, check_callbacks
 from sbbatch.arguments import Count, check_arguments, checked, declared, with_defaults
@@ -91,17 +91,11 @@ class Agent(BaseAlgorithm):
 
     @contextmanager
     def updating(self) -> Iterator[None]:
-        """Around each update; who was told of its beginning is told of its end, even if it fails."""
+        """Around each update. One that fails is none: nothing is measured on it, and the run is over."""
         hooks = list(self.update_hooks)
         for hook in hooks:
             hook.before_update()
-        try:
-            yield
-        except BaseException:
-            for hook in hooks:
-                with suppress(Exception):  # the failure of the update is the one to tell
-                    hook.after_update()
-            raise
+        yield
         for hook in hooks:
             hook.after_update()
 
@@ -114,7 +108,9 @@ class Agent(BaseAlgorithm):
             )
         every = [own, *(callback if isinstance(callback, list) else [callback])]
         callbacks = [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in every if one is not None]
-        return super()._init_callback(callbacks, progress_bar)
+        made = super()._init_callback(callbacks, progress_bar)
+        _check_evaluations(made, self.env)
+        return made
 
     @checked
     def learn(
@@ -311,3 +307,15 @@ class Agent(BaseAlgorithm):
         """Every environment comes through here, to the constructor as to :meth:`load` and :meth:`set_env`."""
         check_environment(env)
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+
+def _check_evaluations(callback: BaseCallback | None, env: Any) -> None:
+    """What ``EvalCallback`` needs when it evaluates, asked for before anything is learned."""
+    for one in callback.callbacks if isinstance(callback, CallbackList) else [callback]:
+        if isinstance(one, EventCallback):
+            _check_evaluations(one.callback, env)
+        if isinstance(one, EvalCallback):
+            try:
+                sync_envs_normalization(env, one.eval_env)
+            except (AssertionError, AttributeError) as error:
+                raise InvalidValue(f"EvalCallback: wrap eval_env as the environment to learn in ({error})") from error

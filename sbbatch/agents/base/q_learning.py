@@ -13,6 +13,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
 from sbbatch.agents.base.agent import Agent
+from sbbatch.agents.base.finite import require_finite_look
 from sbbatch.agents.base.measuring import in_parts, undisturbed
 from sbbatch.batch.protocol import Behavior
 from sbbatch.components.exploration import EpsilonGreedy
@@ -70,10 +71,12 @@ class QLearningAgent(Agent):
         :param episode_start: unused
         :param deterministic: greedy actions only
         :return: action, or actions ``(batch,)``, and the state
+        :raises NumericalError: an observation contains NaN or infinity
         """
         if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
             raise InvalidValue("observation: got an observation and its info; take it apart by obs, info = env.reset()")
         observation = observation if isinstance(observation, dict) else np.asarray(observation)
+        require_finite_look(observation)
         if deterministic or not self.policy.is_vectorized_observation(observation):
             with nullcontext() if deterministic else stochastic(self.q_net, self.noise_rng):
                 actions, state = self.policy.predict(observation, state, episode_start, deterministic=True)

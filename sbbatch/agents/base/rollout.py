@@ -74,7 +74,8 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         self._settle()
-        self._check_memory("n_steps", self.n_steps)
+        if self.env is not None:  # to play takes no rollouts
+            self._check_memory("n_steps", self.n_steps)
         self.n_epochs = self.epochs_for(self.n_steps)
         super()._setup_model()
         try_network(self.policy, (self.policy_kwargs or {}).get("activation_fn"))
