@@ -1,4 +1,4 @@
-"""``python scripts/figures.py``: figures of ``docs/results`` from its tables alone, as PNG and PDF, in the one style."""
+"""``python scripts/figures.py``: figures of ``docs/results`` from its tables alone, as PNG and PDF, in one style."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from sbbatch.agents import ALGORITHMS
+from sbbatch.analysis.curves import Curve, draw_curves
+from sbbatch.analysis.figure import picture, picture_files
 from sbbatch.analysis.metrics import student_interval
-from sbbatch.zoo.plot.curves import Curve, draw_curves
-from sbbatch.zoo.plot.figure import picture, picture_files
-from sbbatch.zoo.plot.trials import SIZE, draw_history, draw_importances, draw_map
+from sbbatch.analysis.trials import SIZE, draw_history, draw_importances, draw_map
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 GAMES = "evaluations of single runs; bands: 95 % intervals (t) over {} games each"

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sbbatch.analysis.figure import new_figure
 from sbbatch.zoo.commands import train
 from sbbatch.zoo.commands.plot import main
 from sbbatch.zoo.console.progress import find_batch_callback, measured_now, size_now
 from sbbatch.zoo.logs.batch_log import lines_of, read_batch_log
 from sbbatch.zoo.plot.batch_trace import _draw, _measures, _names, plot_batch, read_batch_run
-from sbbatch.zoo.plot.figure import new_figure
 from sbbatch.zoo.run.callbacks import BatchSizeLog
 
 HEADER = "timesteps,divergence,divergence_mean,target,noise_scale,size\n"

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import yaml
 
+from sbbatch.analysis.figure import curve_style, legend_below, log_axis, new_figure, plain_number
 from sbbatch.errors import UserError
 from sbbatch.zoo.commands.plot import main
 from sbbatch.zoo.plot.comparison import read_runs, read_training, report_runs
 from sbbatch.zoo.plot.curves import plot_run
-from sbbatch.zoo.plot.figure import curve_style, legend_below, log_axis, new_figure, plain_number
 from sbbatch.zoo.plot.runs import group_runs, read_run, running_mean
 
 

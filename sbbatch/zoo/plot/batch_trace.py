@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 
 from sbbatch.agents import ALGORITHMS, PPO, Agent
-from sbbatch.analysis.metrics import student_interval
-from sbbatch.batch import ABS
-from sbbatch.errors import InvalidValue, UserError
-from sbbatch.settings.schema import read_object
-from sbbatch.zoo.logs.batch_log import COLUMNS, read_batch_log
-from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
-from sbbatch.zoo.plot.figure import (
+from sbbatch.analysis.figure import (
     GRAY,
     STEPS,
     curve_style,
@@ -27,6 +21,12 @@ from sbbatch.zoo.plot.figure import (
     picture_files,
     plain_number,
 )
+from sbbatch.analysis.metrics import student_interval
+from sbbatch.batch import ABS
+from sbbatch.errors import InvalidValue, UserError
+from sbbatch.settings.schema import read_object
+from sbbatch.zoo.logs.batch_log import COLUMNS, read_batch_log
+from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
 from sbbatch.zoo.plot.runs import Run, beside, group_runs, read_run, running_mean
 
 PICTURE_NAME = "batch_size"

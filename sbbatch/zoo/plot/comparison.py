@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from sbbatch.analysis.curves import Curve, Points, draw_curves
+from sbbatch.analysis.figure import picture_files
 from sbbatch.analysis.metrics import Statistic, iqm, stratified_bootstrap_interval
 from sbbatch.errors import InvalidValue
 from sbbatch.files import write_csv
-from sbbatch.zoo.plot.curves import Curve, Points, draw_curves
-from sbbatch.zoo.plot.figure import picture_files
 from sbbatch.zoo.plot.runs import Group, group_runs, running_mean
 
 _RESAMPLES = 2_000
@@ -101,7 +101,7 @@ def _together(
             f"{len(longer)} of {len(curves)} runs go on after {steps[-1]:,.0f} agent steps, where the shortest ends; "
             "from there on they are thin lines"
         )
-    returns = np.stack([np.interp(steps, *points) for points in curves])
+    returns = np.stack([np.interp(steps, own, values) for own, values in curves])
     tails = [tuple(values[points[0] >= steps[-1]] for values in points) for points in longer]
     return Comparison(group, steps, returns, statistic, tails, [*group.pooled(), *notes])
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from sbbatch.agents import ALGORITHMS
+from sbbatch.analysis.figure import plain_number, setting_name
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.reader import read_yaml
 from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
-from sbbatch.zoo.plot.figure import plain_number, setting_name
 
 # Options that decide what a run comes to, beside its config.yml; None is their default.
 _DECIDING = ("trained_agent", "eval_episodes", "eval_max_steps")

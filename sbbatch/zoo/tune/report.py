@@ -19,11 +19,11 @@ import yaml
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial
 
+from sbbatch.analysis.figure import picture
+from sbbatch.analysis.trials import SIZE, draw_history, draw_importances, draw_map
 from sbbatch.errors import UserError
 from sbbatch.files import atomic_write
 from sbbatch.zoo.logs.folders import plain
-from sbbatch.zoo.plot.figure import picture
-from sbbatch.zoo.plot.trials import SIZE, draw_history, draw_importances, draw_map
 from sbbatch.zoo.tune.objective import LAST_EVALUATIONS
 from sbbatch.zoo.tune.request import StudyRequest
 from sbbatch.zoo.tune.space import Space, optuna_name

@@ -19,7 +19,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 _DASHES = ("-", "--", "-.", ":")  # of the curves after the last color
 GRAY, INK = "#8C8C8C", "#333333"  # what belongs to no run in particular; text
 STEPS, RETURN = "agent steps", "return per episode"
-_STYLE = {
+_STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     **{"font.size": 10, "axes.titlesize": 11, "figure.titlesize": 12, "legend.fontsize": 9.5},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True},

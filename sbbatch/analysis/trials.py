@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from sbbatch.zoo.plot.figure import COLORS, GRAY, legend_below, log_axis, number_axes, plain_number, setting_name
+from sbbatch.analysis.figure import COLORS, GRAY, legend_below, log_axis, number_axes, plain_number, setting_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SIZE = 6.4, 3.9  # of a picture, in inches
 _WIDE_RATIO = 20  # from here on an axis is logarithmic
@@ -75,5 +77,7 @@ def draw_map(figure: Any, table: pd.DataFrame, x: str, y: str) -> None:
 
 def _place(values: pd.Series) -> np.ndarray:
     """Where values stand on an axis: numbers, or else texts side by side."""
-    numbers = pd.to_numeric(values, errors="coerce")
-    return numbers.to_numpy(float) if numbers.notna().all() else values.astype(str).to_numpy(str)
+    try:
+        return values.to_numpy(float)
+    except ValueError:
+        return values.astype(str).to_numpy(str)
