@@ -108,14 +108,21 @@ def number_axes(axes: Any, x: str, y: str) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
 
 
-def log_axis(axis: Any, base: int = 10) -> None:
-    """Make ``axes.xaxis`` or ``axes.yaxis`` logarithmic, with 8, 16, 32 or 0.001, 0.01 at the powers of the base."""
+def log_axis(axis: Any, base: int = 10, zero: bool = False) -> None:
+    """
+    Make ``axes.xaxis`` or ``axes.yaxis`` logarithmic, with plain numbers at the powers of the base.
+
+    :param base: 2 for 8, 16, 32; 10 for 0.001, 0.01 and what lies between if that is all
+    :param zero: there may be zeros: linear below 1
+    """
     from matplotlib.ticker import LogLocator, NullLocator
 
-    getattr(axis.axes, f"set_{axis.axis_name}scale")("log", base=base)
+    kind = {"value": "symlog", "linthresh": 1} if zero else {"value": "log"}
+    getattr(axis.axes, f"set_{axis.axis_name}scale")(**kind, base=base)
     low, high = axis.get_view_interval()
     subs = (1, 2, 5) if base == 10 and high < 50 * low else (1,)
-    axis.set_major_locator(LogLocator(base, subs, numticks=99))
+    if not zero:
+        axis.set_major_locator(LogLocator(base, subs, numticks=99))
     axis.set_major_formatter(plain_number)
     axis.set_minor_locator(NullLocator())
 

@@ -13,6 +13,7 @@ from sbbatch.zoo.commands.plot import main
 from sbbatch.zoo.console.progress import find_batch_callback, measured_now, size_now
 from sbbatch.zoo.logs.batch_log import lines_of, read_batch_log
 from sbbatch.zoo.plot.batch_trace import _draw, _measures, _names, plot_batch, read_batch_run
+from sbbatch.zoo.plot.runs import read_run
 from sbbatch.zoo.run.callbacks import BatchSizeLog
 
 HEADER = "timesteps,divergence,divergence_mean,target,noise_scale,size\n"
@@ -174,7 +175,7 @@ def test_a_run_that_ends_before_the_first_measurement_has_no_picture(tmp_path, c
 
 def test_runs_are_called_by_what_tells_them_apart(run, tmp_path):
     def names(*folders):
-        return _names(folders)
+        return _names([read_run(folder) for folder in folders])
 
     second, third = write_run(tmp_path, 2, seed=1), write_run(tmp_path, 3, seed=1)
     assert names(run) == ("DQN on CartPole-v1, seed 0", ["seed 0"])

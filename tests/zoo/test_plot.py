@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import yaml
 
-from sbbatch.analysis.figure import curve_style, legend_below, log_axis, new_figure, plain_number
 from sbbatch.errors import UserError
 from sbbatch.zoo.commands.plot import main
 from sbbatch.zoo.plot.comparison import read_runs, read_training, report_runs
 from sbbatch.zoo.plot.curves import plot_run
-from sbbatch.zoo.plot.runs import group_runs, read_run, running_mean
+from sbbatch.zoo.plot.runs import group_runs, read_run
 
 
 def write_run(logs, agent, number, episodes=(), evaluations=None, arguments=None, **settings):
@@ -56,10 +55,6 @@ def test_monitor_files_of_sb3_are_read_too(run):
     steps, returns = read_run(run).episodes
     assert returns.tolist() == [1, 9, 2]
     assert steps.tolist() == [10, 15, 35]
-
-
-def test_the_running_mean_counts_the_last_values_only():
-    assert running_mean(np.array([1.0, 2.0, 3.0, 4.0]), 2).tolist() == [1.0, 1.5, 2.5, 3.5]
 
 
 @pytest.mark.parametrize(
@@ -167,6 +162,7 @@ def test_training_is_the_mean_over_runs_up_to_the_end_of_the_shortest(seeds):
          ["batch size 8, learning rate 0.00001", "batch size 64, learning rate 0.0023"]),
         ({"policy_kwargs": {"net_arch": [64], "tau": 8}}, {"policy_kwargs": {"net_arch": [256], "tau": 8}},
          ["policy net arch [256]", "policy net arch [64]"]),
+        ({"seed_env": None}, {"seed_env": None}, [""]),
         ({"gamma": 0.9}, {}, ["gamma 0.9", "gamma default"]),
         ({"n_timesteps": 1000}, {"n_timesteps": 20000}, ["n timesteps 1,000", "n timesteps 20,000"]),
         ({"arguments": {"trained_agent": "a.zip"}}, {}, ["trained agent a.zip", "trained agent default"]),
@@ -176,7 +172,7 @@ def test_training_is_the_mean_over_runs_up_to_the_end_of_the_shortest(seeds):
 )  # fmt: skip
 def test_runs_that_differ_in_anything_but_the_seed_are_curves_of_their_own(tmp_path, first, second, labels):
     runs = [write_run(tmp_path, "qrdqn", 1, **first), write_run(tmp_path, "qrdqn", 2, **second)]
-    groups = group_runs(runs)
+    groups = group_runs(list(map(read_run, runs)))
     assert [group.details for group in groups] == labels
     assert all(group.agent == "QRDQN" and not group.pooled() for group in groups)
 
@@ -184,51 +180,24 @@ def test_runs_that_differ_in_anything_but_the_seed_are_curves_of_their_own(tmp_p
 def test_by_says_what_tells_runs_apart_and_the_rest_is_pooled(tmp_path):
     pairs = [(64, 0.1), (64, 0.2), (8, 0.1), (8, 0.1)]
     runs = [write_run(tmp_path, "dqn", i, batch_size=b, gamma=g) for i, (b, g) in enumerate(pairs)]
-    small, large = group_runs(runs, ["batch_size"])
+    small, large = group_runs(list(map(read_run, runs)), ["batch_size"])
     assert (small.label, len(small.runs), small.pooled()) == ("DQN, batch size 8", 2, [])
     assert (large.label, large.pooled()) == ("DQN, batch size 64", ["pooled over gamma: 0.1, 0.2"])
-    (all_runs,) = group_runs(runs, ["algo"])
+    (all_runs,) = group_runs(list(map(read_run, runs)), ["algo"])
     assert (all_runs.label, len(all_runs.runs), len(all_runs.pooled())) == ("DQN", 4, 2)
-    assert [group.details for group in group_runs(runs, ["seed"])] == ["seed 0", "seed 1", "seed 2", "seed 3"]
+    assert [group.details for group in group_runs(list(map(read_run, runs)), ["seed"])] == [
+        "seed 0",
+        "seed 1",
+        "seed 2",
+        "seed 3",
+    ]
 
 
 def test_an_agent_has_one_name_in_all_environments(tmp_path):
     runs = [write_run(tmp_path, "dqn", 1, gamma=0.1), write_run(tmp_path, "dqn", 2, gamma=0.2)]
     runs.append(write_run(tmp_path, "dqn", 3, arguments={"env": "Other-v0"}, gamma=0.1))
-    labels = [(group.environment, group.label) for group in group_runs(runs)]
+    labels = [(group.environment, group.label) for group in group_runs(list(map(read_run, runs)))]
     assert labels == [("Game-v1", "DQN, gamma 0.1"), ("Game-v1", "DQN, gamma 0.2"), ("Other-v0", "DQN, gamma 0.1")]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(8, "8"), (2000, "2,000"), (1e-5, "0.00001"), (0.0023, "0.0023"), (0, "0"), (-1.5, "-1.5")]
-)
-def test_numbers_are_plain(value, text):
-    assert plain_number(value) == text
-
-
-@pytest.mark.parametrize(("base", "ends", "ticks"), [
-    (2, (7, 140), ["8", "16", "32", "64", "128"]),
-    (10, (2e-5, 0.02), ["0.0001", "0.001", "0.01"]),
-    (10, (0.0015, 0.03), ["0.002", "0.005", "0.01", "0.02"]),
-])  # fmt: skip
-def test_logarithmic_axes_have_plain_ticks(base, ends, ticks):
-    axis = (axes := new_figure(4, 3).subplots()).yaxis
-    axes.set_ylim(*ends)
-    log_axis(axis, base)
-    shown = zip(axis.get_majorticklocs(), (label.get_text() for label in axis.get_ticklabels()), strict=True)
-    assert [text for place, text in shown if ends[0] <= place <= ends[1]] == ticks
-
-
-def test_one_legend_tells_each_curve_once(tmp_path):
-    """Also of more curves than there are colors."""
-    figure = new_figure(6, 4)
-    for axes in figure.subplots(1, 2):
-        for i in range(9):
-            axes.plot([0, 1], [0, i], label=f"agent {i}", **curve_style(i))
-    legend_below(figure, "means")
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == [f"agent {i}" for i in range(9)]
-    assert len({(line.get_color(), line.get_linestyle()) for line in legend.get_lines()}) == 9
 
 
 @pytest.mark.parametrize(

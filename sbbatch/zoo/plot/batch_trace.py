@@ -19,15 +19,14 @@ from sbbatch.analysis.figure import (
     number_axes,
     picture,
     picture_files,
-    plain_number,
 )
-from sbbatch.analysis.metrics import student_interval
+from sbbatch.analysis.metrics import running_mean, student_interval
 from sbbatch.batch import ABS
 from sbbatch.errors import InvalidValue, UserError
 from sbbatch.settings.schema import read_object
 from sbbatch.zoo.logs.batch_log import COLUMNS, read_batch_log
 from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
-from sbbatch.zoo.plot.runs import Run, beside, group_runs, read_run, running_mean
+from sbbatch.zoo.plot.runs import Run, beside, group_runs, read_run
 
 PICTURE_NAME = "batch_size"
 _MEASURES = ("divergence", "noise_scale")  # columns that a batch size can follow
@@ -96,8 +95,8 @@ def plot_batch(folders: Sequence[Path | str], out: Path | None = None, title: st
     :return: the pictures
     :raises UserError: no such folder, a fixed batch size, nothing to draw, a damaged file, or matplotlib is missing
     """
-    common, names = _names(folders)
     runs = [read_batch_run(folder) for folder in folders]
+    common, names = _names([run.run for run in runs])
     files = picture_files(out or beside([run.run for run in runs]) / PICTURE_NAME)
     with picture(files, 6.4, 0.6 + 1.8 * (2 + len(_measures(runs))), title or common) as figure:
         _draw(figure, runs, names)
@@ -118,22 +117,20 @@ def read_batch_run(folder: Path | str) -> BatchRun:
     return BatchRun(run, {column: np.array([row[column] for row in rows], dtype=float) for column in COLUMNS})
 
 
-def _names(folders: Sequence[Path | str]) -> tuple[str, list[str]]:
+def _names(runs: list[Run]) -> tuple[str, list[str]]:
     """A title that is true of all runs, and what tells each of them from the others."""
-    groups = group_runs(folders)
+    groups = group_runs(runs)
     found, tasks = {}, {f"{group.agent} on {group.environment}" for group in groups}
     for group in groups:
         task = [f"{group.agent} on {group.environment}"] if len(tasks) > 1 else []
         for run in group.runs:
-            own = [] if len(group.runs) == 1 < len(folders) else [run.name]
+            own = [] if len(group.runs) == 1 < len(runs) else [run.name]
             found[run.folder] = ", ".join(filter(None, [*task, group.details, *own]))
-    order = [read_run(folder) for folder in folders]
-    names = [found[run.folder] for run in order]
+    names = [found[run.folder] for run in runs]
     if len(set(names)) < len(names):
-        names = [str(run.folder.relative_to(beside(order))) for run in order]
-    if len(tasks) > 1:
-        return "Adaptive batch size", names
-    return ", ".join([*tasks, *(names if len(names) == 1 else [])]), names
+        names = [str(run.folder.relative_to(beside(runs))) for run in runs]
+    common = "Adaptive batch size" if len(tasks) > 1 else tasks.pop()
+    return (common, names) if len(runs) > 1 else (f"{common}, {names[0]}", names)
 
 
 def _measures(runs: list[BatchRun]) -> list[str]:
@@ -163,8 +160,7 @@ def _draw(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
                 axes.axhline(threshold, **_THRESHOLD)
             axes.set_ylim(bottom=0)
         else:
-            axes.set_yscale("symlog", linthresh=1)  # it spans orders of magnitude, and is 0 where there is no signal
-            axes.yaxis.set_major_formatter(plain_number)
+            log_axis(axes.yaxis, zero=True)  # it spans orders of magnitude, and is 0 where there is no signal
     shown = np.concatenate([run.rows[column] for run in runs for column in ("size", "target")])
     low, high = np.nanmin(shown), np.nanmax(shown)
     if high / low < _WIDE_RATIO:

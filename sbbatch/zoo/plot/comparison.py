@@ -13,10 +13,10 @@ import numpy as np
 
 from sbbatch.analysis.curves import Curve, Points, draw_curves
 from sbbatch.analysis.figure import picture_files
-from sbbatch.analysis.metrics import Statistic, iqm, stratified_bootstrap_interval
+from sbbatch.analysis.metrics import Statistic, iqm, running_mean, stratified_bootstrap_interval
 from sbbatch.errors import InvalidValue
 from sbbatch.files import write_csv
-from sbbatch.zoo.plot.runs import Group, group_runs, running_mean
+from sbbatch.zoo.plot.runs import Group, group_runs, read_run
 
 _RESAMPLES = 2_000
 _LAST = 3  # evaluations that the final score averages
@@ -60,7 +60,7 @@ class Comparison:
 def read_runs(folders: Sequence[Path | str], by: Sequence[str] | None = None) -> list[Comparison]:
     """The evaluations of runs, for each group of :func:`group_runs`; every run must have some."""
     found = []
-    for group in group_runs(folders, by):
+    for group in group_runs([read_run(folder) for folder in folders], by):
         for run in group.runs:
             if not len(run.evaluations[0]):
                 raise InvalidValue(f"{run.folder}: no evaluation has ended; train with --eval-freq")
@@ -77,7 +77,7 @@ def read_runs(folders: Sequence[Path | str], by: Sequence[str] | None = None) ->
 def read_training(folders: Sequence[Path | str], by: Sequence[str] | None = None) -> list[Comparison]:
     """The training episodes of runs, for each group of :func:`group_runs`, together up to the end of the shortest."""
     found = []
-    for group in group_runs(folders, by):
+    for group in group_runs([read_run(folder) for folder in folders], by):
         curves = []
         for run in group.runs:
             steps, returns = run.episodes

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sbbatch.analysis.curves import Curve
 from sbbatch.analysis.figure import GRAY, RETURN, STEPS, curve_style, legend_below, number_axes, picture, picture_files
-from sbbatch.analysis.metrics import student_interval
+from sbbatch.analysis.metrics import running_mean, student_interval
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.plot.runs import group_runs, running_mean
+from sbbatch.zoo.plot.runs import group_runs, read_run
 
 PICTURE_NAME = "learning_curve"
 _RUNNING_MEAN_EPISODES = 20
@@ -24,7 +24,7 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     :return: the pictures
     :raises UserError: no such folder, nothing to draw, or matplotlib is missing
     """
-    (group,) = group_runs([folder])
+    (group,) = group_runs([read_run(folder)])
     (run,) = group.runs
     files = picture_files(out or run.folder / PICTURE_NAME)
     (steps, returns), (evaluated_at, evaluated) = run.episodes, run.evaluations

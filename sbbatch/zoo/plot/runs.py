@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +22,7 @@ from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
 
 # Options that decide what a run comes to, beside its config.yml; None is their default.
 _DECIDING = ("trained_agent", "eval_episodes", "eval_max_steps")
+_DEFAULT = "default"  # of what is not set
 _MOST_DIGITS = 6  # of a seed that somebody chose; one that was drawn has ten and tells a reader nothing
 _LEFT_BY_A_RUN = ("*monitor.csv", "evaluations.npz", BATCH_LOG_NAME, "*/args.yml")
 
@@ -56,12 +57,14 @@ class Run:
     def deciding(self) -> dict[str, str]:
         """All that its result depends on but the seed, as text; the members of mappings one by one."""
         options = {key: self.arguments[key] for key in _DECIDING if self.arguments.get(key) is not None}
-        return {key: _text(value) for key, value in _flat({**options, **self.settings}).items()}
+        return {key: self.value(key) for key in _flat({**options, **self.settings})}
 
     def value(self, key: str) -> str:
         """What it was given for a setting or an option."""
-        given = {**_flat(self.arguments), **self.arguments, **_flat(self.settings), **self.settings}.get(key)
-        return "default" if given is None else _text(given)
+        options = {name: option for name, option in self.arguments.items() if option is not None}
+        given = {**options, **self.settings, **_flat(self.settings)}.get(key, _DEFAULT)
+        number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        return plain_number(given) if number else str(given)
 
     @cached_property
     def episodes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -129,22 +132,21 @@ class Group:
         return [f"pooled over {key}: {', '.join(own)}" for key, own in values.items() if len(own) > 1]
 
 
-def group_runs(folders: Sequence[Path | str], by: Sequence[str] | None = None) -> list[Group]:
+def group_runs(runs: Sequence[Run], by: Sequence[str] | None = None) -> list[Group]:
     """
     Runs that differ in nothing but the seed, together, by environment and agent; sorted.
 
     :param by: settings or options that tell the runs of an algorithm apart, whatever else differs (``None``: all of
         ``config.yml``, and those of ``args.yml`` that the result depends on)
-    :raises InvalidValue: no such folder, one that is given twice, or a setting that no run was given
+    :raises InvalidValue: a run is there twice, or a setting that no run was given
     """
-    runs = [read_run(folder) for folder in folders]
-    for i, run in enumerate(runs):
-        if run.folder in [other.folder for other in runs[:i]]:
-            raise InvalidValue(f"{folders[i]} is given twice, and would count as two seeds; leave it out once")
-    keys = sorted({key for run in runs for key in run.deciding} if by is None else {*by} - {"algo", "env"})
-    for key in keys:
-        if all(run.value(key) == "default" for run in runs):
+    for folder, n in Counter(run.folder for run in runs).items():
+        if n > 1:
+            raise InvalidValue(f"{folder} is given twice, and would count as two seeds; leave it out once")
+    for key in set(by or ()) - {"algo", "env"}:
+        if all(run.value(key) == _DEFAULT for run in runs):
             raise InvalidValue(f"--by: none of the runs sets {key} in its config.yml or args.yml")
+    keys = sorted({key for run in runs for key in run.deciding}) if by is None else by
     kinds: dict[tuple[str, str], dict[tuple[str, ...], list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         kinds[run.environment, run.agent][tuple(map(run.value, keys))].append(run)
@@ -177,10 +179,6 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _text(value: Any) -> str:
-    return plain_number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
-
-
 def _order(value: str) -> tuple[bool, float, str]:
     """Numbers by their size, before texts."""
     try:
@@ -199,11 +197,3 @@ def _read_monitor(path: Path) -> list[tuple[float, float, float, float]]:
         except (KeyError, TypeError, ValueError):
             break  # the last line may be half-written when the run is still going on or was killed
     return rows
-
-
-def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of each value and up to ``window - 1`` before it; both ``(n,)``."""
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=float)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)
