@@ -217,3 +217,4 @@ def test_picture_and_table_are_written_beside_the_runs(
     assert lines[1] == f"Game-v1,DQN,10,2,2.0,{first}"
     assert capsys.readouterr().out.endswith(f"{out}\n{out.with_suffix('.pdf')}\n")
     assert not list((tmp_path / "elsewhere").iterdir())
+    assert main([kind, *map(str, sorted((tmp_path / "dqn").iterdir()))]) == 0  # the pictures are no runs

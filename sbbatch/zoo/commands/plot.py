@@ -69,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     kind = words[0] if words[:1] in (["train"], ["compare"], ["batch"]) else None
     args = make_parser(kind).parse_args(words if kind is None else words[1:])
+    if kind is not None:  # a pattern such as logs/dqn/* also meets the pictures that lie beside the runs
+        args.folders = [path for path in args.folders if not path.is_file()] or args.folders
     if kind is None:
         files = curves.plot_run(args.folder, args.output, args.title)
     elif kind == "batch":

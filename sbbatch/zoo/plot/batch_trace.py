@@ -77,7 +77,7 @@ class BatchRun:
         if column == "noise_scale":
             return "gradient noise\nscale (samples)"
         if column == "divergence":
-            return "policy divergence\n" + ("(KL, nats)" if self.algorithm is PPO else "(changed actions)")
+            return "divergence\n(KL, nats)" if self.algorithm is PPO else "divergence (share\nof actions changed)"
         return "batch size" if self.algorithm is None else _SIZES[self.algorithm.scaling_defaults.size_name]
 
     def measured(self, column: str) -> bool:
@@ -158,9 +158,9 @@ def _draw(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
         if measure == "divergence":
             for threshold in {value for run in runs for value in run.thresholds or ()}:
                 axes.axhline(threshold, **_THRESHOLD)
-            axes.set_ylim(bottom=0)
         else:
             log_axis(axes.yaxis, zero=True)  # it spans orders of magnitude, and is 0 where there is no signal
+        axes.set_ylim(bottom=0)
     shown = np.concatenate([run.rows[column] for run in runs for column in ("size", "target")])
     low, high = np.nanmin(shown), np.nanmax(shown)
     if high / low < _WIDE_RATIO:
