@@ -21,7 +21,7 @@ from sbbatch.settings.reader import read_yaml
 from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
 
 # Options that decide what a run comes to, beside its config.yml; None is their default.
-_DECIDING = ("trained_agent", "eval_episodes", "eval_max_steps")
+_DECIDING = ("trained_agent", "eval_episodes", "eval_max_steps", "stuck_steps")
 _DEFAULT = "default"  # of what is not set
 _MOST_DIGITS = 6  # of a seed that somebody chose; one that was drawn has ten and tells a reader nothing
 _LEFT_BY_A_RUN = ("*monitor.csv", "evaluations.npz", BATCH_LOG_NAME, "*/args.yml")
