@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -19,6 +22,7 @@ from sbbatch.analysis.trials import SIZE, draw_history, draw_importances, draw_m
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 GAMES = "evaluations of single runs; bands: 95 % intervals (t) over {} games each"
+ARMS = ("fixed 8", "fixed 32", "fixed 128", "ABS 8-128", "linear 8-128")  # of docs/results/abs_minatar
 COLUMNS = {"batch_size": "batch size (samples)", "n_steps": "n-step return (steps)"}
 STUDIES = {  # folder -> pairs of settings
     "tuning_cartpole": (("batch_size", "learning_rate"), ("batch_size", "n_steps")),
@@ -101,7 +105,48 @@ def draw_studies() -> None:
         draw_importances(figure, {COLUMNS.get(name, name): share for name, share in importances(table).items()})
 
 
+def draw_abs() -> None:
+    """The first study of ABS: what three seeds of each arm did over time."""
+    folder, runs = RESULTS / "abs_minatar", defaultdict(list)
+    for path in sorted((folder / "runs").glob("*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        runs[run["run"]["game"], run["run"]["arm"]].append(run)
+    curves = []
+    for quantity, values in (
+        ("return per episode", returns_of),
+        ("rollout length (steps)", sizes_of),
+        ("divergence", divergences_of),
+    ):
+        for game, arm in sorted(runs, key=lambda key: (key[0] != "Breakout", ARMS.index(key[1]))):
+            if quantity == "divergence" and "divergence_mean" not in runs[game, arm][0]["history"][-1]:
+                continue  # a schedule looks at nothing
+            steps = (np.arange(40) + 0.5) / 40 * runs[game, arm][0]["run"]["n_timesteps"]
+            mean, half = student_interval(np.array([values(run, steps) for run in runs[game, arm]]).T)
+            curves.append(Curve(f"{game}: {quantity}", arm, steps, mean, mean - half, mean + half))
+    curves.sort(key=lambda curve: not curve.panel.startswith("Breakout"))
+    caption = "mean over 3 seeds; bands: 95 % intervals (t); divergence: mean of 20 measurements"
+    draw_curves(curves, picture_files(folder / "curves"), None, caption, y="")
+
+
+def returns_of(run: dict[str, Any], steps: np.ndarray) -> np.ndarray:
+    """Training return at each of the 40 spans."""
+    return np.array(run["curve"])
+
+
+def sizes_of(run: dict[str, Any], steps: np.ndarray) -> np.ndarray:
+    """Rollout length that held there."""
+    since = np.array([row["timesteps"] for row in run["history"]])
+    return np.array([row["size"] for row in run["history"]])[np.searchsorted(since, steps, side="right") - 1]
+
+
+def divergences_of(run: dict[str, Any], steps: np.ndarray) -> np.ndarray:
+    """What ABS averages."""
+    rows = [row for row in run["history"] if "divergence_mean" in row]
+    return np.interp(steps, [row["timesteps"] for row in rows], [row["divergence_mean"] for row in rows])
+
+
 if __name__ == "__main__":
+    draw_abs()
     draw_roadrunner()
     draw_minatar()
     draw_studies()
