@@ -55,22 +55,7 @@ class QLearningAgent(Agent):
         """The online network: observations ``(batch, *shape)`` -> action values ``(batch, actions)``."""
         return self.policy.q_net
 
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """
-        Actions for observations; epsilon-greedy and with noise (noisy layers, sampled quantiles) unless deterministic.
-
-        :param observation: one observation, or a batch of them
-        :param state: unused, the agents have no memory
-        :param episode_start: unused
-        :param deterministic: greedy actions only
-        :return: action, or actions ``(batch,)``, and the state
-        """
+    def _choose(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[np.ndarray, Any]:
         if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
             raise InvalidValue("observation: got an observation and its info; take it apart by obs, info = env.reset()")
         observation = observation if isinstance(observation, dict) else np.asarray(observation)

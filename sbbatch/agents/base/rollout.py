@@ -18,7 +18,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.agents.base.agent import Agent
-from sbbatch.agents.base.collect import WatchedSteps
+from sbbatch.agents.base.collect import WatchedSteps, step_named
 from sbbatch.agents.base.finite import require_finite, require_finite_returns
 from sbbatch.agents.base.measuring import at
 from sbbatch.agents.base.smoke_test import try_network
@@ -176,7 +176,9 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
         assert self._last_obs is not None
         require_finite("observation", self._last_obs, first_step)  # of the reset
         steps = WatchedSteps(env, self)
-        if not super().collect_rollouts(steps, callback, rollout_buffer, self.n_steps):  # type: ignore[arg-type]
+        with step_named(self, env.num_envs):
+            goes_on = super().collect_rollouts(steps, callback, rollout_buffer, self.n_steps)  # type: ignore[arg-type]
+        if not goes_on:
             if steps.last is not None:  # go on from where the environments are
                 self._last_obs, _, self._last_episode_starts, infos = steps.last  # type: ignore[assignment]
                 self._update_info_buffer(infos, self._last_episode_starts)

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
 from sbbatch.envs.make import canonical_id, make_gym_env
+from sbbatch.envs.readable import readable
 from sbbatch.errors import InvalidValue, UserError, check_int, reason_of
 from sbbatch.files import find_file
 from sbbatch.persistence.normalization import save_normalization, statistics_of
@@ -64,10 +65,10 @@ class EnvRecipe:
         return LastLimit(env) if unlimited and not self.training and self.max_steps is None else env
 
     def wrap(self, env: gym.Env) -> gym.Env:
-        """What :meth:`make` has made, in its wrappers."""
+        """What :meth:`make` has made, in its wrappers, without texts."""
         for wrapper in self.wrappers:
             env = wrapper.make(env)
-        return env
+        return readable(env, tell=not self.apart)
 
 
 class LastLimit(TimeLimit):
