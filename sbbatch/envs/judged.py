@@ -104,12 +104,9 @@ class JudgedEnv(gym.Wrapper):
         """The only element of a value."""
         if isinstance(value, (bool, np.bool_)):
             return value
-        try:
-            array = np.asarray(value)
-            if array.size == 1 and not isinstance(value, (str, bytes)):
-                return float(array.item())
-        except (TypeError, ValueError):
-            pass
+        array = as_array(value)
+        if array.size == 1 and array.dtype.kind in "biuf":
+            return array.item()
         raise Misbehavior(f"the {quantity} of {self._who} is {describe(value)}", expected)
 
     def _judge(self, quantity: str, value: Any, space: spaces.Space) -> None:
@@ -122,14 +119,10 @@ class JudgedEnv(gym.Wrapper):
             return
         if not isinstance(space, SIMPLE_SPACES):
             return  # of what is made readable further out
-        try:
-            array = np.asarray(value)
-        except ValueError:  # lists of several lengths
-            array = np.asarray(None)
+        array = as_array(value)
         if array.dtype.kind not in "biuf":
             raise Misbehavior(f"the {quantity} of {self._who} is {describe(value)}", describe_space(space))
-        one_number = isinstance(space, spaces.Discrete) and array.size == 1
-        if array.shape != space.shape and not one_number:
+        if array.shape != space.shape:
             raise Misbehavior(f"the {quantity} of {self._who} has the shape {array.shape}", describe_space(space))
         if space.dtype.kind in "biu" and array.dtype != space.dtype:
             with np.errstate(invalid="ignore"):
@@ -141,6 +134,14 @@ class JudgedEnv(gym.Wrapper):
             past = space.start + (space.n if isinstance(space, spaces.Discrete) else space.nvec)
             if ((array < space.start) | (array >= past)).any():
                 raise Misbehavior(f"the {quantity} of {self._who} is {describe(value)}", describe_space(space))
+
+
+def as_array(value: Any) -> np.ndarray:
+    """The value as an array; one without numbers if it is none, such as lists of several lengths."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # the last of PyTorch's tensors
+        return np.asarray(None)
 
 
 def judged(env: Any) -> Any:

@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvStepReturn
 
 from sbbatch.agents.base.finite import require_finite_step
-from sbbatch.envs.judged import Misbehavior
+from sbbatch.envs.judged import Misbehavior, as_array
 from sbbatch.envs.readable import as_played
 from sbbatch.errors import InvalidValue, describe, describe_space
 
@@ -100,11 +100,11 @@ def judged_step(
     """
     _require_size("observation", observations, env.observation_space, env.num_envs, step)
     if not (isinstance(rewards, np.ndarray) and rewards.shape == (env.num_envs,) and rewards.dtype.kind == "f"):
-        try:
-            rewards = np.asarray(rewards, dtype=np.float32).reshape(env.num_envs)
-        except (TypeError, ValueError):
+        numbers = as_array(rewards)
+        if numbers.dtype.kind not in "biuf" or numbers.size != env.num_envs:
             got = f"step {step}: the rewards of the environments are {describe(rewards)}"
-            raise InvalidValue(f"{got}, expected a number for each of the {env.num_envs}") from None
+            raise InvalidValue(f"{got}, expected a number for each of the {env.num_envs}")
+        rewards = numbers.reshape(env.num_envs)
     require_finite_step(observations, rewards, dones, infos, step)
     return rewards
 

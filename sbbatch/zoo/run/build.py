@@ -68,7 +68,7 @@ class EnvRecipe:
         """What :meth:`make` has made, in its wrappers, without texts."""
         for wrapper in self.wrappers:
             env = wrapper.make(env)
-        return readable(env, tell=not self.apart)
+        return readable(env, tell=self.training and not self.apart)
 
 
 class LastLimit(TimeLimit):
@@ -81,7 +81,7 @@ class LastLimit(TimeLimit):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As the environment's."""
         observation, reward, terminated, truncated, info = super().step(action)
-        if truncated and not self._told:
+        if truncated and self._elapsed_steps == UNLIMITED_STEPS and not self._told:  # not by the environment itself
             self._told = True
             warn(
                 f"an episode without a time limit was cut off after {UNLIMITED_STEPS:,} agent steps; set a limit with "
