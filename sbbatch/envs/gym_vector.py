@@ -87,7 +87,8 @@ class GymVecEnv(VecEnv):
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """Pictures of all environments, if they are drawn."""
-        return list(self.vector.render() or [None] * self.num_envs)
+        pictures: Any = self.vector.render()
+        return [None] * self.num_envs if pictures is None else list(pictures)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of the environments, or of the vector environment if they are none of their own."""

@@ -11,15 +11,15 @@ from sbbatch.networks.from_zero import CountsFromZero
 from sbbatch.networks.torsos import DictTorso
 
 
-class ActorCriticPolicy(SB3MlpPolicy, CountsFromZero):
+class ActorCriticPolicy(SB3MlpPolicy, CountsFromZero):  # type: ignore[misc]  # of fewer arguments
     """SB3's policy for vectors; numbered observations may begin at any number."""
 
 
-class ActorCriticCnnPolicy(SB3CnnPolicy, CountsFromZero):
+class ActorCriticCnnPolicy(SB3CnnPolicy, CountsFromZero):  # type: ignore[misc]  # of fewer arguments
     """SB3's policy for images."""
 
 
-class MultiInputActorCriticPolicy(SB3MultiInputPolicy, CountsFromZero):
+class MultiInputActorCriticPolicy(SB3MultiInputPolicy, CountsFromZero):  # type: ignore[misc]  # of fewer arguments
     """SB3's policy for dictionaries; the torso is :class:`~sbbatch.networks.torsos.DictTorso`."""
 
     __init__ = with_defaults(SB3MultiInputPolicy.__init__, {"features_extractor_class": DictTorso})
