@@ -135,6 +135,7 @@ def checked(function: F, prefix: str = "") -> F:
                 hint = did_you_mean(name, list(signature.parameters)[1:])
                 raise InvalidType(f"{type(self).__name__}: unknown argument '{name}'{hint}")
         bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()  # a default, too, is written as users write it
         bound.arguments.update(check_arguments(function, bound.arguments, prefix))
         return function(*bound.args, **bound.kwargs)
 

@@ -136,7 +136,7 @@ def check_schedule(name: str, schedule: object, low: float, high: float) -> list
         where = f"{name}: at the progress remaining {progress:g}"
         try:
             value = schedule(progress)
-            value = value.item() if hasattr(value, "item") else value  # arrays and tensors of one number
+            value = value.item() if getattr(value, "ndim", None) == 0 else value  # numbers of NumPy and PyTorch
         except Exception as error:  # the function is the user's, and so is whatever it raises
             raise InvalidValue(f"{where} the schedule fails ({reason_of(error)})") from error
         values.append(check_number(where, value, low, high))

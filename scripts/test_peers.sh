@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SB3's and sb3-contrib's own published tests of DQN and QRDQN, with our classes standing in for theirs.
+# SB3's and sb3-contrib's own published tests of DQN, PPO and QRDQN, with our classes standing in for theirs.
 # Needs the package index (the tests are in the sdists). docs/parity.md lists the tests that cannot pass, and why.
 source "$(dirname "$0")/venv.sh" tests
 root="$PWD"
@@ -17,6 +17,6 @@ status=0
 for suite in "$folder"/stable_baselines3-*/tests "$folder"/sb3_contrib-*/tests; do
     echo "== $(basename "$(dirname "$suite")")"
     (cd "$suite" && PYTHONPATH="$root/tests/peers" OMP_NUM_THREADS=1 "$root/.venv/bin/python" -m pytest \
-        -p stand_in -q -p no:cacheprovider -W ignore -k "DQN or dqn" .) || status=1
+        -p stand_in -q -p no:cacheprovider -W ignore -k "DQN or dqn or PPO or ppo" .) || status=1
 done
 exit "$status"

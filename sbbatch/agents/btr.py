@@ -15,7 +15,6 @@ class BTR(
     defaults={
         "head": ImplicitQuantileHead,
         "bootstrap": Munchausen(),
-        "learning_rate": 1e-4,
         "buffer_size": 2**20,
         "learning_starts": 200_000,
         "batch_size": 256,

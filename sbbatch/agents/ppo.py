@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import stable_baselines3
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import Distribution, StateDependentNoiseDistribution
@@ -36,7 +36,7 @@ Weight = Annotated[float, Within(0.0, 1e6)]
 _OF_THE_BUFFER = {"buffer_size", "observation_space", "action_space", "device", "gae_lambda", "gamma", "n_envs"}
 
 
-class PPO(RolloutAgent, stable_baselines3.PPO):
+class PPO(RolloutAgent, SB3PPO):
     """
     SB3's PPO (Schulman et al. 2017), whose rollouts can change their length: the same arguments, the same train step,
     the same numbers. What is new is keyword-only.
@@ -106,7 +106,7 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         epoch_reference: Count | None = None,
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
-        of_sb3 = checks.of_sb3(stable_baselines3.PPO, locals())
+        of_sb3 = checks.of_sb3(SB3PPO, locals())
         policy_class = checks.check_policy(policy, self.policy_aliases, ActorCriticPolicy)
         env = self._make_env(env, seed=seed)
         try:
@@ -124,7 +124,7 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         self._check_attributes(PPO)
         buffer_class, buffer_kwargs = self.rollout_buffer_class or RolloutBuffer, self.rollout_buffer_kwargs or {}
         check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)
-        of_sb3 = (key for key, theirs in stable_baselines3.PPO.policy_aliases.items() if theirs is self.policy_class)
+        of_sb3 = (key for key, theirs in SB3PPO.policy_aliases.items() if theirs is self.policy_class)
         self.policy_class = self.policy_aliases.get(next(of_sb3, ""), self.policy_class)
         if starts_elsewhere(self.observation_space) and not issubclass(self.policy_class, CountsFromZero):
             raise InvalidValue(
@@ -174,6 +174,8 @@ class PPO(RolloutAgent, stable_baselines3.PPO):
         return n_steps
 
     def _follow(self, n_steps: int) -> None:
+        if n_steps == self.n_steps:  # the last minibatch may stay short
+            return
         super()._follow(n_steps)
         self.batch_size = n_steps * self.n_envs // self.n_minibatches
 

@@ -144,6 +144,8 @@ class PQN(QLearningAgent, RolloutAgent):
     def _setup_model(self) -> None:
         self._check_attributes(PQN)
         self._settle()
+        if self.batch_size_callback is not None:  # a length that it chose, perhaps for another number of environments
+            self._follow(max(round(self.n_steps / self.size_multiple), 1) * self.size_multiple)
         if (self.policy_kwargs or {}).get("noisy_sigma0"):
             raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
         checks.check_discrete_actions(type(self).__name__, self.action_space)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sbbatch.agents.base.replay import ReplayAgent
-from sbbatch.components.bootstrap import Double, Greedy
+from sbbatch.components.bootstrap import Double
 from sbbatch.networks.heads import CategoricalHead
 from sbbatch.networks.initializers import glorot_uniform, variance_scaling
 from sbbatch.networks.network_defaults import NetworkDefaults
@@ -64,7 +64,6 @@ class CompactRainbow(
     ReplayAgent,
     defaults=_COMMON
     | {
-        "bootstrap": Greedy(),
         "exploration_decay_steps": 250_000,
         "exploration_final_eps": 0.01,
     },

@@ -2,6 +2,7 @@
 
 from sbbatch.batch.abs import ABS
 from sbbatch.batch.callback import BatchSizeCallback
+from sbbatch.batch.controls import ReversedABS, Yoked
 from sbbatch.batch.noise_scale import GradientNoiseScale
 from sbbatch.batch.protocol import BatchScalable, BatchScaling
 from sbbatch.batch.schedule import BatchSizeSchedule
@@ -15,4 +16,6 @@ __all__ = [
     "BatchSizeCallback",
     "BatchSizeSchedule",
     "GradientNoiseScale",
+    "ReversedABS",
+    "Yoked",
 ]

@@ -46,7 +46,8 @@ class ABS(BatchSizeCallback):
     Rollout agents are measured exactly as in the authors' code: before and after the whole update, in states drawn
     without replacement from the rollout it learns from. The paper's replay agent (BTR) is not in their release; what
     is done here is the nearest analogue: ``updates`` gradient steps, in states drawn from the newest 8,192
-    transitions. Quantile agents are compared on the midpoint fractions they are evaluated with. Larger networks may
+    transitions. Quantile agents are compared on the midpoint fractions they are evaluated with (BTR: 8; a grid of 32
+    would be finer). The defaults of replay agents do not depend on ``batch_size``. Larger networks may
     want a larger ``max_size``, as in the paper; only PQN-L and PQN-XL have one by themselves. Measuring uses no noise,
     draws nothing from the agent's random streams and changes nothing in it.
 
@@ -66,6 +67,8 @@ class ABS(BatchSizeCallback):
     :param verbose: as in SB3
     :raises InvalidValue: a number out of range; when training starts also: a bound that the agent cannot have
     """
+
+    scheduler_class = AdaptiveBatchScheduler
 
     @checked
     def __init__(
@@ -99,13 +102,16 @@ class ABS(BatchSizeCallback):
     def _start(self) -> None:
         scaling = self.agent.batch_scaling
         given = {key: value for key, value in self._config.items() if value is not None}
-        quantum = math.lcm(self.agent.size_multiple, given.get("quantum", scaling.quantum))
+        preferred = given.get("quantum", scaling.quantum)
+        if "quantum" not in given and any(given.get(bound, 0) % preferred for bound in ("min_size", "max_size")):
+            preferred = 1  # bounds of the user's own
+        quantum = math.lcm(self.agent.size_multiple, preferred)
         sizes = sizes_for(self, given.get("min_size"), given.get("max_size"), quantum)
         options = {name: given[name] for name in ("kind", "window", "warmup", "ema", "rounding")}
         low, high = given.get("low", scaling.low), given.get("high", scaling.high)
         if high <= low:
             raise InvalidValue(f"ABS: low {low} is not below high {high}; give both, the agent has defaults of its own")
-        self.scheduler = AdaptiveBatchScheduler(*sizes, low, high, **options, quantum=quantum)
+        self.scheduler = self.scheduler_class(*sizes, low, high, **options, quantum=quantum)
         self._timer = Timer(given.get("check_every", scaling.check_every), self.agent.batch_time)
         self._updates: int = given.get("updates", scaling.updates)
         seed = self.model.seed

@@ -166,7 +166,7 @@ def sizes_for(callback: BatchSizeCallback, min_size: int | None, max_size: int |
     """Smallest and largest size; for what the user left out the agent's default, moved to a size it can have."""
     agent, name = callback.agent, type(callback).__name__
     low = -(-agent.batch_scaling.min_size // quantum) * quantum if min_size is None else min_size
-    high = agent.batch_scaling.max_size // quantum * quantum if max_size is None else max_size
+    high = max(agent.batch_scaling.max_size // quantum, 1) * quantum if max_size is None else max_size
     if min_size is None:  # one bound given: the other default gives way
         low = min(low, high)
     if max_size is None:

@@ -18,25 +18,28 @@ class BatchSizeSchedule(BatchSizeCallback):
 
         BatchSizeSchedule(lambda progress: 8 * 16**progress)      # geometric, 8 to 128
         BatchSizeSchedule.linear(8, 128)
-        BatchSizeSchedule.piecewise({0.0: 8, 0.5: 32, 0.75: 128})
+        BatchSizeSchedule("0:8 0.5:32 0.75:128")                   # jumps
+        BatchSizeSchedule.piecewise({0.0: 8, 0.5: 32, 0.75: 128})  # the same
 
     Unlike SB3's schedules, which get the progress remaining, it gets the progress **made**, from 0 to 1: one reads it
     from left to right. Sizes are rounded to whole ones that the agent can have (rollout steps
     per environment for PQN and PPO, samples per gradient step for agents that learn from replay).
 
-    :param schedule: from the progress made to a size
+    :param schedule: from the progress made to a size, or sizes as text, each with the progress it begins at
     :param verbose: as in SB3
-    :raises InvalidType: no function
-    :raises InvalidValue: a size below 1; when training starts also: one that the agent cannot have
+    :raises InvalidType: neither a function nor text
+    :raises InvalidValue: text that is no schedule, or a size below 1; when training starts also: one that the agent
+        cannot have
     """
 
     @checked
-    def __init__(self, schedule: Callable[[float], float], verbose: Verbosity = 0) -> None:
+    def __init__(self, schedule: Callable[[float], float] | str, verbose: Verbosity = 0) -> None:
         super().__init__(verbose)
-        check_schedule("schedule", lambda remaining: schedule(1.0 - remaining), 1.0, 2.0**62)
-        moments = sorted({*(percent / 100 for percent in range(101)), *getattr(schedule, "moments", ())})
-        self._sizes = [check_number(f"schedule: at {progress:g}", schedule(progress), 1.0) for progress in moments]
-        self.schedule = schedule
+        sizes = Piecewise(_read(schedule)) if isinstance(schedule, str) else schedule
+        check_schedule("schedule", lambda remaining: sizes(1.0 - remaining), 1.0, 2.0**62)
+        moments = sorted({*(percent / 100 for percent in range(101)), *getattr(sizes, "moments", ())})
+        self._sizes = [check_number(f"schedule: at {progress:g}", sizes(progress), 1.0) for progress in moments]
+        self.schedule = sizes
 
     @classmethod
     def linear(cls, first: int, last: int) -> BatchSizeSchedule:
@@ -121,3 +124,15 @@ class Piecewise:
     def __call__(self, progress: float) -> float:
         """The size at a progress from 0 to 1."""
         return [value for start, value in self.values.items() if start <= progress][-1]
+
+
+def _read(text: str) -> dict[float, int]:
+    """A schedule as text, ``"0:8 0.5:32"``."""
+    try:
+        pairs = [word.split(":") for word in text.split()]
+        sizes = {float(progress): int(size) for progress, size in pairs}
+    except ValueError:
+        raise InvalidValue(f"schedule: got {text!r}, expected progress:size pairs such as '0:8 0.5:32'") from None
+    if len(sizes) < len(pairs):
+        raise InvalidValue(f"schedule: got {text!r}, which has two sizes for one moment")
+    return sizes

@@ -87,6 +87,8 @@ def check_actor_critic_kwargs(
     given, prefix = dict(policy_kwargs or {}), "policy_kwargs: "
     check_keywords("policy_kwargs", given, policy_class, {*OF_POLICIES, "use_sde"})
     net_arch = given.pop("net_arch", None)
+    if isinstance(net_arch, list) and len(net_arch) == 1 and isinstance(net_arch[0], Mapping):
+        net_arch = net_arch[0]  # the form of old versions, of which SB3 warns
     check_activation(f"{prefix}activation_fn", given.pop("activation_fn", nn.ReLU))
     check_arguments(ActorCriticPolicy, given, prefix)
     if isinstance(net_arch, Mapping):

@@ -10,7 +10,7 @@ from typing import Any, get_origin
 from stable_baselines3.common.utils import LinearSchedule
 
 from sbbatch.arguments import Argument
-from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale
+from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale, ReversedABS, Yoked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.schedule import Linear, Piecewise
 from sbbatch.components.bootstrap import BOOTSTRAPS
@@ -24,7 +24,9 @@ from sbbatch.settings.reader import ACTIVATIONS, read_call, read_literal
 
 
 def _batch_schedule(first: Any, last: Any = None) -> BatchSizeSchedule:
-    """``schedule(8, 128)`` goes from one size to the other, ``schedule({0: 8, 0.5: 32})`` in jumps."""
+    """``schedule(8, 128)`` goes from one size to the other, ``schedule({0: 8, 0.5: 32})`` in jumps, as text too."""
+    if isinstance(first, str) and last is None:
+        return BatchSizeSchedule(first)
     if isinstance(first, dict) and last is None:
         return BatchSizeSchedule.piecewise(first)
     if last is None:
@@ -42,7 +44,13 @@ _CLASSES: dict[str, Mapping[str, Any]] = {
 # ... or of an object, which is made with the arguments behind its name.
 _OBJECTS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "bootstrap": BOOTSTRAPS,
-    "batch_size_callback": {"abs": ABS, "noise_scale": GradientNoiseScale, "schedule": _batch_schedule},
+    "batch_size_callback": {
+        "abs": ABS,
+        "noise_scale": GradientNoiseScale,
+        "reversed_abs": ReversedABS,
+        "schedule": _batch_schedule,
+        "yoked": Yoked,
+    },
 }
 
 

@@ -1,1 +1,1 @@
-"""Experiments of the papers, as data and one command each."""
+"""Experiments of the papers, and of our own, as data; run, reported and exported by one command."""

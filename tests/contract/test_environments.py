@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from contract_tools import (
     DictEnv,
     SpaceEnv,
@@ -13,10 +14,11 @@ from contract_tools import (
     refusal,
 )
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sbbatch import DQN, PPO
-from sbbatch.errors import InvalidType, InvalidValue
+from sbbatch.errors import InvalidType, InvalidValue, NumericalError
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 UNREADABLE = [
@@ -137,3 +139,32 @@ def test_images_are_compared_as_the_agent_sees_them(algorithm):
     agent.set_env(image_env())
     channels_last = DummyVecEnv([lambda: SpaceEnv(spaces.Box(0, 255, (36, 36, 3), np.uint8), spaces.Discrete(6))])
     assert "Box(3, 36, 36)" in refusal(InvalidValue, agent.set_env, channels_last)
+
+
+def test_an_evaluation_environment_is_wrapped_as_that_to_learn_in_or_refused_before_anything_is_learned(algorithm):
+    agent = make_agent(algorithm)
+    agent.set_env(VecNormalize(cart_poles(1)))
+    told = refusal(InvalidValue, agent.learn, 64, [EvalCallback(cart_poles(1), eval_freq=8, verbose=0)])
+    assert told.startswith("EvalCallback: wrap eval_env")
+    assert agent.num_timesteps == 0
+    same = EvalCallback(VecNormalize(cart_poles(1), training=False), eval_freq=8, n_eval_episodes=1, verbose=0)
+    assert agent.learn(64, same).num_timesteps >= 64
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_there_is_no_action_for_what_is_no_number(algorithm, value):
+    agent, observation = make_agent(algorithm), np.zeros(4, np.float32)
+    observation[2] = value
+    for given in (observation, np.stack([observation] * 3)):
+        with pytest.raises(NumericalError, match="predict: the observation contains"):
+            agent.predict(given)
+
+
+@pytest.mark.skipif(th.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told_and_the_cpu_taken(algorithm, tmp_path):
+    make_agent(algorithm).save(tmp_path / "m.zip")
+    for device in ("cuda", "cuda:0", th.device("cuda", 1)):
+        with pytest.warns(UserWarning, match="no GPU here"):
+            assert make_agent(algorithm, device=device).device.type == "cpu"
+        with pytest.warns(UserWarning, match="no GPU here"):
+            assert algorithm.load(tmp_path / "m.zip", device=device).device.type == "cpu"

@@ -6,6 +6,7 @@ import torch as th
 from contract_tools import assert_same_weights, make_agent, weights
 from torch import nn
 
+from sbbatch import ABS
 from sbbatch.agents.base.measuring import buffers_kept, streams_kept, undisturbed
 from sbbatch.agents.base.threads import fastest_threads
 
@@ -45,22 +46,15 @@ def test_a_failed_look_leaves_what_a_torso_counts():
     assert th.equal(norm.running_mean, th.zeros(2))
 
 
-def test_a_failed_update_is_over_for_those_who_were_told_of_it(algorithm):
-    told = []
-
-    class Hook:
-        def before_update(self):
-            told.append("before")
-
-        def after_update(self):
-            told.append("after")
-            raise ValueError
-
+def test_a_failed_update_is_no_measurement_and_leaves_no_counter_behind(algorithm):
     agent = make_agent(algorithm)
-    agent.update_hooks.append(Hook())
+    callback = ABS(4, 8, check_every=1, updates=1, warmup=1)
+    agent.learn(64, callback)
+    size, n_rows = callback.size, len(callback.history)
+    agent.update_hooks.append(callback)
     with pytest.raises(Boom), agent.updating():
         raise Boom
-    assert told == ["before", "after"]
+    assert (callback.size, len(callback.history)) == (size, n_rows)
     assert not getattr(agent.policy.optimizer, "_optimizer_step_post_hooks", {})
 
 

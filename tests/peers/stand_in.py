@@ -7,5 +7,5 @@ import stable_baselines3
 
 import sbbatch
 
-stable_baselines3.DQN = sbbatch.DQN
+stable_baselines3.DQN, stable_baselines3.PPO = sbbatch.DQN, sbbatch.PPO
 sb3_contrib.QRDQN = sbbatch.QRDQN

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, EvalCallback, EventCallback
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import get_device, get_system_info
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, sync_envs_normalization
 
 from sbbatch.agents.base.arguments import as_steps, check_callbacks
 from sbbatch.agents.base.collect import step_named
+from sbbatch.agents.base.finite import require_finite, require_finite_look
 from sbbatch.arguments import Count, check_arguments, checked, declared, with_defaults
 from sbbatch.batch.callback import BatchSizeCallback, find_batch_size_callback
 from sbbatch.batch.protocol import BatchScaling, UpdateHook
@@ -97,17 +98,11 @@ class Agent(BaseAlgorithm):
 
     @contextmanager
     def updating(self) -> Iterator[None]:
-        """Around each update; who was told of its beginning is told of its end, even if it fails."""
+        """Around each update. One that fails is none: nothing is measured on it, and the run is over."""
         hooks = list(self.update_hooks)
         for hook in hooks:
             hook.before_update()
-        try:
-            yield
-        except BaseException:
-            for hook in hooks:
-                with suppress(Exception):  # the failure of the update is the one to tell
-                    hook.after_update()
-            raise
+        yield
         for hook in hooks:
             hook.after_update()
 
@@ -120,7 +115,9 @@ class Agent(BaseAlgorithm):
             )
         every = [own, *(callback if isinstance(callback, list) else [callback])]
         callbacks = [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in every if one is not None]
-        return super()._init_callback(callbacks, progress_bar)
+        made = super()._init_callback(callbacks, progress_bar)
+        _check_evaluations(made, self.env)
+        return made
 
     @checked
     def learn(
@@ -166,7 +163,14 @@ class Agent(BaseAlgorithm):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         """SB3's, which resets the environments."""
         with step_named(self):
-            return super()._setup_learn(*args, **kwargs)
+            prepared = super()._setup_learn(*args, **kwargs)
+        require_finite("observation", self._last_obs, self.num_timesteps)  # type: ignore[arg-type]
+        return prepared
+
+    def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> Any:
+        """SB3's loop of steps, for replay or for rollouts."""
+        with step_named(self, env.num_envs):
+            return super().collect_rollouts(env, *args, **kwargs)  # type: ignore[misc]
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         """Never below 0, where schedules end: the last steps of a run may go beyond its length."""
@@ -205,8 +209,12 @@ class Agent(BaseAlgorithm):
         :param episode_start: unused
         :param deterministic: best actions only
         :return: action, or actions ``(batch, *shape)``, and the state
+        :raises NumericalError: an observation contains NaN or infinity
         """
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+            raise InvalidValue("observation: got an observation and its info; take it apart by obs, info = env.reset()")
         seen = as_read(observation, self.observation_space)
+        require_finite_look(seen)
         actions, state = self._choose(seen, state, episode_start, deterministic)
         return as_played(actions, self.action_space), state
 
@@ -353,3 +361,15 @@ class Agent(BaseAlgorithm):
         env = readable(env)
         check_environment(env)
         return readable(BaseAlgorithm._wrap_env(judged(env), verbose, monitor_wrapper))
+
+
+def _check_evaluations(callback: BaseCallback | None, env: Any) -> None:
+    """What ``EvalCallback`` needs when it evaluates, asked for before anything is learned."""
+    for one in callback.callbacks if isinstance(callback, CallbackList) else [callback]:
+        if isinstance(one, EventCallback):
+            _check_evaluations(one.callback, env)
+        if isinstance(one, EvalCallback):
+            try:
+                sync_envs_normalization(env, one.eval_env)
+            except (AssertionError, AttributeError) as error:
+                raise InvalidValue(f"EvalCallback: wrap eval_env as the environment to learn in ({error})") from error

@@ -42,11 +42,11 @@ def _learning_rate(name: str, value: Any) -> Any:
 
 
 def _device(name: str, device: Any) -> Any:
-    """
-    SB3 would silently take the processor in the place of a GPU; PyTorch knows the names of devices it was not built
-    for, of a GPU too many, and of one without numbers (meta).
-    """
+    """A GPU that is not there becomes the CPU, as in SB3, with a warning; PyTorch knows more names than it can use."""
     try:
+        if not th.cuda.is_available() and th.device("cpu" if device == "auto" else device).type == "cuda":
+            warnings.warn(f"{name}: got {str(device)!r}, but there is no GPU here; using the CPU", stacklevel=6)
+            return "cpu"
         th.zeros(1, device="cpu" if device == "auto" else device).item()
     except (RuntimeError, AssertionError, TypeError):
         raise InvalidValue(
@@ -157,9 +157,11 @@ def check_replay_arguments(arguments: Mapping[str, Any]) -> None:
     if issubclass(buffer_class, FrameReplayBuffer):
         taken |= {"n_steps", "gamma"} | (set() if "sampler_class" in given else {"sampler_kwargs"})
     elif arguments["prioritized"] or (arguments["n_steps"] > 1 and "n_steps" not in given):
+        neutral = {"prioritized": False, "n_steps": 1}
+        cure = ", ".join(f"{name}={value}" for name, value in neutral.items() if arguments[name] != value)
         raise InvalidValue(
-            f"n_steps and prioritized need sbbatch's own replay buffer, but replay_buffer_class is "
-            f"{buffer_class.__name__}; leave it out, or configure that class by replay_buffer_kwargs"
+            f"replay_buffer_class: got {buffer_class.__name__}, but n-step returns and priorities need sbbatch's own "
+            f"replay buffer; give {cure}"
         )
     check_keywords("replay_buffer_kwargs", given, buffer_class, taken)
 

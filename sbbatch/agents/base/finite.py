@@ -46,6 +46,15 @@ def require_finite(
         raise NumericalError(f"step {step}: the {quantity} of environment {where} contains {values[first]}")
 
 
+def require_finite_look(observation: np.ndarray | dict[str, np.ndarray]) -> None:
+    """Refuse to act on an observation with NaN or infinity, whose greedy action would be one that says nothing."""
+    for key, part in observation.items() if isinstance(observation, dict) else [("", observation)]:
+        values = np.asarray(part)
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            found = values[~np.isfinite(values)][0]
+            raise NumericalError(f"predict: the {' '.join(['observation', key]).strip()} contains {found}")
+
+
 def require_finite_step(
     observations: np.ndarray | dict[str, np.ndarray],
     rewards: np.ndarray,

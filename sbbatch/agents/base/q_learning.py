@@ -16,7 +16,6 @@ from sbbatch.agents.base.agent import Agent
 from sbbatch.agents.base.measuring import in_parts, undisturbed
 from sbbatch.batch.protocol import Behavior
 from sbbatch.components.exploration import EpsilonGreedy
-from sbbatch.errors import InvalidValue
 from sbbatch.functional.divergence import behavioral_divergence
 from sbbatch.networks.layers import stochastic
 from sbbatch.networks.value_policy import ValueNetwork, ValuePolicy
@@ -56,8 +55,6 @@ class QLearningAgent(Agent):
         return self.policy.q_net
 
     def _choose(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[np.ndarray, Any]:
-        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
-            raise InvalidValue("observation: got an observation and its info; take it apart by obs, info = env.reset()")
         observation = observation if isinstance(observation, dict) else np.asarray(observation)
         if deterministic or not self.policy.is_vectorized_observation(observation):
             with nullcontext() if deterministic else stochastic(self.q_net, self.noise_rng):

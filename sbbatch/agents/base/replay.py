@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import nn
 
 from sbbatch.agents.base import arguments as checks
 from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
-from sbbatch.agents.base.collect import DeferredStop, Stopped, judged_step, step_named
+from sbbatch.agents.base.collect import DeferredStop, Stopped, judged_step
 from sbbatch.agents.base.measuring import flat_gradient, streams_kept, undisturbed
 from sbbatch.agents.base.q_learning import QLearningAgent
 from sbbatch.agents.base.smoke_test import try_network, try_parts
@@ -39,7 +40,7 @@ from sbbatch.networks.value_policy import CnnPolicy, MlpPolicy, MultiInputPolicy
 from sbbatch.replay.batch import ReplayBatch
 from sbbatch.replay.buffer import FrameReplayBuffer
 from sbbatch.replay.newest import newest_transitions, observations_at
-from sbbatch.replay.samplers import PrioritizedSampler
+from sbbatch.replay.samplers import PrioritizedSampler, UniformSampler
 
 RECENT = 8192  # transitions that agents are measured on
 
@@ -235,7 +236,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
             # A model loaded to play, on a smaller machine, needs no room for training.
             kwargs |= {"seed": self._seed_of(1), "check_memory": self.env is not None}
             kwargs |= {name: getattr(self, name) for name in ("n_steps", "gamma", "frame_stack")}
-            if self.prioritized:
+            if self.prioritized and "sampler_class" not in given:
                 exponents = {name: getattr(self, name) for name in ("priority_exponent", "importance_exponent")}
                 kwargs["sampler_class"] = PrioritizedSampler
                 kwargs["sampler_kwargs"] = {**exponents, "epsilon": self.priority_epsilon}
@@ -254,8 +255,8 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
     @property
     def quantile_net(self) -> ValueNetwork:
         """
-        The online network under sb3-contrib's name, on agents with quantiles. Called, it gives action values as every
-        network here; ``quantile_net.returns(obs).quantiles`` are QR-DQN's quantiles ``(batch, actions, n_quantiles)``.
+        The online network under sb3-contrib's name, on agents with quantiles; called, it gives action values, and
+        ``quantile_net.returns(obs).quantiles`` are the quantiles ``(batch, actions, n_quantiles)``.
         """
         return self.policy.quantile_net
 
@@ -274,18 +275,15 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         return max(int(self._sample_credit // batch_size), 0)
 
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
-        """
-        :param gradient_steps: how many
-        :param batch_size: samples for each of them
-        """
+        """So many gradient steps, with so many samples each."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         losses, mean_weights = [], []
         gradient_steps, own_size = self._updates_due(gradient_steps, batch_size), self.batch_size
         for _ in range(gradient_steps):
-            if self.batch_size != own_size:  # a callback has changed it since the last update
-                batch_size = own_size = self.batch_size
             with self.updating():
+                if self.batch_size != own_size:  # a callback has changed it
+                    batch_size = own_size = self.batch_size
                 batch = self._sample_replay(batch_size)
                 losses += [self._train_step(part) for part in batch.split(self.batch_divisor)]
             self._n_samples += batch_size
@@ -300,7 +298,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         self.logger.record("train/samples", self._n_samples)
         self.logger.record("train/batch_size", batch_size)
         self.logger.record("train/loss", np.mean(losses))
-        if self.prioritized:
+        if self._has_priorities:
             self.logger.record("train/mean_importance_weight", np.mean(mean_weights))
 
     def _sample_replay(self, batch_size: int) -> ReplayBatch:
@@ -310,22 +308,28 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
             return self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
         return ReplayBatch.from_sb3(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env), self.gamma)
 
+    @property
+    def _has_priorities(self) -> bool:
+        """Whether the sampler wants to know the losses: ours, or one of the user's own."""
+        buffer = self.replay_buffer
+        return isinstance(buffer, FrameReplayBuffer) and not isinstance(buffer.sampler, UniformSampler)
+
     def _train_step(self, batch: ReplayBatch) -> float:
         """One gradient step on one batch; returns the loss."""
-        td_loss, measured = self._losses(batch)
+        with stochastic(self.policy, self.noise_rng):  # both networks
+            td_loss, measured = self._losses(batch)
         loss = self._optimize((batch.weights * td_loss).mean())
-        if self.prioritized:
+        if self._has_priorities:
             self.replay_buffer.update_priorities(batch.indices, measured.detach().cpu().numpy())  # type: ignore[union-attr]
         return loss
 
     def _losses(self, batch: ReplayBatch) -> tuple[th.Tensor, th.Tensor]:
         """The loss of each sample ``(batch,)``, and what its priority is made from."""
-        with stochastic(self.q_net, self.noise_rng), stochastic(self.q_net_target, self.noise_rng):
-            estimate = self.q_net.returns(batch.observations)
-            target = self._target(estimate, batch)
-            td_loss = estimate.td_loss(batch.actions, target)
-            with th.no_grad():
-                measured = td_loss if self.priority_from == "td_loss" else estimate.td_error(batch.actions, target)
+        estimate = self.q_net.returns(batch.observations)
+        target = self._target(estimate, batch)
+        td_loss = estimate.td_loss(batch.actions, target)
+        with th.no_grad():
+            measured = td_loss if self.priority_from == "td_loss" else estimate.td_error(batch.actions, target)
         return td_loss, measured
 
     @th.no_grad()
@@ -357,8 +361,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         """SB3's loop, which a callback ends after a step has been stored, not before."""
         self._stop = DeferredStop(callback)
         try:
-            with step_named(self, env.num_envs):
-                return super().collect_rollouts(env, self._stop, *args, **kwargs)  # type: ignore[arg-type]
+            return super().collect_rollouts(env, self._stop, *args, **kwargs)  # type: ignore[arg-type]
         except Stopped:
             return RolloutReturn(0, 0, continue_training=False)
         finally:
@@ -367,10 +370,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
     # ------------------------------------------------------------------------------------------------ acting
 
     def exploration_schedule(self, progress_remaining: float) -> float:
-        """
-        :param progress_remaining: 1 at the start of the training, 0 at its end
-        :return: epsilon
-        """
+        """Epsilon, at a progress remaining of 1 at the start of the training and 0 at its end."""
         if self.exploration_stop is not None and 1.0 - progress_remaining >= self.exploration_stop:
             return 0.0
         initial, final = self.exploration_initial_eps, self.exploration_final_eps
@@ -408,6 +408,12 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
     # --------------------------------------------------------------------------------- batch size, measuring
 
     @property
+    def batch_scaling(self) -> BatchScaling:
+        """The defaults, as far as the replay buffer has room."""
+        own, most = super().batch_scaling, self.buffer_size
+        return replace(own, min_size=min(own.min_size, most), max_size=min(own.max_size, most))
+
+    @property
     def batch_time(self) -> int:
         """Agent steps until now."""
         return self.num_timesteps
@@ -423,10 +429,8 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
 
     def set_batch_size(self, batch_size: int) -> int:
         """
-        Change the batch size; the next gradient step uses it.
+        Change the batch size, in samples per gradient step; the next one uses it.
 
-        :param batch_size: samples per gradient step
-        :return: the size that will be used
         :raises InvalidValue: below 1, more than the replay buffer holds, or no multiple of ``batch_divisor``
         """
         self.batch_size = self.check_batch("batch_size", batch_size)
@@ -446,14 +450,15 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
 
     def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
         """
-        Gradients of the parts of a batch drawn as in training, with its noise.
+        Gradients of the parts of a batch drawn as in training, under one draw of its noise, as there.
 
         :param n_parts: at most ``batch_size``
         :return: ``(n_parts, parameters)``, samples in each part
         """
         part_size, buffer = self.batch_size // n_parts, self.replay_buffer
         generators = [self.noise_rng] + ([buffer.rng] if isinstance(buffer, FrameReplayBuffer) else [])
-        with undisturbed(self.policy), streams_kept(self.device, generators), th.enable_grad():
+        kept, noise = streams_kept(self.device, generators), stochastic(self.policy, self.noise_rng)
+        with undisturbed(self.policy), kept, th.enable_grad(), noise:
             parts = self._sample_replay(part_size * n_parts).split(n_parts)
             losses = ((part.weights * self._losses(part)[0]).mean() for part in parts)
             return th.stack([flat_gradient(loss, self.policy.q_net) for loss in losses]), part_size
@@ -486,6 +491,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         state, buffer = load_arrays(path, "replay buffer"), self._make_replay_buffer()
         assert isinstance(buffer, FrameReplayBuffer)
         buffer.set_state(state)
+        buffer.device = self.device
         self.replay_buffer = buffer
 
     def _excluded_save_params(self) -> list[str]:

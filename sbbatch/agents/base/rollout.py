@@ -18,8 +18,8 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.agents.base.agent import Agent
-from sbbatch.agents.base.collect import WatchedSteps, step_named
-from sbbatch.agents.base.finite import require_finite, require_finite_returns
+from sbbatch.agents.base.collect import WatchedSteps
+from sbbatch.agents.base.finite import require_finite_returns
 from sbbatch.agents.base.measuring import at
 from sbbatch.agents.base.smoke_test import try_network
 from sbbatch.arguments import with_defaults
@@ -74,7 +74,8 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         self._settle()
-        self._check_memory("n_steps", self.n_steps)
+        if self.env is not None:  # to play takes no rollouts
+            self._check_memory("n_steps", self.n_steps)
         self.n_epochs = self.epochs_for(self.n_steps)
         super()._setup_model()
         try_network(self.policy, (self.policy_kwargs or {}).get("activation_fn"))
@@ -173,12 +174,8 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
             rollout_buffer.buffer_size = self._requested_n_steps  # SB3's loop allocates anew
             self._settle()
         first_step = self.num_timesteps
-        assert self._last_obs is not None
-        require_finite("observation", self._last_obs, first_step)  # of the reset
         steps = WatchedSteps(env, self)
-        with step_named(self, env.num_envs):
-            goes_on = super().collect_rollouts(steps, callback, rollout_buffer, self.n_steps)  # type: ignore[arg-type]
-        if not goes_on:
+        if not super().collect_rollouts(steps, callback, rollout_buffer, self.n_steps):  # type: ignore[arg-type]
             if steps.last is not None:  # go on from where the environments are
                 self._last_obs, _, self._last_episode_starts, infos = steps.last  # type: ignore[assignment]
                 self._update_info_buffer(infos, self._last_episode_starts)

@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": "score a trained agent over whole episodes, also beside the random policy",
     "record": "play one episode with a trained agent and write a video of it, MP4 or GIF",
     "plot": "draw learning curves of runs, compare agents, or show how batch sizes changed",
+    "study": "run an experiment of many trainings, and report what it shows",
     "quickstart": "train, compare with a random policy, draw and record, in minutes",
     "rl_zoo3": "run rl-baselines3-zoo's own commands with the agents of sbbatch",
 }
@@ -48,7 +49,8 @@ examples:
   sbbatch train --algo qrdqn --env ALE/Breakout-v5 --batch-size 8      a small batch on an Atari game
   sbbatch train --algo pqn --env ALE/Breakout-v5 --abs 16:64           a batch that adapts
   sbbatch enjoy --algo qrdqn --env CartPole-v1                         watch it play
-  sbbatch plot logs/qrdqn/CartPole-v1_1                                its learning curve"""
+  sbbatch plot logs/qrdqn/CartPole-v1_1                                its learning curve
+  sbbatch study run small_batch/standard_agents --scale smoke          a whole experiment, in minutes"""
 
 
 # What the operating system refuses, e.g. because the disk is full.
@@ -124,14 +126,15 @@ def whole_number(low: int, *also: int, high: int | None = None) -> Callable[[str
 
 
 def torch_device(text: str) -> str:
-    """An argparse type for a device that is there: SB3 would take the processor for a GPU that is not."""
-    if text != "auto" and not _computes(text):
-        usable = ", ".join(["auto", *filter(_computes, ("cpu", "cuda", "mps"))])
+    """An argparse type for a device that PyTorch can use, or a GPU, in whose absence agents take the CPU."""
+    if text != "auto" and not text.startswith("cuda") and not computes(text):
+        usable = ", ".join(["auto", *filter(computes, ("cpu", "cuda", "mps"))])
         raise argparse.ArgumentTypeError(f"got '{text}', on which PyTorch cannot compute here; expected {usable}")
     return text
 
 
-def _computes(device: str) -> bool:
+def computes(device: str) -> bool:
+    """Whether PyTorch can use a device here."""
     import torch as th
 
     try:

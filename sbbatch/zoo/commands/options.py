@@ -144,6 +144,7 @@ OPTIONS = (
             "settings are searched; `sbbatch train` shows those of the files", **_FLAG),
     _option("--seed", FIXED, "seed of everything (-1: random)", type=whole_number(0, -1, high=MAX_SEED), default=-1),
     _option("--device", FREE, "torch device", type=torch_device, default="auto"),
+    _option("--strict-device", FREE, "refuse a GPU that is not there, where the CPU is taken otherwise", **_FLAG),
     _option("--num-threads", FREE, "threads for PyTorch (auto: the fastest for this run; -1: PyTorch's default)", _JOBS,
             type=thread_count, default=AUTO_THREADS),
     _option("--seeds", REFUSED, "several runs: 0:5 (0, 1, 2, 3, 4) or 0,3,7, or both: 0:3,7",

@@ -17,7 +17,7 @@ from sbbatch.settings.reader import read_yaml
 from sbbatch.settings.resolution import Settings, require_algorithm, resolve, run_value
 from sbbatch.settings.schema import plain
 from sbbatch.settings.show import show_settings
-from sbbatch.zoo.commands.cli import MAX_SEED, guarded
+from sbbatch.zoo.commands.cli import MAX_SEED, computes, guarded
 from sbbatch.zoo.commands.options import (
     BY_NAME,
     OnResume,
@@ -59,6 +59,10 @@ def read_request(words: Sequence[str]) -> Request:
     """Read and check a command line and the files it names, with a ``UserError`` for a mistake; nothing is built."""
     typed = vars(train_parser(epilog=EXAMPLES).parse_args(words))
     request = _resumed(typed, list(words)) if "resume" in typed else _new(with_defaults(typed), list(words))
+    if request.arguments.get("strict_device") and request.device != "auto" and not computes(request.device):
+        raise InvalidValue(
+            f"--device: got '{request.device}', which is not here; remove --strict-device to use the CPU"
+        )
     request.check()
     return request
 

@@ -1,0 +1,116 @@
+"""The report of a study: tables, a figure, and the verdict by the study's own rules; of half a study, what is there."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from sbbatch.analysis.metrics import iqm, stratified_bootstrap_interval
+from sbbatch.errors import InvalidValue
+from sbbatch.studies.command import Command
+from sbbatch.studies.figure import draw
+from sbbatch.studies.results import SCORES, Result, scores_of, write_runs
+from sbbatch.studies.study import Study
+from sbbatch.version import __version__
+
+ALL_GAMES = "all, scaled"
+
+
+class Row(NamedTuple):
+    """
+    One row of ``summary.csv``: an interquartile mean with its 95 % stratified bootstrap interval.
+
+    :param score: a key of ``SCORES``
+    :param game: environment, in raw returns, or ``ALL_GAMES``, on the games' scales
+    :param arm: which
+    :param seeds: how many have ended
+    :param iqm: over seeds and games
+    :param low: lower end
+    :param high: upper end
+    """
+
+    score: str
+    game: str
+    arm: str
+    seeds: int
+    iqm: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.iqm:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def write_report(study: Study, scale: str, commands: Sequence[Command], folder: Path) -> str:
+    """
+    ``runs.csv``, ``summary.csv``, ``curves.png`` and ``report.md``.
+
+    :param study: which
+    :param scale: name of its scale
+    :param commands: of that scale
+    :param folder: where they go
+    :return: the text of ``report.md``
+    :raises InvalidValue: no run has ended
+    """
+    results = [command.result() for command in commands if command.state == "done"]
+    if not results:
+        raise InvalidValue(f"{study.id}: no run has ended at scale '{scale}'; begin with `sbbatch study run`")
+    folder.mkdir(parents=True, exist_ok=True)
+    games = study.scales[scale].games
+    rows = summary(list(study.arms), games, results)
+    write_runs(results, folder / "runs.csv")
+    with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([Row._fields, *((*row[:4], *(f"{x:.6g}" for x in row[4:])) for row in rows)])
+    draw(list(study.arms), games, results, [row for row in rows if row.game == ALL_GAMES], folder / "curves.png")
+    text = _markdown(study, scale, len(commands), results, rows)
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def summary(arms: Sequence[str], games: Sequence[str], results: Sequence[Result]) -> list[Row]:
+    """
+    :param arms: names
+    :param games: environments
+    :param results: all that have ended
+    :return: a row for each score, game (and all together) and arm that has results
+    """
+    rows = []
+    for score in SCORES:
+        for game, some in (*((game, [game]) for game in games), (ALL_GAMES, games)):
+            for arm in arms:
+                scores = scores_of(results, arm, score, some, scaled=game == ALL_GAMES)
+                if len(scores):
+                    interval = stratified_bootstrap_interval(scores, n_resamples=5_000)
+                    rows.append(Row(score, game, arm, len(scores), iqm(scores), *interval))
+    return rows
+
+
+def _markdown(study: Study, scale: str, n_runs: int, results: Sequence[Result], rows: Sequence[Row]) -> str:
+    at = study.scales[scale]
+    done = f"{len(results)} of {n_runs} runs have ended"
+    hours = sum(result.seconds for result in results) / 3600
+    verdicts = [rule.decide(partial(scores_of, results, games=at.games)) for rule in study.rules]
+    parts = [
+        f"# {study.title}",
+        study.question,
+        f"{at.steps:,} agent steps a run, {at.seeds} seeds, {', '.join(at.games)}; {done}, {hours:.1f} core hours. "
+        f"Made with sbbatch {__version__} by `sbbatch study run {study.id} --scale {scale}`.",
+        "![Learning curves of each game, and scores of all](curves.png)",
+        f"**Claim.** {study.claim}",
+        f"**Verdict**{'' if len(results) == n_runs else f' so far ({done})'}",
+        "\n".join(f"- {verdict}" for verdict in verdicts),
+        "Interquartile means with 95 % stratified bootstrap intervals: of games in raw returns, of all together on "
+        "scales from a random policy (0) to a human or a strong agent (1).",
+    ]
+    columns = (*at.games, ALL_GAMES)
+    for score, label in SCORES.items():
+        table = [f"| {label} | {' | '.join(columns)} | seeds |", "|---" * (len(columns) + 2) + "|"]
+        for arm in study.arms:
+            of_arm = {row.game: row for row in rows if (row.score, row.arm) == (score, arm)}
+            seeds = of_arm[ALL_GAMES].seeds if ALL_GAMES in of_arm else 0
+            table.append(f"| {arm} | {' | '.join(str(of_arm.get(game, '')) for game in columns)} | {seeds} |")
+        parts.append("\n".join(table))
+    return "\n\n".join(parts) + "\n"

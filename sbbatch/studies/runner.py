@@ -1,0 +1,114 @@
+"""
+Running what is missing of a study. Nothing is remembered but the runs' done files: a study can be stopped, killed and
+run again at any moment.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from sbbatch.studies.command import Command
+from sbbatch.studies.results import Result, read_runs
+from sbbatch.studies.study import Study, canonical
+
+_START_SECONDS = 15.0  # of importing and building, for the plan
+
+
+class Engine(Protocol):
+    """Where runs are executed: any place that sees the folder of the studies."""
+
+    def map(self, commands: Sequence[Command]) -> Iterator[tuple[Command, str]]:
+        """
+        :param commands: in the order in which they should begin
+        :return: each with what its ``execute`` returned, in the order in which they ended
+        """
+
+
+@dataclass(frozen=True)
+class LocalPool:
+    """
+    This machine.
+
+    :param n_jobs: runs at a time, each in a process of its own with one thread
+    """
+
+    n_jobs: int = 1
+
+    def map(self, commands: Sequence[Command]) -> Iterator[tuple[Command, str]]:
+        """See :class:`Engine`."""
+        pool = ThreadPoolExecutor(self.n_jobs)
+        try:
+            futures = {pool.submit(command.execute): command for command in commands}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an interrupt, which the processes have got too
+
+
+def run_missing(commands: Sequence[Command], engine: Engine) -> Iterator[tuple[Command, str]]:
+    """
+    Execute what is not done: first what needs no other run, then what needs one that is done by now.
+
+    :param commands: of a study
+    :param engine: where
+    :return: each with what became of it, as they end
+    """
+    missing = [command for command in commands if command.state != "done"]
+    yield from engine.map([command for command in missing if command.run.needs is None])
+    then = [(command, command.run.needs) for command in missing if command.run.needs is not None]
+    yield from engine.map([command for command, needs in then if Command(needs, command.root).state == "done"])
+
+
+def adopt(commands: Sequence[Command], source: Path) -> list[Command]:
+    """
+    Take over runs that were made elsewhere with the same commands.
+
+    :param commands: of a study
+    :param source: a ``runs.csv`` of the same study, such as those in docs/results, or a folder that holds run folders,
+        however deep
+    :return: what was adopted
+    """
+    missing = {canonical(command.run.words): command for command in commands if command.state != "done"}
+    if source.is_file():
+        known = read_runs(source)
+        adopted = [command for command in missing.values() if command.run.id in known]
+        for command in adopted:
+            command.write_done(Result.of(command.run, known[command.run.id]), attempts=0)
+        return adopted
+    for path in sorted(source.rglob("command.txt")):
+        lines, folder = path.read_text(encoding="utf-8").splitlines(), path.parents[1]
+        found = missing.get(canonical(shlex.split(lines[0])[1:])) if len(lines) == 1 else None
+        if found is not None and found.state != "done":
+            found.finish(folder)
+    return [command for command in missing.values() if command.state == "done"]
+
+
+def plan(study: Study, scale: str, commands: Sequence[Command]) -> str:
+    """
+    What the missing runs cost: by the times of those of the same length that are done, else by the speed that the study
+    states.
+
+    :param study: which
+    :param scale: name of its scale
+    :param commands: of that scale
+    """
+    speed = study.scales[scale].steps_per_second
+    times: dict[str, list[float]] = {}
+    for command in commands:
+        if command.state == "done":
+            times.setdefault(command.run.arm, []).append(command.result().seconds)
+    measured = [value for values in times.values() for value in values]
+    missing = [command.run for command in commands if command.state != "done"]
+    stated = [[_START_SECONDS + run.steps / speed] for run in missing]
+    seconds = [times.get(run.arm) or measured or one for run, one in zip(missing, stated, strict=True)]
+    hours = sum(float(np.mean(values)) for values in seconds) / 3600
+    known = "measured here" if measured else "by the speed stated in the study"
+    cost = f"about {hours:,.1f} core hours ({known}), {len(missing) * study.megabytes / 1000:,.2f} GB"
+    return f"{len(commands):,} runs, {len(missing):,} to do, {cost}"
