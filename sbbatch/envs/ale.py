@@ -115,6 +115,16 @@ class AleVecEnv(VecEnv):
         self._observations = observations
         return observations
 
+    def restart(self, index: int) -> np.ndarray:
+        """Give up the game of one copy, and start a new one there: its first stack ``(frame_stack, 84, 84)`` uint8."""
+        mask = np.arange(self.num_envs) == index
+        observations, ale_info = self._vector.reset(options={"reset_mask": mask})
+        self._returns[index] = self._lengths[index] = 0
+        self._lives = ale_info["lives"]
+        self._young.pop(index, None)
+        self.reset_infos[index] = {"lives": int(self._lives[index])}
+        return observations[index]
+
     def _next_seeds(self) -> np.ndarray:
         """Given seeds are used once; otherwise the first reset draws them and later ones leave the generators alone."""
         # Left to itself, ale-py seeds the sticky actions by the clock: copies made in the same second would be equal.

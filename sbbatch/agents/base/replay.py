@@ -388,7 +388,6 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         else:
             if self.num_timesteps == 0:
                 self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
-            assert self._last_obs is not None
             actions, _ = self._choose(self._last_obs, None, None, False)
         return as_played(actions, self.action_space), actions
 

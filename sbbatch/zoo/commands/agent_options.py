@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sbbatch.envs.stuck import STUCK_HELP, STUCK_STEPS
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.imports import WRAPPERS, allow_imports
 from sbbatch.zoo.commands.cli import MAX_SEED, Parser, torch_device, whole_number
@@ -39,11 +40,18 @@ def add_agent_options(parser: Parser) -> Any:
     return which
 
 
+def add_stuck_option(parser: Parser) -> None:
+    """When an episode in which nothing happens any more ends."""
+    kind = whole_number(1, -1)
+    parser.add_argument("--stuck-steps", type=kind, default=STUCK_STEPS, metavar="N", help=STUCK_HELP)
+
+
 def add_episode_options(parser: Parser) -> None:
     """Options of the commands that play several episodes."""
     add = parser.add_argument
     add("--n-envs", type=whole_number(1), help="episodes side by side, without a window (default: all on Atari, or 1)")
     add("--max-steps", type=whole_number(1), help="cut episodes off after this many agent steps")
+    add_stuck_option(parser)
     add("-P", "--progress", action="store_true", default=None, help="progress bar (default on a terminal)")
 
 

@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         "n_episodes": None if args.n_timesteps else args.n_episodes,
         "n_steps": args.n_timesteps,
         "max_steps": args.max_steps,
+        "stuck_steps": args.stuck_steps,
         "seed": args.seed,
         "deterministic": not args.stochastic,
         "device": args.device,

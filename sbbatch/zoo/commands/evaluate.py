@@ -50,6 +50,7 @@ def _play(args: argparse.Namespace) -> tuple[str, str, list[Episode]]:
         agent = named_agent(args)
         if args.protocol is not None:
             raise InvalidValue("--protocol: a trained agent is scored as it was trained; remove it, or give --random")
+        limits["stuck_steps"] = args.stuck_steps
         options = {"deterministic": not args.stochastic, "device": args.device, "n_envs": args.n_envs}
         return str(agent.path), agent.env_id, agent.play(args.n_episodes, **options, **limits)
     if args.env is None:

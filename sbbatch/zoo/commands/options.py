@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from sbbatch.agents import ALGORITHMS
 from sbbatch.batch import ABS
 from sbbatch.envs.atari import PROTOCOLS
+from sbbatch.envs.stuck import STUCK_HELP, STUCK_STEPS
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.imports import import_packages
 from sbbatch.settings.resolution import read_overrides, read_parameters
@@ -118,6 +119,7 @@ _FLAG: dict[str, Any] = {"action": "store_true", "default": False}
 _LINES = "a study prints one line per trial"
 _NO_MODELS = "a study keeps scores and no models; train with its best.yml for that"
 _PARAMS = "give it with -params, unless the space searches it"
+_PARAMS_OF_A_STUDY = "a study cuts them off as usual"
 _JOBS = "each worker of a study has one process and one thread; give --n-jobs"
 
 
@@ -157,6 +159,7 @@ OPTIONS = (
             type=_PERIOD, default=25_000),
     _option("--eval-episodes", FIXED, "whole episodes per evaluation", type=_COUNT, default=5),
     _option("--eval-max-steps", FIXED, "cut evaluation episodes off after this many agent steps", type=_COUNT),
+    _option("--stuck-steps", FIXED, STUCK_HELP, _PARAMS_OF_A_STUDY, type=_PERIOD, default=STUCK_STEPS),
     _option("--n-eval-envs", FIXED, "evaluation episodes side by side (default: all on Atari, else 1)", type=_COUNT),
     _option("--save-freq", FREE, "agent steps between checkpoints (-1: none)", _NO_MODELS, type=_PERIOD, default=-1),
     _option("--save-replay-buffer", FREE, "also save the replay buffer, if the agent has one", _NO_MODELS, **_FLAG),

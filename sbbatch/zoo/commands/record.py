@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sbbatch.envs.atari import PROTOCOLS
 from sbbatch.errors import InvalidValue
-from sbbatch.zoo.commands.agent_options import add_agent_options, named_agent
+from sbbatch.zoo.commands.agent_options import add_agent_options, add_stuck_option, named_agent
 from sbbatch.zoo.commands.cli import Parser, guarded, whole_number
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.play.film import SUFFIXES, film_file
@@ -28,6 +28,7 @@ def make_parser() -> Parser:
     description = "Play one episode with a trained agent and write a film of it."
     parser = Parser(prog="sbbatch record", description=description, epilog=EXAMPLES)
     add_agent_options(parser)
+    add_stuck_option(parser)
     add = parser.add_argument
     add("-o", "--output", type=Path, default=Path("game.gif"), help=f"{' or '.join(SUFFIXES)} (default: game.gif)")
     add("-n", "--n-timesteps", type=whole_number(1), default=MAX_STEPS, help="longest episode, agent steps")
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             raise InvalidValue(f"--protocol: {agent.env_id} is no Atari game; remove it")
         options["protocol"] = args.protocol
     limits = {"seed": args.seed, "max_steps": args.n_timesteps, "deterministic": not args.stochastic}
+    limits["stuck_steps"] = args.stuck_steps
     with ends_when_asked():
         total, steps = record(agent.load(args.device), agent.env_id, out, **limits, **options)
     say(f"return {total:.1f} in {steps:,} agent steps: {out}")

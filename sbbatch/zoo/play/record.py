@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sbbatch.envs.make import canonical_id
+from sbbatch.envs.stuck import STUCK_STEPS
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.play.film import film, film_file
 from sbbatch.zoo.play.saved import SavedAgent
@@ -25,6 +26,7 @@ def record(
     seed: int | None = 0,
     max_steps: int = MAX_STEPS,
     deterministic: bool = True,
+    stuck_steps: int = STUCK_STEPS,
     **options: Any,
 ) -> tuple[float, int]:
     """
@@ -36,6 +38,7 @@ def record(
     :param seed: of the environment
     :param max_steps: agent steps after which the recording ends
     :param deterministic: greedy actions
+    :param stuck_steps: see :class:`~sbbatch.envs.stuck.StuckDetector`; -1: never
     :param options: further arguments of :class:`~sbbatch.zoo.play.screen.RenderedEnv`, e.g. ``protocol``
     :return: raw return and agent steps of the episode
     :raises UserError: the environment cannot be drawn, or the file not written
@@ -45,7 +48,7 @@ def record(
     try:
         env.check_fits(model, env_id)
         with film(out, env.steps_per_second) as add:
-            return play_episode(model, env, max_steps, deterministic, lambda: add(env.frame()))
+            return play_episode(model, env, max_steps, deterministic, stuck_steps, lambda: add(env.frame()))
     finally:
         env.env.close()
 
@@ -58,6 +61,7 @@ def play_in_window(
     max_steps: int | None = None,
     seed: int = 0,
     deterministic: bool = True,
+    stuck_steps: int = STUCK_STEPS,
     device: str = "auto",
     verbose: int = 1,
 ) -> list[Episode]:
@@ -76,7 +80,7 @@ def play_in_window(
         env.check_fits(player, agent.env_id)
         while n_episodes is None or len(episodes) < n_episodes:
             longest = min(left, max_steps or _MAX_WINDOW_STEPS)
-            score, steps = play_episode(player, env, longest, deterministic)
+            score, steps = play_episode(player, env, longest, deterministic, stuck_steps)
             left -= steps
             if left <= 0:
                 break

@@ -19,8 +19,10 @@ from stable_baselines3.common.monitor import Monitor
 
 from sbbatch.envs.atari import AtariProtocol, atari_game, get_protocol
 from sbbatch.envs.make import canonical_id
+from sbbatch.envs.stuck import STUCK_STEPS, StuckDetector, describe_stuck
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.imports import ClassSpec
+from sbbatch.zoo.console.progress import warn
 from sbbatch.zoo.run.build import EnvRecipe, check_trained_in
 
 _ATARI_FRAMES_PER_SECOND = 60
@@ -111,15 +113,17 @@ def play_episode(
     env: RenderedEnv,
     max_steps: int,
     deterministic: bool = True,
+    stuck_steps: int = STUCK_STEPS,
     seen: Callable[[], Any] = lambda: None,
 ) -> tuple[float, int]:
     """
-    Play one episode, of at most ``max_steps`` agent steps.
+    Play one episode, of at most ``max_steps`` agent steps, or until it is stuck.
 
+    :param stuck_steps: see :class:`~sbbatch.envs.stuck.StuckDetector`; -1: never
     :param seen: called whenever there is a new picture
     :return: raw return and agent steps
     """
-    total, steps, over = 0.0, 0, False
+    total, steps, over, stuck = 0.0, 0, False, StuckDetector(sys.maxsize if stuck_steps == -1 else stuck_steps)
     observation = env.reset()
     seen()
     while not over and steps < max_steps:
@@ -128,6 +132,9 @@ def play_episode(
         total += reward
         steps += 1
         seen()
+        if not over and stuck(observation, reward):
+            warn(describe_stuck(stuck_steps))
+            break
     return total, steps
 
 

@@ -20,6 +20,7 @@ from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
 from sbbatch.envs.make import canonical_id, make_gym_env
 from sbbatch.envs.readable import readable
+from sbbatch.envs.stuck import STUCK_STEPS, StuckLimit
 from sbbatch.errors import InvalidValue, UserError, check_int, reason_of
 from sbbatch.files import find_file
 from sbbatch.persistence.normalization import save_normalization, statistics_of
@@ -100,6 +101,7 @@ def make_env(
     normalize: dict[str, Any] | None = None,
     frame_stack: int | None = None,
     max_steps: int | None = None,
+    stuck_steps: int = STUCK_STEPS,
     env_kwargs: dict[str, Any] | None = None,
     env_wrapper: Sequence[ClassSpec] = (),
     vec_env_wrapper: Sequence[ClassSpec] = (),
@@ -116,6 +118,8 @@ def make_env(
     :param frame_stack: observations per stack; an Atari game has its stack of 4 by itself
     :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit; if it has
         none, evaluation episodes end after :data:`UNLIMITED_STEPS`)
+    :param stuck_steps: agent steps after which an evaluation episode is cut off in which nothing happens any more, see
+        :class:`~sbbatch.envs.stuck.StuckDetector`; -1: never
     :param env_wrapper: around each environment, the innermost first
     :param vec_env_wrapper: around all of them, likewise
     :param vec_env: ``"dummy"`` or ``"subproc"``: each in a process of its own; Atari games have their own threads
@@ -144,6 +148,8 @@ def make_env(
             recipe = replace(recipe, apart=True)
         kind = VEC_ENVS[vec_env]
         env = make_vec_env(recipe.make, n_envs=n_envs, seed=seed, wrapper_class=recipe.wrap, vec_env_cls=kind)
+    if not training and stuck_steps != -1:
+        env = StuckLimit(env, stuck_steps, warn)
     for wrapper in vec_env_wrapper:
         env = wrapper.make(env)
     if game is None and frame_stack not in (None, 1):
@@ -162,6 +168,7 @@ def run_env(
     training: bool,
     n_envs: int,
     max_steps: int | None = None,
+    stuck_steps: int = STUCK_STEPS,
     **more: Any,
 ) -> VecEnv:
     """The environments that a run's settings ask for; all other arguments as those of :func:`make_env`."""
@@ -178,6 +185,7 @@ def run_env(
         normalize=normalize,
         frame_stack=run_value(settings, "frame_stack"),
         max_steps=max_steps,
+        stuck_steps=stuck_steps,
         env_kwargs=env_arguments(settings, training),
         env_wrapper=run_value(settings, "env_wrapper") or (),
         vec_env_wrapper=run_value(settings, "vec_env_wrapper") or (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ class Evaluation(EvalCallback):
         self.began_at = began_at
         self._errors, self._best_errors = WriteErrors(), WriteErrors()
         self._best = -np.inf  # mean return of the best model that could be saved
+
+    def _init_callback(self) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Training and eval env are not of the same type")  # StuckLimit
+            super()._init_callback()
 
     def _on_training_start(self) -> None:
         self._first_step = self.num_timesteps if self.began_at is None else self.began_at

@@ -71,6 +71,7 @@ class Request:
     eval_freq: int
     eval_episodes: int
     eval_max_steps: int | None
+    stuck_steps: int
     n_eval_envs: int | None
     save_freq: int
     save_replay_buffer: bool

@@ -107,12 +107,13 @@ def choose_threads(model: Any) -> None:
 
 def build_env(request: Request, training: bool = True) -> VecEnv:
     """The environments to learn in, or those for whole episodes with raw rewards, which have other seeds."""
-    n_envs, seed, max_steps = run_value(request.settings, "n_envs", 1), request.env_seed, None
+    n_envs, seed = run_value(request.settings, "n_envs", 1), request.env_seed
+    more: dict[str, Any] = {"vec_env": request.vec_env, "packages": request.gym_packages}
     if not training:
         n_envs = parallel_episodes(request.env, request.eval_episodes, request.n_eval_envs)
-        seed, max_steps = seed + 10_000, request.eval_max_steps
-    more = {"vec_env": request.vec_env, "packages": request.gym_packages}
-    return run_env(request.env, request.cls, request.settings, seed, training, n_envs, max_steps, **more)
+        seed += 10_000
+        more |= {"max_steps": request.eval_max_steps, "stuck_steps": request.stuck_steps}
+    return run_env(request.env, request.cls, request.settings, seed, training, n_envs, **more)
 
 
 def make_model(cls: Any, env: VecEnv, settings: Settings, seed: int, device: str, verbose: int) -> BaseAlgorithm:
