@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -14,13 +14,12 @@ from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import Distribution, StateDependentNoiseDistribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.agents.base import arguments as checks
 from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
-from sbbatch.agents.base.finite import require_finite_look
 from sbbatch.agents.base.measuring import in_parts, streams_kept, undisturbed
 from sbbatch.agents.base.rollout import RolloutAgent
 from sbbatch.arguments import Count, Fraction, Natural, Positive, Within, checked
@@ -28,7 +27,9 @@ from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling, Behavior
 from sbbatch.errors import InvalidValue, NumericalError, UserError, check_keywords, describe_space
 from sbbatch.functional.divergence import categorical_kl, gaussian_kl
+from sbbatch.networks import actor_critic
 from sbbatch.networks.checks import check_actor_critic_kwargs, fits_in_memory
+from sbbatch.networks.from_zero import CountsFromZero, starts_elsewhere
 
 Weight = Annotated[float, Within(0.0, 1e6)]
 # What a rollout buffer gets from its agent.
@@ -60,6 +61,11 @@ class PPO(RolloutAgent, SB3PPO):
     :raises InvalidType: an argument of the wrong type
     """
 
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": actor_critic.ActorCriticPolicy,
+        "CnnPolicy": actor_critic.ActorCriticCnnPolicy,
+        "MultiInputPolicy": actor_critic.MultiInputActorCriticPolicy,
+    }
     scaling_defaults = BatchScaling("n_steps", 1024, 8192, low=0.01, high=0.1, check_every=10)
     reference_length = 2048
     rollout_copies = 2  # SB3 flattens them for its minibatches
@@ -118,6 +124,13 @@ class PPO(RolloutAgent, SB3PPO):
         self._check_attributes(PPO)
         buffer_class, buffer_kwargs = self.rollout_buffer_class or RolloutBuffer, self.rollout_buffer_kwargs or {}
         check_keywords("rollout_buffer_kwargs", buffer_kwargs, buffer_class, _OF_THE_BUFFER)
+        of_sb3 = (key for key, theirs in SB3PPO.policy_aliases.items() if theirs is self.policy_class)
+        self.policy_class = self.policy_aliases.get(next(of_sb3, ""), self.policy_class)
+        if starts_elsewhere(self.observation_space) and not issubclass(self.policy_class, CountsFromZero):
+            raise InvalidValue(
+                f"policy: got {self.policy_class.__name__} for observations {describe_space(self.observation_space)}, "
+                "which begin at other numbers than 0; extend one of sbbatch.networks.actor_critic"
+            )
         check_actor_critic_kwargs(self.policy_class, self.policy_kwargs, self.observation_space)
         self.n_minibatches = -(-self.n_steps * self.n_envs // self.batch_size)
         try:
@@ -200,11 +213,6 @@ class PPO(RolloutAgent, SB3PPO):
             raise NumericalError(f"step {self.num_timesteps}: parameters of the policy became NaN or infinite")
 
     # --------------------------------------------------------------------------------------------- measuring
-
-    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
-        """See SB3's PPO; a NumericalError if an observation contains NaN or infinity."""
-        require_finite_look(observation)
-        return super().predict(observation, *args, **kwargs)
 
     def behavior(self, observations: PyTorchObs) -> Behavior:
         """Mean and standard deviation ``(states, dimensions)`` of a Gaussian policy, or its logits, one per part."""

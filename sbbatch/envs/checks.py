@@ -49,8 +49,6 @@ def _check_observations(where: str, space: spaces.Space | None) -> None:
         )
     if isinstance(space, spaces.Box) and not (space.shape and all(space.shape)):
         raise InvalidValue(f"{got}, expected at least one dimension and one number; reshape it with a wrapper")
-    if isinstance(space, spaces.Discrete) and space.start != 0:
-        raise InvalidValue(f"{got}, expected numbers that start at 0")
 
 
 def check_same_spaces(where: str, trained: Mapping[str, Any], env: VecEnv) -> None:

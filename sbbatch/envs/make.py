@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -16,6 +17,24 @@ from sbbatch.errors import InvalidValue
 
 register_minatar()
 
+# What the names of other packages' environments begin with, and the modules that register them.
+PACKAGES = {
+    "minigrid": ("MiniGrid-", "BabyAI-"),
+    "miniworld": ("MiniWorld-",),
+    "highway_env": (
+        "highway-", "exit-", "intersection-", "lane-keeping-", "merge-", "parking-", "racetrack-", "roundabout-",
+        "two-way-", "u-turn-",
+    ),
+    "gymnasium_robotics": ("Fetch", "Hand", "Adroit", "AntMaze", "PointMaze", "FrankaKitchen"),
+    "panda_gym": ("Panda",),
+    "flappy_bird_gymnasium": ("FlappyBird-",),
+    "mo_gymnasium": ("mo-",),
+    "metaworld": ("Meta-World/",),
+    "PyFlyt.gym_envs": ("PyFlyt/",),
+    "safety_gymnasium": ("Safety",),
+    "vizdoom.gymnasium_wrapper": ("Vizdoom",),
+}  # fmt: skip
+
 
 def canonical_id(env_id: str) -> str:
     """
@@ -23,7 +42,7 @@ def canonical_id(env_id: str) -> str:
 
     :param env_id: a registered id (``"module:Name-v0"`` is imported, as Gymnasium does), or an Atari game by any name
     :return: e.g. ``"ALE/Breakout-v5"`` or ``"CartPole-v1"``
-    :raises InvalidValue: no such environment; the message offers the nearest name
+    :raises InvalidValue: no such environment; the message names the package that has it, or the nearest name
     """
     if looks_like_atari(env_id):
         require_atari_game(env_id)
@@ -33,6 +52,13 @@ def canonical_id(env_id: str) -> str:
     try:
         return gym.spec(env_id).id
     except (gym.error.Error, ModuleNotFoundError):
+        for module, beginnings in PACKAGES.items():
+            if env_id.startswith(beginnings) and module not in sys.modules:
+                package = module.partition(".")[0].replace("_", "-")
+                raise InvalidValue(
+                    f"unknown environment '{env_id}'; {module} registers those of such names: install it (pip install "
+                    f"{package}) and give --gym-packages {module}, or in Python import {module}"
+                ) from None
         near = difflib.get_close_matches(env_id, list(gym.registry), n=1, cutoff=0.6)
         if not near:
             require_atari_game(env_id)  # its message knows the games

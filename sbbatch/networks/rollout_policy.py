@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.torch_layers import CombinedExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sbbatch.arguments import with_defaults
 from sbbatch.networks.initializers import orthogonal
 from sbbatch.networks.multi_skip import MultiSkipCNN
-from sbbatch.networks.torsos import NatureCNN
+from sbbatch.networks.torsos import DictTorso, NatureCNN
 from sbbatch.networks.value_policy import ValuePolicy
 
 Explore = Callable[[np.ndarray], np.ndarray]
@@ -108,6 +107,7 @@ class RolloutCnnPolicyXL(RolloutCnnPolicyL):
 
 
 class RolloutMultiInputPolicy(RolloutMlpPolicy):
-    """:class:`RolloutMlpPolicy` for Dict observations: the torso is SB3's ``CombinedExtractor``."""
+    """:class:`RolloutMlpPolicy` for Dict observations: the torso is
+    :class:`~sbbatch.networks.torsos.DictTorso`."""
 
-    __init__ = with_defaults(RolloutMlpPolicy.__init__, {"features_extractor_class": CombinedExtractor})
+    __init__ = with_defaults(RolloutMlpPolicy.__init__, {"features_extractor_class": DictTorso})

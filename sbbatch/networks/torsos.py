@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor
 from torch import nn
 
 from sbbatch.arguments import Count, checked
 from sbbatch.errors import InvalidValue, describe_space
 from sbbatch.networks.layer_norm import LAYER_NORMS, LayerNorm, normalized_convolutions
 from sbbatch.networks.layers import SameConv2d
+
+_SMALLEST_IMAGE = 36  # pixels of a side, for the convolutions of the Nature DQN
 
 
 class ConvTorso(BaseFeaturesExtractor):
@@ -161,3 +165,27 @@ class MinAtarCNN(ConvTorso):
         n_channels = check_images(observation_space, normalized_image)
         cnn = nn.Sequential(nn.Conv2d(n_channels, 16, 3, 1), nn.ReLU(), nn.Flatten())
         super().__init__(observation_space, cnn, features_dim, layer_norm)
+
+
+class DictTorso(CombinedExtractor):
+    """
+    SB3's ``CombinedExtractor``, which makes a Nature CNN for every image of a dictionary; an image that is too small
+    for its convolutions (below 36 pixels) is read as a vector instead.
+
+    :param observation_space: dictionary
+    :param cnn_output_dim: features of each CNN
+    :param normalized_image: skip the check of dtype and bounds; set by ``normalize_images=False``
+    """
+
+    def __init__(
+        self, observation_space: spaces.Dict, cnn_output_dim: int = 256, normalized_image: bool = False
+    ) -> None:
+        parts = {key: _as_vector_if_small(part, normalized_image) for key, part in observation_space.spaces.items()}
+        super().__init__(spaces.Dict(parts), cnn_output_dim, normalized_image)
+
+
+def _as_vector_if_small(space: spaces.Space, normalized_image: bool) -> spaces.Space:
+    is_image = is_image_space(space, check_channels=False, normalized_image=normalized_image)
+    if is_image and space.shape is not None and min(space.shape[1:]) < _SMALLEST_IMAGE:
+        return spaces.Box(-np.inf, np.inf, (math.prod(space.shape),))
+    return space

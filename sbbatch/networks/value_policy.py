@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.torch_layers import NatureCNN as SB3NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
@@ -19,9 +19,10 @@ from sbbatch.arguments import checked, declared, with_defaults
 from sbbatch.errors import built
 from sbbatch.networks.action_layers import Dueling, LayerSpec, NoiseScale
 from sbbatch.networks.checks import Activation, NetArch, check_head_kwargs, check_parts, fits_in_memory
+from sbbatch.networks.from_zero import CountsFromZero
 from sbbatch.networks.heads import ExpectedHead, ImplicitQuantileHead, QuantileHead, ReturnEstimate
 from sbbatch.networks.initializers import Initializer
-from sbbatch.networks.torsos import ConvTorso, NatureCNN
+from sbbatch.networks.torsos import ConvTorso, DictTorso, NatureCNN
 
 # The implementation of an optimizer that is fastest on CPUs, and not PyTorch's choice there; the result is the same.
 FASTEST: dict[type[th.optim.Optimizer], dict[str, Any]] = {
@@ -31,7 +32,7 @@ FASTEST: dict[type[th.optim.Optimizer], dict[str, Any]] = {
 }
 
 
-class ValueNetwork(BasePolicy):
+class ValueNetwork(BasePolicy, CountsFromZero):
     """
     A torso and a head: observations to an estimate of the return of every action.
 
@@ -252,6 +253,6 @@ class CnnPolicy(ValuePolicy):
 
 
 class MultiInputPolicy(ValuePolicy):
-    """:class:`ValuePolicy` for Dict observations: the torso is SB3's ``CombinedExtractor``."""
+    """:class:`ValuePolicy` for Dict observations: the torso is :class:`~sbbatch.networks.torsos.DictTorso`."""
 
-    __init__ = with_defaults(ValuePolicy.__init__, {"features_extractor_class": CombinedExtractor})
+    __init__ = with_defaults(ValuePolicy.__init__, {"features_extractor_class": DictTorso})

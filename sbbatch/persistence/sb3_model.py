@@ -29,7 +29,18 @@ _SIGNS = {
 # What an agent has besides its arguments, and goes on with.
 _PROGRESS = {"num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_current_progress_remaining"}
 _PROGRESS |= {"_episode_num", "_n_updates", "_n_calls", "exploration_rate"}
-_POLICY_MODULES = ("stable_baselines3.dqn.policies", "sb3_contrib.qrdqn.policies")
+_POLICY_MODULES = (
+    "stable_baselines3.dqn.policies",
+    "sb3_contrib.qrdqn.policies",
+    "stable_baselines3.common.policies",
+)
+_POLICIES = {
+    "DQNPolicy": "MlpPolicy",
+    "QRDQNPolicy": "MlpPolicy",
+    "ActorCriticPolicy": "MlpPolicy",
+    "ActorCriticCnnPolicy": "CnnPolicy",
+    "MultiInputActorCriticPolicy": "MultiInputPolicy",
+}
 _IMPLEMENTATION = ("foreach", "fused", "capturable", "differentiable")  # how an optimizer computes, not what
 # SB3's choice where nobody made one; our replay memory does the same in less room.
 _USUAL_BUFFERS = (buffers.ReplayBuffer, buffers.DictReplayBuffer, buffers.NStepReplayBuffer)
@@ -87,9 +98,7 @@ class SB3ModelFile(ModelFile):
     def _policy_class(self, agent_class: Any, theirs: type[BasePolicy]) -> type[BasePolicy]:
         """Ours with the same network."""
         ours = agent_class.policy_aliases
-        if theirs in ours.values():
-            return theirs
-        name = "MlpPolicy" if theirs.__name__ in ("DQNPolicy", "QRDQNPolicy") else theirs.__name__
+        name = _POLICIES.get(theirs.__name__, theirs.__name__)
         if theirs.__module__ not in _POLICY_MODULES or name not in ours:
             got = f"{self.name}: its policy is {theirs.__module__}.{theirs.__name__}"
             raise InvalidValue(f"{got}, whose network may differ from those of {agent_class.__name__}")

@@ -28,7 +28,6 @@ UNREADABLE = [
     spaces.Dict({"a": spaces.Box(-1, 1, (0,))}),
     spaces.Box(-1, 1, (3, 0)),
     spaces.Box(-1, 1, ()),
-    spaces.Discrete(4, start=2),
     spaces.Text(4),
 ]
 

@@ -221,8 +221,6 @@ UNPLAYABLE = [
     spaces.Tuple([spaces.Discrete(2)]),
     spaces.Box(-np.inf, np.inf, (2,)),
     spaces.MultiBinary((2, 2)),
-    spaces.Discrete(3, start=1),
-    spaces.MultiDiscrete([2, 3], start=[0, 1]),
 ]
 
 

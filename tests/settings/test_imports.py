@@ -8,6 +8,7 @@ import gymnasium as gym
 import pytest
 
 from sbbatch import DQN
+from sbbatch.envs.make import canonical_id
 from sbbatch.errors import UserError
 from sbbatch.settings.imports import BASE_CLASSES, import_packages, read_classes
 from sbbatch.settings.reader import read_yaml
@@ -257,3 +258,23 @@ def test_atari_games_take_no_other_wrapper(wrapper):
 def test_a_package_that_cannot_be_imported_is_one_sentence(name):
     with pytest.raises(UserError, match="--gym-packages: "):
         import_packages([name])
+
+
+@pytest.mark.parametrize(
+    ("env_id", "package"),
+    [
+        ("MiniGrid-Empty-5x5-v0", "minigrid"),
+        ("BabyAI-GoToLocal-v0", "minigrid"),
+        ("highway-fast-v0", "highway_env"),
+        ("PandaReach-v3", "panda_gym"),
+    ],
+)
+def test_an_environment_of_a_known_package_names_the_option(env_id, package):
+    with pytest.raises(UserError, match=f"--gym-packages {package}"):
+        canonical_id(env_id)
+
+
+def test_a_package_that_is_there_is_not_asked_for_again(monkeypatch):
+    monkeypatch.setitem(sys.modules, "minigrid", sys)
+    with pytest.raises(UserError, match="did you mean"):
+        canonical_id("MiniGrid-Emptyy-5x5-v0")

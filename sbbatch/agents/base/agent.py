@@ -7,19 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, TypeVar
 
+import numpy as np
 import torch as th
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, EvalCallback, EventCallback
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import get_device, get_system_info
-from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, sync_envs_normalization
 
 from sbbatch.agents.base.arguments import as_steps, check_callbacks
+from sbbatch.agents.base.collect import step_named
+from sbbatch.agents.base.finite import require_finite, require_finite_look
 from sbbatch.arguments import Count, check_arguments, checked, declared, with_defaults
 from sbbatch.batch.callback import BatchSizeCallback, find_batch_size_callback
 from sbbatch.batch.protocol import BatchScaling, UpdateHook
 from sbbatch.envs.checks import check_environment, check_same_spaces
+from sbbatch.envs.gym_vector import GymVecEnv
+from sbbatch.envs.judged import judged
 from sbbatch.envs.make import id_of, make_env, protocol_of
+from sbbatch.envs.readable import as_played, as_read, readable
 from sbbatch.errors import InvalidType, InvalidValue, NumericalError, restored
 from sbbatch.files import PathOrFile, open_to_write
 from sbbatch.persistence.parameters import fitting_states, without_compiler
@@ -153,6 +160,18 @@ class Agent(BaseAlgorithm):
         finally:
             self._end_scaling()
 
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        """SB3's, which resets the environments."""
+        with step_named(self):
+            prepared = super()._setup_learn(*args, **kwargs)
+        require_finite("observation", self._last_obs, self.num_timesteps)  # type: ignore[arg-type]
+        return prepared
+
+    def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> Any:
+        """SB3's loop of steps, for replay or for rollouts."""
+        with step_named(self, env.num_envs):
+            return super().collect_rollouts(env, *args, **kwargs)  # type: ignore[misc]
+
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         """Never below 0, where schedules end: the last steps of a run may go beyond its length."""
         super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
@@ -170,6 +189,38 @@ class Agent(BaseAlgorithm):
         for hook in self.update_hooks:
             if isinstance(hook, BatchSizeCallback):
                 self.batch_scaling_state = hook.saved_state()
+
+    # ------------------------------------------------------------------------------------------------ acting
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Actions for observations, both as the environment has them: numbers begin at its ``start``, and integers in a
+        Box have its dtype. Agents with action values act epsilon-greedily and with noise (noisy layers, sampled
+        quantiles), PPO draws from its distribution, unless deterministic.
+
+        :param observation: one observation, or a batch of them
+        :param state: unused, the agents have no memory
+        :param episode_start: unused
+        :param deterministic: best actions only
+        :return: action, or actions ``(batch, *shape)``, and the state
+        :raises NumericalError: an observation contains NaN or infinity
+        """
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+            raise InvalidValue("observation: got an observation and its info; take it apart by obs, info = env.reset()")
+        seen = as_read(observation, self.observation_space)
+        require_finite_look(seen)
+        actions, state = self._choose(seen, state, episode_start, deterministic)
+        return as_played(actions, self.action_space), state
+
+    def _choose(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[np.ndarray, Any]:
+        """:meth:`predict` with actions as the policy numbers them, from 0."""
+        return self.policy.predict(observation, state, episode_start, deterministic)
 
     # ------------------------------------------------------------------------------------------------- files
 
@@ -305,8 +356,11 @@ class Agent(BaseAlgorithm):
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         """Every environment comes through here, to the constructor as to :meth:`load` and :meth:`set_env`."""
+        if isinstance(env, VectorEnv):
+            env = VecMonitor(GymVecEnv(env))
+        env = readable(env)
         check_environment(env)
-        return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        return readable(BaseAlgorithm._wrap_env(judged(env), verbose, monitor_wrapper))
 
 
 def _check_evaluations(callback: BaseCallback | None, env: Any) -> None:

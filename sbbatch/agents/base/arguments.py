@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -168,13 +167,12 @@ def check_replay_arguments(arguments: Mapping[str, Any]) -> None:
 
 
 def check_discrete_actions(agent: str, space: spaces.Space) -> None:
-    """Discrete actions that start at 0."""
+    """Numbered actions."""
     if not isinstance(space, spaces.Discrete):
         raise InvalidValue(
             f"{agent} needs a Discrete action space, but the environment has {describe_space(space)}; "
             "discretise it, or use an agent for continuous actions such as PPO"
         )
-    check_any_actions(space)
 
 
 def check_number_of_environments(n_envs: int, train_freq: TrainFreq, target_update_interval: int) -> None:
@@ -193,11 +191,9 @@ def check_number_of_environments(n_envs: int, train_freq: TrainFreq, target_upda
 
 
 def check_any_actions(space: spaces.Space) -> None:
-    """Of a kind that SB3's policies play, and numbered from 0."""
+    """Of a kind that SB3's policies play."""
     got = f"action space: got {describe_space(space)}"
     if not isinstance(space, SIMPLE_SPACES):
         raise InvalidValue(f"{got}, expected Box, Discrete, MultiDiscrete or MultiBinary; change it with a wrapper")
     if isinstance(space, (spaces.MultiBinary, spaces.MultiDiscrete)) and len(space.shape) != 1:
         raise InvalidValue(f"{got}, expected one dimension; change it with a wrapper")
-    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) and np.any(space.start):
-        raise InvalidValue(f"action space: got actions that start at {space.start}, expected them to start at 0")

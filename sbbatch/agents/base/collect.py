@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvStepReturn
 
 from sbbatch.agents.base.finite import require_finite_step
+from sbbatch.envs.judged import Misbehavior, as_array
+from sbbatch.envs.readable import as_played
+from sbbatch.errors import InvalidValue, describe, describe_space
 
 
 class Stopped(Exception):
@@ -49,8 +56,9 @@ class WatchedSteps:
     """
     The environments of an agent that collects a rollout.
 
-    Numbers that are none stop the run at the step where they appear. The last step is remembered: where a callback
-    stops SB3's loop, the agent would otherwise go on from the observation before it.
+    Actions reach them as they take them, and numbers that are none stop the run at the step where they appear. The last
+    step is remembered: where a callback stops SB3's loop, the agent would otherwise go on from the observation before
+    it.
     """
 
     def __init__(self, env: VecEnv, agent: BaseAlgorithm) -> None:
@@ -65,7 +73,46 @@ class WatchedSteps:
 
     def step(self, actions: np.ndarray) -> VecEnvStepReturn:
         """As of the environments."""
-        self.last = observations, rewards, dones, infos = self._env.step(actions)
+        played = as_played(actions, self._env.action_space)
+        observations, rewards, dones, infos = self._env.step(played)
         step = self._agent.num_timesteps + self._env.num_envs
-        require_finite_step(observations, rewards, dones, infos, step)  # type: ignore[arg-type]
+        rewards = judged_step(self._env, observations, rewards, dones, infos, step)
+        self.last = observations, rewards, dones, infos
         return self.last
+
+
+@contextmanager
+def step_named(agent: BaseAlgorithm, ahead: int = 0) -> Iterator[None]:
+    """What an environment may not return is told with the step; ``ahead`` of what the agent has counted."""
+    try:
+        yield
+    except Misbehavior as error:
+        raise InvalidValue(f"step {agent.num_timesteps + ahead}: {error}") from error
+
+
+def judged_step(
+    env: VecEnv, observations: Any, rewards: Any, dones: np.ndarray, infos: Sequence[dict[str, Any]], step: int
+) -> np.ndarray:
+    """
+    Stop the run where ``env.step`` returned a number that is NaN or infinite, or arrays of other shapes.
+
+    :return: the rewards ``(n_envs,)``
+    """
+    _require_size("observation", observations, env.observation_space, env.num_envs, step)
+    if not (isinstance(rewards, np.ndarray) and rewards.shape == (env.num_envs,) and rewards.dtype.kind == "f"):
+        numbers = as_array(rewards)
+        if numbers.dtype.kind not in "biuf" or numbers.size != env.num_envs:
+            got = f"step {step}: the rewards of the environments are {describe(rewards)}"
+            raise InvalidValue(f"{got}, expected a number for each of the {env.num_envs}")
+        rewards = numbers.reshape(env.num_envs)
+    require_finite_step(observations, rewards, dones, infos, step)
+    return rewards
+
+
+def _require_size(quantity: str, values: Any, space: spaces.Space, n_envs: int, step: int) -> None:
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            _require_size(f"{quantity} {key}", values[key], part, n_envs, step)
+    elif np.size(values) != n_envs * math.prod(space.shape or ()):
+        got = f"step {step}: the {quantity} of the environments has the shape {np.shape(values)}"
+        raise InvalidValue(f"{got}, expected {describe_space(space)} for each of the {n_envs}")

@@ -13,11 +13,9 @@ from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
 from sbbatch.agents.base.agent import Agent
-from sbbatch.agents.base.finite import require_finite_look
 from sbbatch.agents.base.measuring import in_parts, undisturbed
 from sbbatch.batch.protocol import Behavior
 from sbbatch.components.exploration import EpsilonGreedy
-from sbbatch.errors import InvalidValue
 from sbbatch.functional.divergence import behavioral_divergence
 from sbbatch.networks.layers import stochastic
 from sbbatch.networks.value_policy import ValueNetwork, ValuePolicy
@@ -56,27 +54,8 @@ class QLearningAgent(Agent):
         """The online network: observations ``(batch, *shape)`` -> action values ``(batch, actions)``."""
         return self.policy.q_net
 
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """
-        Actions for observations; epsilon-greedy and with noise (noisy layers, sampled quantiles) unless deterministic.
-
-        :param observation: one observation, or a batch of them
-        :param state: unused, the agents have no memory
-        :param episode_start: unused
-        :param deterministic: greedy actions only
-        :return: action, or actions ``(batch,)``, and the state
-        :raises NumericalError: an observation contains NaN or infinity
-        """
-        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
-            raise InvalidValue("observation: got an observation and its info; take it apart by obs, info = env.reset()")
+    def _choose(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[np.ndarray, Any]:
         observation = observation if isinstance(observation, dict) else np.asarray(observation)
-        require_finite_look(observation)
         if deterministic or not self.policy.is_vectorized_observation(observation):
             with nullcontext() if deterministic else stochastic(self.q_net, self.noise_rng):
                 actions, state = self.policy.predict(observation, state, episode_start, deterministic=True)

@@ -19,8 +19,7 @@ from torch import nn
 
 from sbbatch.agents.base import arguments as checks
 from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
-from sbbatch.agents.base.collect import DeferredStop, Stopped
-from sbbatch.agents.base.finite import require_finite_step
+from sbbatch.agents.base.collect import DeferredStop, Stopped, judged_step
 from sbbatch.agents.base.measuring import flat_gradient, streams_kept, undisturbed
 from sbbatch.agents.base.q_learning import QLearningAgent
 from sbbatch.agents.base.smoke_test import try_network, try_parts
@@ -30,6 +29,7 @@ from sbbatch.batch.protocol import BatchScaling
 from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.target_network import sync_target
 from sbbatch.envs.make import frame_stack_of, id_of
+from sbbatch.envs.readable import as_played
 from sbbatch.errors import built
 from sbbatch.files import PathOrFile, load_arrays, save_arrays
 from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, linear_epsilon
@@ -384,13 +384,12 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         if self.random_warmup and self.num_timesteps < learning_starts:
-            actions = self.exploration.random_actions(n_envs)
+            actions: np.ndarray = self.exploration.random_actions(n_envs)
         else:
             if self.num_timesteps == 0:
                 self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
-            assert self._last_obs is not None
-            actions, _ = self.predict(self._last_obs)
-        return actions, actions
+            actions, _ = self._choose(self._last_obs, None, None, False)
+        return as_played(actions, self.action_space), actions
 
     def _store_transition(
         self,
@@ -401,7 +400,8 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        require_finite_step(new_obs, reward, dones, infos, self.num_timesteps)
+        assert self.env is not None
+        reward = judged_step(self.env, new_obs, reward, dones, infos, self.num_timesteps)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     # --------------------------------------------------------------------------------- batch size, measuring

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.agents.base.agent import Agent
 from sbbatch.agents.base.collect import WatchedSteps
-from sbbatch.agents.base.finite import require_finite, require_finite_returns
+from sbbatch.agents.base.finite import require_finite_returns
 from sbbatch.agents.base.measuring import at
 from sbbatch.agents.base.smoke_test import try_network
 from sbbatch.arguments import with_defaults
@@ -174,8 +174,6 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
             rollout_buffer.buffer_size = self._requested_n_steps  # SB3's loop allocates anew
             self._settle()
         first_step = self.num_timesteps
-        assert self._last_obs is not None
-        require_finite("observation", self._last_obs, first_step)  # of the reset
         steps = WatchedSteps(env, self)
         if not super().collect_rollouts(steps, callback, rollout_buffer, self.n_steps):  # type: ignore[arg-type]
             if steps.last is not None:  # go on from where the environments are

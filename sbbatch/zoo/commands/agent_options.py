@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sbbatch.envs.make import canonical_id
 from sbbatch.envs.stuck import STUCK_HELP, STUCK_STEPS
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.imports import WRAPPERS, allow_imports
 from sbbatch.zoo.commands.cli import MAX_SEED, Parser, torch_device, whole_number
 from sbbatch.zoo.commands.options import add_options, import_environments
+from sbbatch.zoo.logs.folders import find_run, id_of_run
 from sbbatch.zoo.play.saved import SavedAgent, agent_of_file, find_agent
 
 DEFAULT_ALGO = "qrdqn"
@@ -65,6 +65,7 @@ def named_agent(args: argparse.Namespace) -> SavedAgent:
         raise InvalidValue("--env: give the environment, e.g. --env CartPole-v1, or a model's file with -i")
     else:
         which = "best" if args.load_best else "last checkpoint" if args.load_last_checkpoint else "last"
-        algo, env_id = args.algo or DEFAULT_ALGO, canonical_id(args.env)
+        algo = args.algo or DEFAULT_ALGO
+        env_id = id_of_run(args.env, lambda: find_run(args.folder, algo, args.env, args.exp_id))
         agent = find_agent(args.folder, algo, env_id, args.exp_id, args.load_checkpoint or which)
     return replace(agent, settings=allow_imports(agent.settings, args.allow_import, WRAPPERS))

@@ -29,7 +29,7 @@ from sbbatch.zoo.commands.options import (
     with_defaults,
 )
 from sbbatch.zoo.console.progress import say
-from sbbatch.zoo.logs.folders import RunFolder, open_run
+from sbbatch.zoo.logs.folders import RunFolder, id_of_run, open_run
 from sbbatch.zoo.plot.batch_trace import PICTURE_NAME, plot_batch
 from sbbatch.zoo.plot.curves import plot_run
 from sbbatch.zoo.run.build import model_file
@@ -106,9 +106,9 @@ def _resumed(typed: dict[str, Any], words: list[str]) -> Request:
     if ":" in args.env:  # as an id with a module it would have that imported
         raise InvalidValue(f"{folder.arguments} env: got '{args.env}', expected an id without a module")
     try:
-        canonical_id(args.env)
+        id_of_run(args.env, lambda: folder)
     except InvalidValue as error:
-        raise InvalidValue(f"{folder.arguments} env: {error}; give --gym-packages if a package registers it") from None
+        raise InvalidValue(f"{folder.arguments} env: {error}") from None
     settings = resolve(args.algo, args.env, run_file=folder.config)
     for key, value in setting_overrides(with_defaults({**typed, "n_timesteps": -1})).items():
         before = settings[key].given if key in settings else None

@@ -6,7 +6,7 @@ import itertools
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from sbbatch.errors import InvalidValue
+from sbbatch.envs.make import canonical_id
+from sbbatch.errors import InvalidValue, UserError
 from sbbatch.files import atomic_write, why_unwritable
+from sbbatch.settings.reader import read_yaml
 from sbbatch.settings.schema import plain
 
 BATCH_LOG_NAME = "batch_size.csv"
@@ -127,6 +129,26 @@ def find_run(log_folder: Path, algo: str, env_id: str, number: int = 0) -> RunFo
     known = f"; runs there: {', '.join(str(n) for n, _ in runs)}" if runs else ""
     text = f"run {number} of {algo} on {env_id} does not exist" if number else f"no run of {algo} on {env_id}"
     raise InvalidValue(f"{text} in {log_folder / algo}{known}; train one with `sbbatch train` or give -f")
+
+
+def id_of_run(env_id: str, find: Callable[[], RunFolder | None]) -> str:
+    """
+    The canonical id of an environment that was trained in; if it is unknown, the options of its run are named.
+
+    :param find: the run, asked for only then
+    :raises InvalidValue: no such environment
+    """
+    try:
+        return canonical_id(env_id)
+    except InvalidValue as error:
+        packages: list[str] = []
+        with suppress(UserError):
+            run = find()
+            packages = [] if run is None else read_yaml(run.arguments).get("gym_packages") or []
+        if not packages:
+            raise
+        given = " ".join(f"--gym-packages {name}" for name in packages)
+        raise InvalidValue(f"unknown environment '{env_id}'; its run had {given}: give the same again") from error
 
 
 def unwritable(path: Path, error: OSError, option: str = "-f") -> str:

@@ -11,14 +11,14 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import sbbatch
 from sbbatch.envs.atari import atari_game
-from sbbatch.envs.make import canonical_id, parallel_episodes
+from sbbatch.envs.make import parallel_episodes
 from sbbatch.envs.stuck import STUCK_STEPS
 from sbbatch.errors import InvalidValue
 from sbbatch.persistence.normalization import load_normalization, statistics_of
 from sbbatch.persistence.saved_agent import check_holds, trained_environment
 from sbbatch.persistence.sb3_model import SB3ModelFile, open_model
 from sbbatch.settings.resolution import Setting, Settings, require_algorithm, resolve, run_protocol, run_value
-from sbbatch.zoo.logs.folders import RunFolder, find_run, run_of
+from sbbatch.zoo.logs.folders import RunFolder, find_run, id_of_run, run_of
 from sbbatch.zoo.play.scores import Episode, play_episodes
 from sbbatch.zoo.run.build import check_trained_in, env_arguments, model_file, run_env
 
@@ -152,7 +152,8 @@ def agent_of_file(path: Path, algo: str | None = None, env: str | None = None, t
     trained_in, _ = trained_environment(path)
     if trained_in is None and env is None:
         raise InvalidValue(f"{path}: does not say what it was trained in; give --env")
-    env_id = canonical_id(env or str(trained_in))
+    given = env or str(trained_in)
+    env_id = id_of_run(given, lambda: run_of(path, given))
     check_trained_in(trained_in, env_id, str(path))
     run = run_of(path, env_id)
     if run is not None and run.config.read_bytes().startswith(b"!!python/object"):  # tags that ours never have

@@ -75,7 +75,7 @@ class RenderedEnv:
         check_trained_in(getattr(model, "env_id", None), canonical_id(env_id), "the model")
         seen, played = tuple(self.env.observation_space.shape or ()), self.env.action_space
         expected, actions = getattr(model, "observation_space", None), getattr(model, "action_space", None)
-        if expected is not None and tuple(expected.shape or ()) != seen:
+        if expected is not None and tuple(getattr(expected, "whole_shape", expected.shape) or ()) != seen:
             raise InvalidValue(f"the model observes shape {expected.shape}, but {env_id} shows shape {seen}")
         if actions is not None and actions != played:
             raise InvalidValue(f"the model has the actions {actions}, but {env_id} has {played}")

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
 from sbbatch.envs.make import canonical_id, make_gym_env
+from sbbatch.envs.readable import readable
 from sbbatch.envs.stuck import STUCK_STEPS, StuckLimit
 from sbbatch.errors import InvalidValue, UserError, check_int, reason_of
 from sbbatch.files import find_file
@@ -65,10 +66,10 @@ class EnvRecipe:
         return LastLimit(env) if unlimited and not self.training and self.max_steps is None else env
 
     def wrap(self, env: gym.Env) -> gym.Env:
-        """What :meth:`make` has made, in its wrappers."""
+        """What :meth:`make` has made, in its wrappers, without texts."""
         for wrapper in self.wrappers:
             env = wrapper.make(env)
-        return env
+        return readable(env, tell=self.training and not self.apart)
 
 
 class LastLimit(TimeLimit):
@@ -81,7 +82,7 @@ class LastLimit(TimeLimit):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As the environment's."""
         observation, reward, terminated, truncated, info = super().step(action)
-        if truncated and not self._told:
+        if truncated and self._elapsed_steps == UNLIMITED_STEPS and not self._told:  # not by the environment itself
             self._told = True
             warn(
                 f"an episode without a time limit was cut off after {UNLIMITED_STEPS:,} agent steps; set a limit with "

@@ -207,7 +207,7 @@ def test_every_option_is_declared_in_the_table():
         ("args.yml", "env: CartPole-v1\nalgo: dqn\nseed: x\n", "args.yml: --seed: got x"),
         ("args.yml", "env: CartPole-v1\nalgo: dqn\nsave_replay_buffer: maybe\n", "which is not allowed"),
         ("args.yml", "env: CartPole-v1\nalgo: dqn\nseed: 0\n", "has evaluations of 1 episodes, not 5"),
-        ("args.yml", "env: NoSuch-v1\nalgo: dqn\nseed: 0\n", "give --gym-packages if"),
+        ("args.yml", "env: NoSuch-v1\nalgo: dqn\nseed: 0\n", "unknown environment"),
         ("config.yml", "n_timesteps: 600\ncallback: [{subprocess.Popen: {args: [ls]}}]\n", "known to be harmless"),
     ],
 )

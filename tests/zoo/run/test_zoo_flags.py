@@ -145,7 +145,11 @@ def test_environments_of_a_package_are_played_also_in_own_processes(own_package,
     gym.registry.pop("Own/Cart-v0")
     sys.modules.pop(own_package)
     folder = str(tmp_path / "dqn/Own-Cart-v0_1")
-    assert "give --gym-packages if" in refusal(capsys, "--resume", folder, "-n", "150")
+    named = f"its run had --gym-packages {own_package}"
+    assert named in refusal(capsys, "--resume", folder, "-n", "150")
+    for which in (["--algo", "dqn", "--env", "Own/Cart-v0", "-f", str(tmp_path)], ["-i", f"{folder}/Own-Cart-v0.zip"]):
+        assert enjoy.main([*which, "--no-render"]) == 2
+        assert named in capsys.readouterr().err
     assert train.main(["--resume", folder, "-n", "150", "--gym-packages", own_package]) == 0
 
 
