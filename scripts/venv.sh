@@ -21,6 +21,8 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "installing sbbatch[$extras] into .venv (the first time takes a few minutes)"
     # Named first and exactly: this is the release the test suite runs with.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+    # As a folder on the path, which type checkers see too, and not by an import hook.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \
+        --editable ".[$extras]"
     echo "$wanted" > "$stamp"
 fi
