@@ -361,7 +361,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         """SB3's loop, which a callback ends after a step has been stored, not before."""
         self._stop = DeferredStop(callback)
         try:
-            return super().collect_rollouts(env, self._stop, *args, **kwargs)  # type: ignore[arg-type]
+            return super().collect_rollouts(env, self._stop, *args, **kwargs)
         except Stopped:
             return RolloutReturn(0, 0, continue_training=False)
         finally:
