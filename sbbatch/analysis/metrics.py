@@ -74,6 +74,20 @@ def student_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarra
     return values.mean(axis=-1), t.ppf((1 + level) / 2, n - 1) * values.std(axis=-1, ddof=1) / np.sqrt(n)
 
 
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """
+    Mean of each value and of those before it.
+
+    :param values: ``(n,)``
+    :param window: how many, at most
+    :return: ``(n,)``
+    """
+    sums = np.concatenate([[0.0], np.cumsum(values, dtype=float)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
 def describe_returns(returns: Sequence[float]) -> str:
     """Mean and standard deviation of raw returns of episodes, for people."""
     episodes = f"{len(returns)} episode{'s' if len(returns) != 1 else ''}"

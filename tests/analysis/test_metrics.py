@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sbbatch.analysis.metrics import iqm, stratified_bootstrap_interval, student_interval
+from sbbatch.analysis.metrics import iqm, running_mean, stratified_bootstrap_interval, student_interval
 
 X = np.array([[0.1, 0.5, 2.0], [0.2, 0.7, 1.0], [0.3, 0.6, 4.0], [0.4, 0.9, 0.5]])
 
@@ -43,3 +43,7 @@ def test_the_interval_of_a_few_episodes_is_students():
     mean, half = student_interval(np.array([[1.0, 3.0]]))
     assert (mean[0], half[0]) == pytest.approx((2.0, 12.706), rel=1e-4)
     assert student_interval(np.array([[5.0]]))[1].tolist() == [0.0]
+
+
+def test_the_running_mean_counts_the_last_values_only():
+    assert running_mean(np.array([1.0, 2.0, 3.0, 4.0]), 2).tolist() == [1.0, 1.5, 2.5, 3.5]

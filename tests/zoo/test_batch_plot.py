@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sbbatch.analysis.figure import new_figure
 from sbbatch.zoo.commands import train
 from sbbatch.zoo.commands.plot import main
 from sbbatch.zoo.console.progress import find_batch_callback, measured_now, size_now
 from sbbatch.zoo.logs.batch_log import lines_of, read_batch_log
-from sbbatch.zoo.plot.batch_trace import _measures, _names, plot_batch, read_batch_run
+from sbbatch.zoo.plot.batch_trace import _draw, _measures, _names, plot_batch, read_batch_run
 from sbbatch.zoo.plot.runs import read_run
 from sbbatch.zoo.run.callbacks import BatchSizeLog
 
@@ -148,7 +149,9 @@ def test_an_adaptive_run_leaves_its_sizes_and_their_picture(tmp_path, capsys, al
     assert f"measurements: {folder / 'batch_size.csv'}" in out
     assert f"batch size picture: {folder / 'batch_size.png'}" in out
     run = read_batch_run(folder)
-    assert run.unit == ("samples per gradient step" if algo == "qrdqn" else "rollout steps")
+    assert run.name_of("size").replace("\n", " ") == (
+        "batch size (samples)" if algo == "qrdqn" else "rollout length (steps)"
+    )
     assert _measures([run]) == ([] if column is None else [column])
 
 
@@ -175,14 +178,41 @@ def test_runs_are_called_by_what_tells_them_apart(run, tmp_path):
         return _names([read_run(folder) for folder in folders])
 
     second, third = write_run(tmp_path, 2, seed=1), write_run(tmp_path, 3, seed=1)
-    assert names(run) == ("dqn on CartPole-v1 (seed 0)", ["seed 0"])
-    assert names(run, second) == ("dqn on CartPole-v1", ["seed 0", "seed 1"])
-    assert names(second, third) == ("dqn on CartPole-v1", ["CartPole-v1_2", "CartPole-v1_3"])
+    assert names(run) == ("DQN on CartPole-v1, seed 0", ["seed 0"])
+    assert names(run, second) == ("DQN on CartPole-v1", ["seed 0", "seed 1"])
+    assert names(second, third) == ("DQN on CartPole-v1", ["CartPole-v1_2", "CartPole-v1_3"])
     for folder, callback in ((run, "abs(8, 16)"), (second, "schedule(8, 16)")):
         (folder / "CartPole-v1" / "config.yml").write_text(f"batch_size_callback: {callback}\n")
-    assert names(run, second)[1] == ["abs(8, 16)", "schedule(8, 16)"]
+    assert names(second, run)[1] == ["batch size callback schedule(8, 16)", "batch size callback abs(8, 16)"]
     (third / "CartPole-v1" / "args.yml").write_text("env: Acrobot-v1\nseed: 0\n")
-    assert names(run, third)[1] == ["dqn on CartPole-v1 (CartPole-v1_1)", "dqn on Acrobot-v1 (CartPole-v1_3)"]
+    assert names(run, third)[1] == ["DQN on CartPole-v1", "DQN on Acrobot-v1"]
+
+
+@pytest.mark.parametrize(
+    ("callback", "thresholds"),
+    [
+        ("abs", (0.05, 0.95)),
+        ("abs(8, 64, low=0.1, high=0.3)", (0.1, 0.3)),
+        ("abs(high=0.5)", (0.05, 0.5)),
+        ("schedule(8, 16)", None),
+        ("another.Callback(3)", None),
+    ],
+)
+def test_thresholds_are_those_of_the_run(run, callback, thresholds):
+    (run / "CartPole-v1" / "config.yml").write_text(f"batch_size_callback: {callback}\n")
+    assert read_batch_run(run).thresholds == thresholds
+
+
+def test_target_and_thresholds_are_inside_the_picture(run):
+    """The target is above all sizes here, the high threshold above all divergences."""
+    (run / "CartPole-v1" / "config.yml").write_text("batch_size_callback: abs\n")
+    figure = new_figure(6, 6)
+    _draw(figure, [read_batch_run(run)], ["seed 0"])
+    _, divergence, sizes = figure.axes
+    assert divergence.get_ylim()[1] > 0.95
+    assert {0.05, 0.95} <= {line.get_ydata()[0] for line in divergence.get_lines()}
+    assert sizes.get_ylim()[1] > 30
+    assert any(line.get_ydata()[-1] == 30 for line in sizes.get_lines())
 
 
 def test_a_fixed_batch_size_leaves_no_file(tmp_path):
@@ -201,7 +231,7 @@ def test_a_fixed_batch_size_leaves_no_file(tmp_path):
 def test_a_picture_is_drawn_from_the_files_alone(run, capsys):
     assert main(["batch", str(run)]) == 0
     assert (run / "batch_size.png").read_bytes().startswith(b"\x89PNG")
-    assert capsys.readouterr().out == f"{run / 'batch_size.png'}\n"
+    assert capsys.readouterr().out == f"{run / 'batch_size.png'}\n{run / 'batch_size.pdf'}\n"
     assert read_batch_run(run).end == 320  # its last evaluation: the last size lasts until then
 
 
@@ -213,7 +243,8 @@ def test_several_runs_share_a_picture_beside_them(run, tmp_path):
     assert _measures([read_batch_run(folder) for folder in (run, second)]) == ["divergence", "noise_scale"]
     assert main(["batch", str(run), str(second)]) == 0
     assert (tmp_path / "dqn" / "batch_size.png").exists()
-    assert plot_batch([run, second], tmp_path / "b.pdf", title=r"$\nosuch$").read_bytes().startswith(b"%PDF")
+    (pdf,) = plot_batch([run, second], tmp_path / "b.pdf", title=r"$\nosuch$")
+    assert pdf.read_bytes().startswith(b"%PDF")
 
 
 def test_a_half_written_last_line_is_left_out(run):

@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 import yaml
 
-from sbbatch.errors import InvalidValue, UserError
+from sbbatch.errors import UserError
 from sbbatch.zoo.commands.plot import main
 from sbbatch.zoo.plot.comparison import read_runs, read_training, report_runs
 from sbbatch.zoo.plot.curves import plot_run
-from sbbatch.zoo.plot.runs import read_run, running_mean
+from sbbatch.zoo.plot.runs import group_runs, read_run
 
 
-def write_run(logs, agent, number, episodes=(), evaluations=None, **settings):
+def write_run(logs, agent, number, episodes=(), evaluations=None, arguments=None, **settings):
     """Episodes of ten steps each."""
     run = logs / agent / f"Game-v1_{number}"
     (run / "Game-v1").mkdir(parents=True)
     (run / "Game-v1" / "config.yml").write_text(yaml.safe_dump(settings))
+    (run / "Game-v1" / "args.yml").write_text(yaml.safe_dump({"seed": number, **(arguments or {})}))
     rows = [f"{score},10,{i}.0,{10 * i}" for i, score in enumerate(episodes, 1)]
     (run / "0.monitor.csv").write_text("\n".join(["#{}", "r,l,t,steps", *rows, ""]))
     if evaluations is not None:
@@ -33,7 +34,7 @@ def run(tmp_path):
 def seeds(tmp_path):
     return [
         write_run(tmp_path, "dqn", 1, [0, 2, 4, 6], [[0, 2], [4, 6]], batch_size=8),
-        write_run(tmp_path, "dqn", 2, [4, 6, 8], [[3, 3], [7, 7]], batch_size=32),
+        write_run(tmp_path, "dqn", 2, [4, 6, 8], [[3, 3], [7, 7]], batch_size=8),
     ]
 
 
@@ -56,17 +57,21 @@ def test_monitor_files_of_sb3_are_read_too(run):
     assert steps.tolist() == [10, 15, 35]
 
 
-def test_the_running_mean_counts_the_last_values_only():
-    assert running_mean(np.array([1.0, 2.0, 3.0, 4.0]), 2).tolist() == [1.0, 1.5, 2.5, 3.5]
-
-
 @pytest.mark.parametrize(
-    ("name", "start"), [(None, b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.SVG", b"<?xml"), ("a", b"\x89PNG")]
-)
-def test_a_picture_is_what_its_name_says(run, tmp_path, name, start):
-    out = plot_run(run, None if name is None else tmp_path / name, title=r"$\nosuch$")  # a title is no formula
-    assert out.read_bytes().startswith(start)
-    assert name is not None or out == run / "learning_curve.png"
+    ("name", "starts"),
+    [(None, {".png": b"\x89PNG", ".pdf": b"%PDF"}), ("a", {".png": b"\x89PNG", ".pdf": b"%PDF"}),
+     ("a.pdf", {".pdf": b"%PDF"}), ("a.SVG", {".SVG": b"<?xml"})],
+)  # fmt: skip
+def test_a_picture_is_what_its_name_says(run, tmp_path, name, starts):
+    files = plot_run(run, None if name is None else tmp_path / name, title=r"$\nosuch$")  # a title is no formula
+    assert {file.suffix: file.read_bytes()[: len(starts[file.suffix])] for file in files} == starts
+    assert {file.with_suffix("") for file in files} == {run / "learning_curve" if name is None else tmp_path / "a"}
+
+
+def test_a_title_has_no_seed_that_nobody_chose(tmp_path):
+    seeds = {1: 7, 2: 1845939512, 3: 404040}
+    names = [read_run(write_run(tmp_path, "dqn", n, arguments={"seed": seed})).name for n, seed in seeds.items()]
+    assert names == ["seed 7", "run 2", "seed 404040"]
 
 
 def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path, capsys):
@@ -79,7 +84,7 @@ def test_what_cannot_be_drawn_is_one_sentence(run, tmp_path, capsys):
         ([tmp_path / "none"], "no such run folder"),
         ([tmp_path / "empty"], "nothing to draw"),
         (["train", tmp_path / "empty"], "no training episode has ended"),
-        (["train", late], "no two episodes at common agent steps"),
+        (["train", late], "nothing at common agent steps"),
         (["compare", late], "no evaluation has ended"),
         (["compare", run, run.parent / ".." / "dqn" / run.name], "would count as two seeds"),
         (["train", run, "--by", "gamma"], "none of the runs sets gamma"),
@@ -113,39 +118,103 @@ def test_a_missing_matplotlib_names_the_extra(run, monkeypatch):
 
 def test_evaluations_are_compared_where_all_runs_have_them(tmp_path, seeds):
     dqn, iqn = read_runs([*seeds, write_run(tmp_path, "iqn", 1, [], [[9, 9]])])
-    assert (dqn.agent, iqn.agent, dqn.environment) == ("dqn", "iqn", "Game-v1")
+    assert (dqn.group.label, iqn.group.label, dqn.group.environment) == ("DQN", "IQN", "Game-v1")
     assert dqn.returns.tolist() == [[1, 5], [3, 7]]  # means of the episodes
     assert dqn.final().tolist() == [3, 5]  # of the evaluations, here fewer than three
     assert report_runs([dqn, iqn])[1].endswith("runs: 3.0, 5.0")
-    mean, low, high = dqn.curve
-    assert (mean.tolist(), low.tolist(), high.tolist()) == ([2, 6], [1, 5], [3, 7])
-    short = write_run(tmp_path, "dqn", 3, [], [[5, 5]])
-    assert read_runs([*seeds, short])[0].timesteps.tolist() == [10]
-    np.savez(short / "evaluations.npz", timesteps=[11], results=[[5.0]])
-    with pytest.raises(InvalidValue, match="dqn on Game-v1: the runs were evaluated at different steps"):
-        read_runs([*seeds, short])
+    curve = dqn.curve
+    assert (curve.middle.tolist(), curve.low.tolist(), curve.high.tolist()) == ([2, 6], [1, 5], [3, 7])
+
+
+def test_a_longer_run_goes_on_alone_and_that_is_said(tmp_path, seeds):
+    short = write_run(tmp_path, "dqn", 3, [], [[5, 5]], batch_size=8)
+    (one,) = read_runs([*seeds, short])
+    assert one.timesteps.tolist() == [10]
+    assert [[points.tolist() for points in tail] for tail in one.tails] == [[[10, 20], [1, 5]], [[10, 20], [3, 7]]]
+    assert "2 of 3 runs go on after 10 agent steps" in report_runs([one])[1]
+    long = write_run(tmp_path, "dqn", 4, range(9), batch_size=8)
+    (one,) = read_training([*seeds, long])
+    assert (one.timesteps[-1], [tail[0][-1] for tail in one.tails]) == (30, [40, 90])
+
+
+def test_evaluations_at_other_steps_are_interpolated_and_that_is_said(tmp_path, seeds):
+    last = write_run(tmp_path, "dqn", 3, [], batch_size=8)
+    np.savez(last / "evaluations.npz", timesteps=[10, 16], results=[[0.0], [6.0]])  # an adaptive rollout ended there
+    (one,) = read_runs([*seeds, last])
+    assert one.timesteps.tolist() == [10, 16]
+    np.testing.assert_allclose(one.returns[:, 1], [1 + 0.6 * 4, 3 + 0.6 * 4, 6])
+    assert any("interpolated" in line for line in report_runs([one]))
 
 
 def test_training_is_the_mean_over_runs_up_to_the_end_of_the_shortest(seeds):
     (one,) = read_training(seeds)
     assert (one.timesteps[0], one.timesteps[-1]) == (10, 30)
-    mean, low, high = one.curve
-    assert (mean[0], mean[-1]) == (2, 6)  # of 0 and 4, of 4 and 8
-    assert (low[0], high[0]) == (0, 4)
-    np.testing.assert_allclose(np.diff(mean), np.diff(mean)[0])
+    curve = one.curve
+    assert (curve.middle[0], curve.middle[-1]) == (2, 6)  # of 0 and 4, of 4 and 8
+    assert (curve.low[0], curve.high[0]) == (0, 4)
+    np.testing.assert_allclose(np.diff(curve.middle), np.diff(curve.middle)[0])
 
 
-def test_settings_tell_runs_apart(seeds):
-    assert [one.agent for one in read_training(seeds, ["batch_size"])] == ["dqn, batch_size 32", "dqn, batch_size 8"]
-    assert [len(one.returns) for one in read_runs(seeds, ["batch_size"])] == [1, 1]
+@pytest.mark.parametrize(
+    ("first", "second", "labels"),
+    [
+        ({"learning_rate": 0.0023, "batch_size": 64}, {"learning_rate": 1e-05, "batch_size": 8},
+         ["batch size 8, learning rate 0.00001", "batch size 64, learning rate 0.0023"]),
+        ({"policy_kwargs": {"net_arch": [64], "tau": 8}}, {"policy_kwargs": {"net_arch": [256], "tau": 8}},
+         ["policy net arch [256]", "policy net arch [64]"]),
+        ({"seed_env": None}, {"seed_env": None}, [""]),
+        ({"gamma": 0.9}, {}, ["gamma 0.9", "gamma default"]),
+        ({"n_timesteps": 1000}, {"n_timesteps": 20000}, ["n timesteps 1,000", "n timesteps 20,000"]),
+        ({"arguments": {"trained_agent": "a.zip"}}, {}, ["trained agent a.zip", "trained agent default"]),
+        ({"arguments": {"seed": 5, "num_threads": 2}}, {"arguments": {"seed": 6, "num_threads": 1}}, [""]),
+        ({"batch_size": 8}, {"batch_size": 8.0}, [""]),
+    ],
+)  # fmt: skip
+def test_runs_that_differ_in_anything_but_the_seed_are_curves_of_their_own(tmp_path, first, second, labels):
+    runs = [write_run(tmp_path, "qrdqn", 1, **first), write_run(tmp_path, "qrdqn", 2, **second)]
+    groups = group_runs(list(map(read_run, runs)))
+    assert [group.details for group in groups] == labels
+    assert all(group.agent == "QRDQN" and not group.pooled() for group in groups)
 
 
-@pytest.mark.parametrize(("kind", "statistic", "first"), [("train", "mean", "0.0,4.0"), ("compare", "iqm", "1.0,3.0")])
-def test_picture_and_table_are_written(seeds, tmp_path, capsys, kind, statistic, first):
-    out = tmp_path / "p.png"
-    assert main([kind, *map(str, seeds), "-o", str(out), "--title", "Two seeds"]) == 0
+def test_by_says_what_tells_runs_apart_and_the_rest_is_pooled(tmp_path):
+    pairs = [(64, 0.1), (64, 0.2), (8, 0.1), (8, 0.1)]
+    runs = [write_run(tmp_path, "dqn", i, batch_size=b, gamma=g) for i, (b, g) in enumerate(pairs)]
+    small, large = group_runs(list(map(read_run, runs)), ["batch_size"])
+    assert (small.label, len(small.runs), small.pooled()) == ("DQN, batch size 8", 2, [])
+    assert (large.label, large.pooled()) == ("DQN, batch size 64", ["pooled over gamma: 0.1, 0.2"])
+    (all_runs,) = group_runs(list(map(read_run, runs)), ["algo"])
+    assert (all_runs.label, len(all_runs.runs), len(all_runs.pooled())) == ("DQN", 4, 2)
+    assert [group.details for group in group_runs(list(map(read_run, runs)), ["seed"])] == [
+        "seed 0",
+        "seed 1",
+        "seed 2",
+        "seed 3",
+    ]
+
+
+def test_an_agent_has_one_name_in_all_environments(tmp_path):
+    runs = [write_run(tmp_path, "dqn", 1, gamma=0.1), write_run(tmp_path, "dqn", 2, gamma=0.2)]
+    runs.append(write_run(tmp_path, "dqn", 3, arguments={"env": "Other-v0"}, gamma=0.1))
+    labels = [(group.environment, group.label) for group in group_runs(list(map(read_run, runs)))]
+    assert labels == [("Game-v1", "DQN, gamma 0.1"), ("Game-v1", "DQN, gamma 0.2"), ("Other-v0", "DQN, gamma 0.1")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "statistic", "first"),
+    [("train", "training", "mean", "0.0,4.0"), ("compare", "comparison", "iqm", "1.0,3.0")],
+)
+def test_picture_and_table_are_written_beside_the_runs(
+    seeds, tmp_path, capsys, monkeypatch, kind, name, statistic, first
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main([kind, *map(str, seeds), "--title", "Two seeds"]) == 0
+    out = tmp_path / "dqn" / f"{name}.png"
     assert out.stat().st_size > 10_000
     lines = out.with_suffix(".csv").read_text().splitlines()
     assert lines[0] == f"environment,agent,timesteps,runs,{statistic},low,high"
-    assert lines[1] == f"Game-v1,dqn,10,2,2.0,{first}"
-    assert capsys.readouterr().out.endswith(f"{out}\n")
+    assert lines[1] == f"Game-v1,DQN,10,2,2.0,{first}"
+    assert capsys.readouterr().out.endswith(f"{out}\n{out.with_suffix('.pdf')}\n")
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert main([kind, *map(str, sorted((tmp_path / "dqn").iterdir()))]) == 0  # the pictures are no runs

@@ -8,6 +8,7 @@ from pathlib import Path
 from sbbatch.zoo.commands.cli import Parser, guarded
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.plot import batch_trace, comparison, curves
+from sbbatch.zoo.plot.runs import beside
 
 EXAMPLES = """examples:
   sbbatch plot logs/qrdqn/ALE-Breakout-v5_1                one run: training episodes and evaluations
@@ -22,26 +23,28 @@ TRAIN_EXAMPLES = """examples:
   sbbatch plot train logs/*/MinAtar-Breakout-v1_* -o breakout.pdf
 
 The line is the mean over runs of the running mean of the returns of training episodes, the band its 95 % bootstrap
-interval over runs. Runs need no evaluations. A curve ends where the shortest of its runs does."""
+interval over runs; it ends where the shortest run does, longer ones go on as thin lines. Runs need no evaluations."""
 COMPARE_EXAMPLES = """examples:
   sbbatch plot compare logs/*/MinAtar-Breakout-v1_* -o breakout.png
-  sbbatch plot compare logs/qrdqn/ALE-Pong-v5_* --by batch_size
+  sbbatch plot compare logs/qrdqn/ALE-Pong-v5_* --by batch_size        pool what else differs, and say so
+  sbbatch plot compare logs/qrdqn/ALE-Pong-v5_* --by algo              pool all settings
 
-Runs of one agent in one environment are its seeds, told apart further by the settings that --by names. The line is the
-interquartile mean over runs at each evaluation, the band its 95 % bootstrap interval, which is too narrow with three
-runs or fewer."""
+Runs of one agent in one environment are seeds of one curve if they differ in nothing else: not in config.yml, nor in a
+trained agent they began with or the length of evaluations. The line is the interquartile mean over runs at each
+evaluation, the band its 95 % bootstrap interval, which is too narrow with three runs or fewer; it ends where the
+shortest run does, longer ones go on as thin lines."""
 
 
 def make_parser(kind: str | None = None) -> Parser:
     """The options of ``"train"``, ``"compare"`` or ``"batch"`` (``None``: one run)."""
     description, epilog, default = {
-        None: ("Draw the learning curve of a run.", EXAMPLES, f"{curves.PICTURE_NAME} in the folder"),
-        "train": ("Draw the training episodes of several agents and seeds.", TRAIN_EXAMPLES, "training.png"),
-        "compare": ("Compare the evaluations of several agents and seeds.", COMPARE_EXAMPLES, "comparison.png"),
+        None: ("Draw the learning curve of a run.", EXAMPLES, curves.PICTURE_NAME),
+        "train": ("Draw the training episodes of several agents and seeds.", TRAIN_EXAMPLES, "training"),
+        "compare": ("Compare the evaluations of several agents and seeds.", COMPARE_EXAMPLES, "comparison"),
         "batch": (
             "Draw return, what was measured and batch size of adaptive runs on one time axis.",
             "",
-            f"{batch_trace.PICTURE_NAME} in the folder, or beside the first of several",
+            batch_trace.PICTURE_NAME,
         ),
     }[kind]
     parser = Parser(prog=" ".join(filter(None, ["sbbatch plot", kind])), description=description, epilog=epilog)
@@ -51,9 +54,11 @@ def make_parser(kind: str | None = None) -> Parser:
     else:
         add("folders", nargs="+", type=Path, metavar="folder", help="run folders, e.g. logs/*/MinAtar-Breakout-v1_*")
     beside = ", with a CSV beside it" if kind in ("train", "compare") else ""
-    add("-o", "--output", type=Path, help=f"PNG, PDF or SVG{beside} (default: {default})")
+    where = f"{default}.png and .pdf in the folder of the run, or of all runs"
+    add("-o", "--output", type=Path, help=f"PNG, PDF or SVG{beside} (default: {where})")
     if beside:
-        add("--by", nargs="+", default=[], metavar="SETTING", help="also tell runs apart by these settings")
+        text = "tell the runs of an algorithm apart by these settings alone (default: by all; algo: by none)"
+        add("--by", nargs="+", metavar="SETTING", help=text)
     add("--title", help="above the picture")
     return parser
 
@@ -64,15 +69,18 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     kind = words[0] if words[:1] in (["train"], ["compare"], ["batch"]) else None
     args = make_parser(kind).parse_args(words if kind is None else words[1:])
+    if kind is not None:  # a pattern such as logs/dqn/* also meets the pictures that lie beside the runs
+        args.folders = [path for path in args.folders if not path.is_file()] or args.folders
     if kind is None:
-        say(str(curves.plot_run(args.folder, args.output, args.title)))
+        files = curves.plot_run(args.folder, args.output, args.title)
     elif kind == "batch":
-        say(str(batch_trace.plot_batch(args.folders, args.output, args.title)))
+        files = batch_trace.plot_batch(args.folders, args.output, args.title)
     else:
-        trains = kind == "train"
-        runs = (comparison.read_training if trains else comparison.read_runs)(args.folders, args.by)
-        out = args.output or Path("training.png" if trains else "comparison.png")
-        label = "return of training episodes" if trains else "return of greedy episodes"
-        picture = comparison.draw_comparisons(runs, out, args.title, label)
-        say("\n".join([*comparison.report_runs(runs), str(picture)]))
+        drawn = (comparison.read_training if kind == "train" else comparison.read_runs)(args.folders, args.by)
+        folder = beside([run for one in drawn for run in one.group.runs])
+        files = comparison.draw_comparisons(
+            drawn, args.output or folder / ("training" if kind == "train" else "comparison"), args.title
+        )
+        say("\n".join(comparison.report_runs(drawn)))
+    say("\n".join(map(str, files)))
     return 0

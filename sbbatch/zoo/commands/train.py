@@ -142,10 +142,10 @@ def draw_pictures(folder: RunFolder) -> None:
     """Draw what a run has learned, or say why that cannot be: a run is worth more than its pictures."""
     pictures = {"learning curve": lambda: plot_run(folder.path, folder.curve)}
     if folder.batch_sizes.exists():
-        pictures["batch size picture"] = lambda: plot_batch([folder.path], folder.path / PICTURE_NAME)
+        pictures["batch size picture"] = lambda: plot_batch([folder.path], folder.path / f"{PICTURE_NAME}.png")
     for name, draw in pictures.items():
         try:
-            say(f"{name}: {draw()}")
+            say(f"{name}: {draw()[0]}")
         except UserError as error:
             say(f"no {name}: {error}")
 

@@ -13,8 +13,6 @@ from sbbatch.errors import InvalidValue
 
 # Each callback measures some of those between the first and the last; the first row has the starting size only.
 COLUMNS = ("timesteps", "divergence", "divergence_mean", "target", "noise_scale", "size")
-# What a size counts, by the argument of the agent that is scaled.
-UNITS = {"n_steps": "rollout steps", "batch_size": "samples per gradient step"}
 
 Row = dict[str, float]
 

@@ -1,154 +1,148 @@
-"""Several agents over seeds, one panel for each environment: evaluations, or training episodes."""
+"""Several agents, environments and seeds in one picture, drawn from the files of their runs."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sbbatch.analysis.metrics import Statistic, iqm, stratified_bootstrap_interval
+from sbbatch.analysis.curves import Curve, Points, draw_curves
+from sbbatch.analysis.figure import picture_files
+from sbbatch.analysis.metrics import Statistic, iqm, running_mean, stratified_bootstrap_interval
 from sbbatch.errors import InvalidValue
 from sbbatch.files import write_csv
-from sbbatch.zoo.plot.figure import COLORS, new_figure, picture_file, save_figure
-from sbbatch.zoo.plot.runs import Run, read_run, running_mean
+from sbbatch.zoo.plot.runs import Group, group_runs, read_run
 
 _RESAMPLES = 2_000
 _LAST = 3  # evaluations that the final score averages
-_MARKED = 40  # points that have room for a mark each
 _POINTS = 60  # of a curve of training episodes
 _WINDOW = 50  # of these, or a fifth of a short run
+_NEAR = 0.05  # of the length of a run: such ends are one
+_NAMES = {"iqm": ("evaluations", "interquartile mean"), "mean": ("running means of training episodes", "mean")}
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Returns of the runs of one agent in one environment."""
 
-    environment: str
-    agent: str  # name of the algorithm, with the settings that tell it from others
+    group: Group
     timesteps: np.ndarray  # agent steps that all runs have a return at, e.g. of evaluations ``(points,)``
     returns: np.ndarray  # mean raw return there ``(runs, points)``
     statistic: Statistic = iqm  # what is drawn of the runs
+    tails: Sequence[Points] = ()  # of single runs, from the last common point to their own ends
+    notes: Sequence[str] = ()  # what a reader would not expect
 
     @cached_property
-    def curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def curve(self) -> Curve:
         """The statistic over runs, and its 95 % bootstrap interval, at each point."""
         columns = [self.returns[:, [i]] for i in range(self.returns.shape[1])]
         ends = np.array([stratified_bootstrap_interval(one, self.statistic, _RESAMPLES) for one in columns])
-        return self.statistic(self.returns, axis=0), ends[:, 0], ends[:, 1]
+        group, middle = self.group, self.statistic(self.returns, axis=0)
+        return Curve(group.environment, group.label, self.timesteps, middle, ends[:, 0], ends[:, 1], self.tails)
 
     def final(self) -> np.ndarray:
-        """Score of each run: the mean of its last evaluations ``(runs,)``."""
+        """Score of each run: the mean of its last common evaluations ``(runs,)``."""
         return self.returns[:, -_LAST:].mean(axis=1)
 
     def rows(self) -> Iterator[list[Any]]:
         """Lines of a table: what is drawn, at each point."""
-        for step, *figures in zip(self.timesteps, *self.curve, strict=True):
+        curve = self.curve
+        for step, *figures in zip(curve.steps, curve.middle, curve.low, curve.high, strict=True):
             rounded = [round(float(figure), 3) for figure in figures]
-            yield [self.environment, self.agent, int(step), len(self.returns), *rounded]
+            yield [curve.panel, curve.label, int(step), len(self.returns), *rounded]
 
 
-def group_runs(folders: Sequence[Path | str], by: Sequence[str] = ()) -> dict[tuple[str, str], list[Run]]:
-    """
-    Runs by environment and agent, sorted.
-
-    :param by: settings that tell agents apart as well, e.g. ``batch_size``
-    :raises InvalidValue: no such folder, one that is given twice, or a setting that no run was given
-    """
-    groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
-    runs: dict[Path, Run] = {}
-    for folder in folders:
-        run = read_run(folder)
-        if run.folder in runs:
-            raise InvalidValue(f"{folder} is given twice, and would count as two seeds; leave it out once")
-        runs[run.folder] = run
-        parts = [run.agent, *(f"{key} {run.settings.get(key, 'default')}" for key in by)]
-        groups[run.environment, ", ".join(parts)].append(run)
-    for key in by:
-        if not any(key in run.settings for run in runs.values()):
-            raise InvalidValue(f"--by: none of the runs sets {key} in its config.yml")
-    return dict(sorted(groups.items()))
-
-
-def read_runs(folders: Sequence[Path | str], by: Sequence[str] = ()) -> list[Comparison]:
-    """The evaluations of runs, for each group of :func:`group_runs`; every run must have some, at the same steps."""
+def read_runs(folders: Sequence[Path | str], by: Sequence[str] | None = None) -> list[Comparison]:
+    """The evaluations of runs, for each group of :func:`group_runs`; every run must have some."""
     found = []
-    for (environment, agent), runs in group_runs(folders, by).items():
-        for run in runs:
+    for group in group_runs([read_run(folder) for folder in folders], by):
+        for run in group.runs:
             if not len(run.evaluations[0]):
                 raise InvalidValue(f"{run.folder}: no evaluation has ended; train with --eval-freq")
-        n = min(len(run.evaluations[0]) for run in runs)  # evaluations that all runs have
-        steps = runs[0].evaluations[0][:n]
-        if any(not np.array_equal(steps, run.evaluations[0][:n]) for run in runs):
-            raise InvalidValue(f"{agent} on {environment}: the runs were evaluated at different steps")
-        returns = np.stack([run.evaluations[1][:n].mean(axis=1) for run in runs])
-        found.append(Comparison(environment, agent, steps, returns))
+        curves = [(run.evaluations[0], run.evaluations[1].mean(axis=1)) for run in group.runs]
+        shortest = min((steps for steps, _ in curves), key=lambda steps: steps[-1])
+        steps = shortest[shortest >= max(own[0] for own, _ in curves)]
+        notes = []
+        if any(not np.isin(steps, own).all() for own, _ in curves):  # the last ones of adaptive rollouts, say
+            notes.append("evaluations at different agent steps are interpolated linearly")
+        found.append(_together(group, curves, steps, iqm, notes))
     return found
 
 
-def read_training(folders: Sequence[Path | str], by: Sequence[str] = ()) -> list[Comparison]:
-    """The training episodes of runs, for each group of :func:`group_runs`, up to the end of the shortest run."""
+def read_training(folders: Sequence[Path | str], by: Sequence[str] | None = None) -> list[Comparison]:
+    """The training episodes of runs, for each group of :func:`group_runs`, together up to the end of the shortest."""
     found = []
-    for (environment, agent), runs in group_runs(folders, by).items():
+    for group in group_runs([read_run(folder) for folder in folders], by):
         curves = []
-        for run in runs:
+        for run in group.runs:
             steps, returns = run.episodes
             if not len(steps):
                 raise InvalidValue(f"{run.folder}: no training episode has ended yet, so there is nothing to draw")
             curves.append((steps, running_mean(returns, min(_WINDOW, max(len(steps) // 5, 1)))))
         first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
-        if first >= last:
-            raise InvalidValue(f"{agent} on {environment}: the runs have no two episodes at common agent steps yet")
-        steps = np.linspace(first, last, _POINTS)
-        found.append(
-            Comparison(environment, agent, steps, np.stack([np.interp(steps, *one) for one in curves]), np.mean)
-        )
+        found.append(_together(group, curves, np.linspace(first, last, _POINTS if first < last else 0), np.mean, []))
     return found
 
 
-def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | None, label: str) -> Path:
-    """
-    One panel for each environment, one colour for each agent, and a CSV of the numbers beside the picture.
+def _together(
+    group: Group, curves: Sequence[Points], steps: np.ndarray, statistic: Statistic, notes: list[str]
+) -> Comparison:
+    if not len(steps):
+        raise InvalidValue(f"{group.label} on {group.environment}: the runs have nothing at common agent steps yet")
+    # Runs of one length end a little apart: with the last episode, or with the last rollout.
+    longer = [points for points in curves if points[0][-1] > steps[-1] + _NEAR * (steps[-1] - steps[0])]
+    if longer:
+        notes.append(
+            f"{len(longer)} of {len(curves)} runs go on after {steps[-1]:,.0f} agent steps, where the shortest ends; "
+            "from there on they are thin lines"
+        )
+    returns = np.stack([np.interp(steps, own, values) for own, values in curves])
+    tails = [tuple(values[points[0] >= steps[-1]] for values in points) for points in longer]
+    return Comparison(group, steps, returns, statistic, tails, [*group.pooled(), *notes])
 
-    :param out: the PNG, PDF or SVG to write
-    :param label: what the returns are
-    :return: the picture
+
+def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | None = None) -> list[Path]:
+    """
+    One panel for each environment, one color for each agent, and a CSV of the numbers beside the picture.
+
+    :param out: the PNG, PDF or SVG to write; without a suffix PNG and PDF
+    :param title: above the picture
+    :return: the pictures
     :raises UserError: matplotlib is missing, or the file cannot be written
     """
-    out = picture_file(out)
-    environments = sorted({one.environment for one in comparisons})
-    agents = sorted({one.agent for one in comparisons})
-    figure = new_figure(5.2 * len(environments), 4.2)
-    panels = dict(zip(environments, figure.subplots(1, len(environments), squeeze=False)[0], strict=True))
+    files, statistic = picture_files(out), comparisons[0].statistic.__name__
+    counts: dict[str, list[int]] = defaultdict(list)
     for one in comparisons:
-        axes, color = panels[one.environment], COLORS[agents.index(one.agent) % len(COLORS)]
-        (mean, low, high), n_runs = one.curve, len(one.returns)
-        mark = {"marker": "o", "markersize": 3} if len(mean) <= _MARKED else {}
-        text = f"{one.agent} ({n_runs} {'run' if n_runs == 1 else 'runs'})"
-        axes.plot(one.timesteps, mean, color=color, label=text, **mark)
-        axes.fill_between(one.timesteps, low, high, color=color, alpha=0.15, linewidth=0)
-    for environment, axes in panels.items():
-        axes.set_title(environment, parse_math=False)
-        axes.set(xlabel="agent steps", ylabel=label)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    if title:
-        figure.suptitle(title, parse_math=False)
-    save_figure(figure, out)
-    header = ("environment", "agent", "timesteps", "runs", comparisons[0].statistic.__name__, "low", "high")
-    write_csv(out.with_suffix(".csv"), header, [row for one in comparisons for row in one.rows()])
-    return out
+        counts[one.group.label].append(len(one.returns))
+    labels = {label: f"{label} ({_runs(own)})" for label, own in counts.items()}
+    curves = [replace(one.curve, label=labels[one.group.label]) for one in comparisons]
+    what, mean = _NAMES[statistic]
+    alone = max(map(max, counts.values())) == 1
+    over = " of single runs, without intervals" if alone else f", {mean} over runs; bands: 95 % bootstrap intervals"
+    thin = "; thin lines: single runs that are longer than others" if any(one.tails for one in comparisons) else ""
+    draw_curves(curves, files, title, what + over + thin)
+    header = ("environment", "agent", "timesteps", "runs", statistic, "low", "high")
+    write_csv(files[0].with_suffix(".csv"), header, [row for one in comparisons for row in one.rows()])
+    return files
+
+
+def _runs(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low} to {high} runs" if low < high else f"{low} run{'s' if low > 1 else ''}"
 
 
 def report_runs(comparisons: Sequence[Comparison]) -> list[str]:
-    """One line for each, the best of an environment first: mean of the last evaluations, and every run's."""
-    ordered = sorted(comparisons, key=lambda one: (one.environment, -one.final().mean()))
-    return [
-        f"{one.environment:<28} {one.agent:<16} {one.final().mean():10.1f}   runs: "
+    """One line for each, the best of an environment first, and what is not as it seems: pooled settings, short runs."""
+    ordered = sorted(comparisons, key=lambda one: (one.group.environment, -one.final().mean()))
+    lines = [
+        f"{one.group.environment:<28} {one.group.label:<16} {one.final().mean():10.1f}   runs: "
         + ", ".join(f"{score:.1f}" for score in one.final())
         for one in ordered
     ]
+    notes = [f"{one.group.label} on {one.group.environment}: {note}" for one in ordered for note in one.notes]
+    return lines + notes

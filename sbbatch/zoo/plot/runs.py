@@ -1,19 +1,29 @@
-"""What the folder of a run says: its settings, episodes and evaluations."""
+"""What the folder of a run says: its settings, episodes and evaluations; and which runs are seeds of one experiment."""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sbbatch.agents import ALGORITHMS
+from sbbatch.analysis.figure import plain_number, setting_name
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.reader import read_yaml
 from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
 
+# Options that decide what a run comes to, beside its config.yml; None is their default.
+_DECIDING = ("trained_agent", "eval_episodes", "eval_max_steps", "stuck_steps")
+_DEFAULT = "default"  # of what is not set
+_MOST_DIGITS = 6  # of a seed that somebody chose; one that was drawn has ten and tells a reader nothing
 _LEFT_BY_A_RUN = ("*monitor.csv", "evaluations.npz", BATCH_LOG_NAME, "*/args.yml")
 
 
@@ -34,6 +44,27 @@ class Run:
     def environment(self) -> str:
         """Its environment, as it was written down or as the folder's name has it."""
         return str(self.arguments.get("env") or self.folder.name.rpartition("_")[0] or self.folder.name)
+
+    @property
+    def name(self) -> str:
+        """What tells it from other runs of the same settings: the seed somebody chose, or its number."""
+        seed, number = str(self.arguments.get("seed", "")), re.search(r"_(\d+)(_[0-9a-f-]{36})?$", self.folder.name)
+        if seed.isdecimal() and len(seed) <= _MOST_DIGITS:
+            return f"seed {seed}"
+        return f"run {number[1]}" if number else self.folder.name
+
+    @cached_property
+    def deciding(self) -> dict[str, str]:
+        """All that its result depends on but the seed, as text; the members of mappings one by one."""
+        options = {key: self.arguments[key] for key in _DECIDING if self.arguments.get(key) is not None}
+        return {key: self.value(key) for key in _flat({**options, **self.settings})}
+
+    def value(self, key: str) -> str:
+        """What it was given for a setting or an option."""
+        options = {name: option for name, option in self.arguments.items() if option is not None}
+        given = {**options, **self.settings, **_flat(self.settings)}.get(key, _DEFAULT)
+        number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        return plain_number(given) if number else str(given)
 
     @cached_property
     def episodes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -80,6 +111,82 @@ def read_run(folder: Path | str) -> Run:
     return Run(path, *({} if file is None else read_yaml(file) for file in written))
 
 
+@dataclass
+class Group:
+    """Runs that are drawn as one curve."""
+
+    environment: str
+    agent: str  # name of the algorithm's class
+    details: str  # settings that tell it from other groups
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """Its name in a legend."""
+        return ", ".join(filter(None, [self.agent, self.details]))
+
+    def pooled(self) -> list[str]:
+        """A sentence about each setting in which its runs differ, seeds apart."""
+        keys = sorted({key for run in self.runs for key in run.deciding})
+        values = {key: sorted({run.value(key) for run in self.runs}, key=_order) for key in keys}
+        return [f"pooled over {key}: {', '.join(own)}" for key, own in values.items() if len(own) > 1]
+
+
+def group_runs(runs: Sequence[Run], by: Sequence[str] | None = None) -> list[Group]:
+    """
+    Runs that differ in nothing but the seed, together, by environment and agent; sorted.
+
+    :param by: settings or options that tell the runs of an algorithm apart, whatever else differs (``None``: all of
+        ``config.yml``, and those of ``args.yml`` that the result depends on)
+    :raises InvalidValue: a run is there twice, or a setting that no run was given
+    """
+    for folder, n in Counter(run.folder for run in runs).items():
+        if n > 1:
+            raise InvalidValue(f"{folder} is given twice, and would count as two seeds; leave it out once")
+    for key in set(by or ()) - {"algo", "env"}:
+        if all(run.value(key) == _DEFAULT for run in runs):
+            raise InvalidValue(f"--by: none of the runs sets {key} in its config.yml or args.yml")
+    keys = sorted({key for run in runs for key in run.deciding}) if by is None else by
+    kinds: dict[tuple[str, str], dict[tuple[str, ...], list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        kinds[run.environment, run.agent][tuple(map(run.value, keys))].append(run)
+    # In all environments an agent has the same name, made of what differs in one of them.
+    told = {
+        (agent, key)
+        for (_, agent), kind in kinds.items()
+        for key, values in zip(keys, zip(*kind, strict=True), strict=False)
+        if len(set(values)) > 1
+    }
+    groups = []
+    for (environment, agent), kind in sorted(kinds.items()):
+        for values, members in sorted(kind.items(), key=lambda item: [_order(value) for value in item[0]]):
+            pairs = [(key, value) for key, value in zip(keys, values, strict=True) if (agent, key) in told]
+            details = ", ".join(f"{setting_name(key)} {value}" for key, value in pairs)
+            cls = ALGORITHMS.get(agent)
+            groups.append(Group(environment, agent if cls is None else cls.__name__, details, members))
+    return groups
+
+
+def beside(runs: Sequence[Run]) -> Path:
+    """The folder that a picture of these runs belongs in: the nearest that holds all of them."""
+    return Path(os.path.commonpath([run.folder for run in runs]))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _order(value: str) -> tuple[bool, float, str]:
+    """Numbers by their size, before texts."""
+    try:
+        return False, float(value.replace(",", "")), ""
+    except ValueError:
+        return True, 0.0, value
+
+
 def _read_monitor(path: Path) -> list[tuple[float, float, float, float]]:
     """Time, return, length and agent steps (NaN if not written) of each episode."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -90,11 +197,3 @@ def _read_monitor(path: Path) -> list[tuple[float, float, float, float]]:
         except (KeyError, TypeError, ValueError):
             break  # the last line may be half-written when the run is still going on or was killed
     return rows
-
-
-def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of each value and up to ``window - 1`` before it; both ``(n,)``."""
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=float)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(ends - window, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)

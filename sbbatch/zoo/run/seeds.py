@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from sbbatch.zoo.logs.folders import RunFolder
 from sbbatch.zoo.run.callbacks import StopRequest
 from sbbatch.zoo.run.processes import side_by_side
 from sbbatch.zoo.run.request import Request
-from sbbatch.zoo.run.train import run
+from sbbatch.zoo.run.train import new_folder, run
 
 Finish = Callable[[RunFolder], object]
 
@@ -88,11 +88,16 @@ def _side_by_side(requests: Sequence[Request], results: Sequence[SeedResult], n_
     say(f"{len(results)} seeds, {n_processes} side by side, with {n_threads} thread{'s' * (n_threads > 1)} each")
     # Plain lines now and then: SB3's tables of several runs would mix.
     common: dict[str, Any] = {"num_threads": n_threads, "progress": requests[0].progress is not False}
-    with StopRequest() as stop, tempfile.TemporaryDirectory() as notes:
-        jobs = [(replace(one, **common), Path(notes, str(one.seed)), finish) for one in requests]
+    # Made here, so that they are numbered in the order of the seeds and known of a process that is killed.
+    folders = [new_folder(one) for one in requests]
+    with StopRequest() as stop:
+        jobs = [(replace(one, **common), folder, finish) for one, folder in zip(requests, folders, strict=True)]
         futures = side_by_side(_train_apart, jobs, n_processes, lambda: stop.requested)
-        for (_, note, _), result in zip(jobs, results, strict=True):
-            result.folder = Path(note.read_text()) if note.exists() else None
+    for folder, result in zip(folders, results, strict=True):
+        if folder.arguments.exists():
+            result.folder = folder.path
+        else:  # it was not begun, or refused
+            shutil.rmtree(folder.path, ignore_errors=True)
     mistake = None
     for future, result in zip(futures, results, strict=True):
         if future.cancelled():
@@ -119,12 +124,12 @@ def _tell_failure(result: SeedResult, error: NumericalError) -> None:
     result.exit_code = NUMERICAL_ERROR
 
 
-def _train_apart(request: Request, note: Path, finish: Finish) -> int:
-    """One run in a process of its own; its folder is written into the note, which outlives a kill."""
+def _train_apart(request: Request, folder: RunFolder, finish: Finish) -> int:
+    """One run in a process of its own."""
     name = f"seed {request.seed}: "
     sys.stdout, sys.stderr = PrefixedStream(sys.stdout, name), PrefixedStream(sys.stderr, name)
     import_packages(request.gym_packages)
-    exit_code, folder = run(request, lambda path: note.write_text(str(path)))
+    exit_code, _ = run(request, folder=folder)
     finish(folder)
     return exit_code
 

@@ -44,11 +44,14 @@ from sbbatch.zoo.run.resume import describe_resumption, find_replay_buffer, last
 _LOST_PROCESS = (EOFError, BrokenPipeError, ConnectionResetError)  # what the other end of its pipe sees
 
 
-def run(request: Request, begun: Callable[[Path], object] = lambda path: None) -> tuple[int, RunFolder]:
+def run(
+    request: Request, begun: Callable[[Path], object] = lambda path: None, folder: RunFolder | None = None
+) -> tuple[int, RunFolder]:
     """
     Train as asked.
 
     :param begun: told the run's folder before the first step
+    :param folder: of a new run; ``None``: the next free one
     :return: exit code (0, or by the shell's convention the signal that stopped it), and the run's folder
     :raises UserError: what cannot be built or written
     :raises NumericalError: the numbers became NaN or infinite
@@ -68,8 +71,7 @@ def run(request: Request, begun: Callable[[Path], object] = lambda path: None) -
         if goes_on is not None:
             folder = goes_on.folder
         else:
-            name = str(uuid.uuid4()) if request.uuid else ""
-            folder = create_run_folder(request.log_folder, request.algo, request.env, name)
+            folder = folder or new_folder(request)
             stack.enter_context(alone_in(folder))
         # Every option, with what was chosen for the user.
         own = {field.name: getattr(request, field.name) for field in fields(request) if field.name in request.arguments}
@@ -95,6 +97,12 @@ def run(request: Request, begun: Callable[[Path], object] = lambda path: None) -
             say("stopped early; the model is saved")
         _report(folder, evaluation, request.save_replay_buffer)
         return stop.exit_code, folder
+
+
+def new_folder(request: Request) -> RunFolder:
+    """The next free folder for a run."""
+    name = str(uuid.uuid4()) if request.uuid else ""
+    return create_run_folder(request.log_folder, request.algo, request.env, name)
 
 
 def choose_threads(model: Any) -> None:

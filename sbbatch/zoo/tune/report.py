@@ -8,6 +8,7 @@ import json
 import shlex
 import textwrap
 from collections import Counter
+from collections.abc import Callable
 from html import escape
 from itertools import combinations
 from typing import Any
@@ -15,13 +16,14 @@ from typing import Any
 import optuna
 import pandas as pd
 import yaml
-from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.trial import FrozenTrial, TrialState
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial
 
+from sbbatch.analysis.figure import picture
+from sbbatch.analysis.trials import SIZE, draw_history, draw_importances, draw_map
 from sbbatch.errors import UserError
 from sbbatch.files import atomic_write
 from sbbatch.zoo.logs.folders import plain
-from sbbatch.zoo.plot.figure import new_figure
 from sbbatch.zoo.tune.objective import LAST_EVALUATIONS
 from sbbatch.zoo.tune.request import StudyRequest
 from sbbatch.zoo.tune.space import Space, optuna_name
@@ -97,7 +99,7 @@ def write_report(request: StudyRequest, study: optuna.Study) -> list[str]:
             drawn = draw_study(study, request.space)
         except UserError as error:  # the tables are worth more than the pictures
             lines.append(f"no pictures: {error}")
-    files |= {f"{name}.png": picture for name, picture in drawn.items()}
+    files |= {f"{name}.png": content for name, content in drawn.items()}
     files[PAGE_NAME] = _page(request, lines[:2], files.get(BEST_NAME, b"").decode(), table, drawn).encode()
     for name, content in files.items():
         with atomic_write(request.folder / name) as file:
@@ -155,8 +157,8 @@ def _page(request: StudyRequest, lines: list[str], best: str, table: pd.DataFram
         *(f"<p>{escape(line)}</p>" for line in lines),
         f"<h2>Best settings</h2><pre>{escape(best)}</pre>" if best else "",
     ]
-    for name, picture in drawn.items():
-        source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    for name, content in drawn.items():
+        source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
         parts.append(f"<p><img alt='{name}' src='{source}'></p>")
     space = escape(yaml.safe_dump(plain(request.space.entries), sort_keys=False))
     parts.append(f"<h2>Search space</h2><pre>{space}</pre>")
@@ -170,35 +172,29 @@ def _page(request: StudyRequest, lines: list[str], best: str, table: pd.DataFram
 
 
 def draw_study(study: optuna.Study, space: Space) -> dict[str, bytes]:
-    """Optuna's history and importances, and the first arguments against each other, by their names as PNG."""
-    new_figure(1, 1)  # or an InvalidValue: matplotlib is missing
-    from matplotlib import pyplot
-    from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_rank
-
-    names = {key: optuna_name(key, entry) for key, entry in space.varied.items()}
-    scored = [trial for trial in study.get_trials() if trial.value is not None and len(trial.params) == len(names)]
+    """The trials in their order, importances, and the first arguments against each other, by their names as PNG."""
+    scored = [
+        trial for trial in study.get_trials() if trial.value is not None and len(trial.params) == len(space.varied)
+    ]
     if not scored:
         return {}
-    all_scored = with_pruned(scored)
-    axes: dict[str, Any] = {}
-    with pyplot.rc_context():  # Optuna changes the style for good
-        pyplot.switch_backend("agg")
-        if any(trial.state is TrialState.COMPLETE for trial in scored):
-            axes["history"] = plot_optimization_history(study, target_name="score")
-        if len(scored) >= _FEW_TRIALS and len({trial.value for trial in scored}) > 1:
-            evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(_TOP_TRIALS / len(scored), 0.5)))
-            axes["importances"] = plot_param_importances(all_scored, evaluator=evaluator, target_name="score")
-        for pair in combinations(list(names)[:_LEADING], 2):
-            name = "_".join(("map", *pair)).replace(".", "_")
-            axes[name] = plot_rank(all_scored, [names[key] for key in pair], target_name="score")
-        pictures = {name: _png(one.figure) for name, one in axes.items()}
-        pyplot.close("all")
+    table = pd.DataFrame([_row(space, trial) for trial in scored])
+    pictures = {"history": _png(draw_history, table)}
+    if len(scored) >= _FEW_TRIALS and table["score"].nunique() > 1:
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(_TOP_TRIALS / len(scored), 0.5)))
+        shares = get_param_importances(with_pruned(scored), evaluator=evaluator)
+        keys = {optuna_name(key, entry): key for key, entry in space.varied.items()}
+        pictures["importances"] = _png(draw_importances, {keys[name]: share for name, share in shares.items()})
+    for pair in combinations(list(space.varied)[:_LEADING], 2):
+        pictures["_".join(("map", *pair)).replace(".", "_")] = _png(draw_map, table, *pair)
     return pictures
 
 
-def _png(figure: Any) -> bytes:
+def _png(draw: Callable[..., None], *what: Any) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, dpi=130, format="png", bbox_inches="tight")
+    with picture([], *SIZE) as figure:
+        draw(figure, *what)
+        figure.savefig(file, dpi=150, format="png")
     return file.getvalue()
 
 

@@ -71,6 +71,7 @@ def test_side_by_side_the_same_agents_are_trained_and_a_kill_takes_no_other_alon
     assert run_seeds(read_request(words), [0, 1], 2, kill_seed_1) == 137
     captured = capfd.readouterr()
     runs = {arguments(run)["seed"]: run for run in (tmp_path / "dqn").iterdir()}
+    assert [runs[seed].name for seed in (0, 1)] == ["CartPole-v1_1", "CartPole-v1_2"]
     assert "2 seeds, 2 side by side, with 1 thread each" in captured.out
     assert "seed 0: last evaluation: return" in captured.out
     assert f"seed 1 was killed; give fewer --jobs if memory is short; resume its run with --resume {runs[1]}\n" in (

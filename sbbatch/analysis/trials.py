@@ -1,0 +1,83 @@
+"""Trials of a study: in their order, over two of their settings, and what mattered; drawn from their table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sbbatch.analysis.figure import COLORS, GRAY, legend_below, log_axis, number_axes, plain_number, setting_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIZE = 6.4, 3.9  # of a picture, in inches
+_WIDE_RATIO = 20  # from here on an axis is logarithmic
+_MARKS = ((True, "o", "complete trial"), (False, "X", "trial that was stopped early"))
+
+
+def draw_history(figure: Any, table: pd.DataFrame) -> None:
+    """
+    The score of each trial, and the best so far.
+
+    :param figure: to draw into
+    :param table: ``trials.csv``
+    """
+    axes = figure.subplots()
+    for complete, marker, label in _MARKS:
+        some = table[table["score"].notna() & ((table["outcome"] == "complete") == complete)]
+        axes.plot(some["trial"], some["score"], marker, color=GRAY, markeredgewidth=0, label=label)
+    whole = table[table["outcome"] == "complete"]
+    best = whole["score"].astype(float).cummax()
+    axes.step(whole["trial"], best, where="post", color=COLORS[1], label="best complete trial so far")
+    number_axes(axes, "trial", "score (return per episode)")
+    legend_below(figure)
+
+
+def draw_importances(figure: Any, importances: Mapping[str, float]) -> None:
+    """Bars with the share of each setting, ``importances``, in what makes the best trials differ from the others."""
+    axes = figure.subplots()
+    names, shares = zip(*sorted(importances.items(), key=lambda item: item[1]), strict=True)
+    bars = axes.barh([setting_name(name) for name in names], shares, color=COLORS[0], height=0.6)
+    axes.bar_label(bars, [f"{share:.2f}" for share in shares], padding=3)
+    axes.set(xlabel="importance (share)", xlim=(0, 1.12 * max(shares)))
+    axes.grid(visible=False, axis="y")
+
+
+def draw_map(figure: Any, table: pd.DataFrame, x: str, y: str) -> None:
+    """
+    Trials over two of their settings, in the color of their score.
+
+    :param figure: to draw into
+    :param table: ``trials.csv``
+    :param x: column of the setting across
+    :param y: column of the setting upwards
+    """
+    axes, some = figure.subplots(), table[table["score"].notna() & table[x].notna() & table[y].notna()]
+    some = some.sort_values("score")  # of trials at one place the best is seen
+    across, upwards = (_place(some[name]) for name in (x, y))
+    scores = some["score"].astype(float)
+    for complete, marker, label in _MARKS:
+        of = ((some["outcome"] == "complete") == complete).to_numpy()
+        colors = {"c": scores[of], "vmin": scores.min(), "vmax": scores.max(), "cmap": "cividis", "edgecolor": "black"}
+        marks = axes.scatter(across[of], upwards[of], s=70, marker=marker, linewidth=0.8, **colors)
+        axes.plot([], [], marker, color=GRAY, markeredgewidth=0, label=label)
+    figure.colorbar(marks, ax=axes, label="score (return per episode)", format=plain_number)
+    number_axes(axes, setting_name(x), setting_name(y))
+    for axis, values in ((axes.xaxis, across), (axes.yaxis, upwards)):
+        if values.dtype.kind != "f":
+            continue  # names
+        if values.min() > 0 and values.max() >= _WIDE_RATIO * values.min():
+            log_axis(axis, base=2 if (values == np.round(values)).all() else 10)
+        else:
+            axis.set_major_formatter(plain_number)
+    legend_below(figure)
+
+
+def _place(values: pd.Series) -> np.ndarray:
+    """Where values stand on an axis: numbers, or else texts side by side."""
+    try:
+        return values.to_numpy(float)
+    except ValueError:
+        return values.astype(str).to_numpy(str)
