@@ -15,8 +15,8 @@ from sbbatch.envs.checks import SIMPLE_SPACES
 from sbbatch.errors import InvalidValue, describe, describe_space, reason_of
 
 _RETURNED_BY = {
-    "step": "(observation, reward, terminated, truncated, info)",
-    "reset": "(observation, info)",
+    "step": ("(observation, reward, terminated, truncated, info)", 5),
+    "reset": ("(observation, info)", 2),
 }
 # Gymnasium's own wrappers and checks, which fail in their words at what an environment returns.
 _OF_GYMNASIUM = ("gymnasium.utils.passive_env_checker", "gymnasium.wrappers.")
@@ -46,7 +46,9 @@ class JudgedEnv(gym.Wrapper):
 
     def __init__(self, env: gym.Env, index: int = 0, observations: bool = True) -> None:
         super().__init__(env)
-        self._who, self._observations = f"environment {index}", observations
+        self._who, self._observations, self._space = f"environment {index}", observations, env.observation_space
+        # What most environments show; looking closer takes longer than many of their steps.
+        self._usual = (self._space.shape, self._space.dtype) if isinstance(self._space, spaces.Box) else None
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "env":
@@ -62,27 +64,23 @@ class JudgedEnv(gym.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """As of the environment."""
         observation, info = self._returned("reset", seed=seed, options=options)
-        if self._observations:
-            self._judge("observation", observation, self.env.observation_space)
+        self._look(observation)
         return observation, self._info("reset", info)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As of the environment."""
         observation, reward, terminated, truncated, info = self._returned("step", action)
-        if self._observations:
-            self._judge("observation", observation, self.env.observation_space)
+        self._look(observation)
         if not isinstance(reward, (float, int, np.floating, np.integer)):
             reward = self._number("reward", reward, "a number")
-        return (
-            observation,
-            reward,
-            bool(self._number("terminated flag", terminated, "True or False")),
-            bool(self._number("truncated flag", truncated, "True or False")),
-            self._info("step", info),
-        )
+        if not isinstance(terminated, bool):
+            terminated = bool(self._number("terminated flag", terminated, "True or False"))
+        if not isinstance(truncated, bool):
+            truncated = bool(self._number("truncated flag", truncated, "True or False"))
+        return observation, reward, terminated, truncated, self._info("step", info)
 
     def _returned(self, method: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        expected = _RETURNED_BY[method]
+        expected, n_expected = _RETURNED_BY[method]
         try:
             returned = getattr(self.env, method)(*args, **kwargs)
         except (AssertionError, TypeError, ValueError) as error:
@@ -90,7 +88,7 @@ class JudgedEnv(gym.Wrapper):
             if not f"{frame.f_globals.get('__name__')}.".startswith(_OF_GYMNASIUM):
                 raise
             raise Misbehavior(f"{method} of {self._who} fails in Gymnasium ({reason_of(error)})", expected) from error
-        if not isinstance(returned, tuple) or len(returned) != expected.count(",") + 1:
+        if not isinstance(returned, tuple) or len(returned) != n_expected:
             got = f"{len(returned)} values" if isinstance(returned, tuple) else describe(returned)
             raise Misbehavior(f"{method} of {self._who} returned {got}", expected)
         return returned
@@ -102,12 +100,16 @@ class JudgedEnv(gym.Wrapper):
 
     def _number(self, quantity: str, value: Any, expected: str) -> Any:
         """The only element of a value."""
-        if isinstance(value, (bool, np.bool_)):
-            return value
         array = as_array(value)
         if array.size == 1 and array.dtype.kind in "biuf":
             return array.item()
         raise Misbehavior(f"the {quantity} of {self._who} is {describe(value)}", expected)
+
+    def _look(self, observation: Any) -> None:
+        if self._observations and not (
+            type(observation) is np.ndarray and (observation.shape, observation.dtype) == self._usual
+        ):
+            self._judge("observation", observation, self._space)
 
     def _judge(self, quantity: str, value: Any, space: spaces.Space) -> None:
         if isinstance(space, spaces.Dict):

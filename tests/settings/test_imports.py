@@ -276,5 +276,6 @@ def test_an_environment_of_a_known_package_names_the_option(env_id, package):
 
 def test_a_package_that_is_there_is_not_asked_for_again(monkeypatch):
     monkeypatch.setitem(sys.modules, "minigrid", sys)
-    with pytest.raises(UserError, match="did you mean"):
+    with pytest.raises(UserError) as caught:
         canonical_id("MiniGrid-Emptyy-5x5-v0")
+    assert "pip install" not in str(caught.value)
