@@ -8,6 +8,7 @@ import stable_baselines3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sbbatch import PQN
 from sbbatch.agents.base.agent import Agent
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,7 @@ def test_a_block_runs(block, folder, monkeypatch):
     def learn_a_little(agent, total_timesteps, **kwargs):
         return learn(agent, total_timesteps, callback=lambda *_: False, **kwargs)
 
+    monkeypatch.setattr(PQN, "atari_envs", 2)  # for 128, whose ALE takes half a minute to start
     for algorithm in [Agent, *Agent.__subclasses__()]:
         monkeypatch.setattr(algorithm, "learn", learn_a_little, raising=False)
     monkeypatch.chdir(folder)
