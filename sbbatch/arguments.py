@@ -126,6 +126,9 @@ def checked(function: F, prefix: str = "") -> F:
         function.__init__ = checked(function.__init__, prefix)  # type: ignore[method-assign]
         return function
     signature = inspect.signature(function)
+    # A default, too, is written as users write it. A dataclass has a placeholder for what it makes anew.
+    given = {name: one.default for name, one in signature.parameters.items() if one.default is not one.empty}
+    defaults = {name: value for name, value in given.items() if "FACTORY" not in type(value).__name__}
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
 
     @functools.wraps(function)
@@ -135,8 +138,7 @@ def checked(function: F, prefix: str = "") -> F:
                 hint = did_you_mean(name, list(signature.parameters)[1:])
                 raise InvalidType(f"{type(self).__name__}: unknown argument '{name}'{hint}")
         bound = signature.bind(self, *args, **kwargs)
-        bound.apply_defaults()  # a default, too, is written as users write it
-        bound.arguments.update(check_arguments(function, bound.arguments, prefix))
+        bound.arguments.update(check_arguments(function, defaults | bound.arguments, prefix))
         return function(*bound.args, **bound.kwargs)
 
     return typing.cast(F, call)
