@@ -90,7 +90,7 @@ def test_workers_that_only_die_end_the_command_with_the_reason(tmp_path, monkeyp
         raise BrokenProcessPool
 
     monkeypatch.setattr(workers, "in_own_process", die)
-    with pytest.raises(InvalidValue, match="[78] workers died and no trial ended, the last was killed"):
+    with pytest.raises(InvalidValue, match=r"[78] workers died and no trial ended, the last was killed"):
         workers.run_workers(request, study, StopRequest())
 
 
