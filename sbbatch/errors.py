@@ -80,6 +80,9 @@ def restored(what: str, remedy: str) -> Iterator[None]:
         raise InvalidValue(f"{what}: the saved state cannot be taken over ({reason_of(error)}); {remedy}") from error
 
 
+_TOO_LARGE = 2**63  # for NumPy and PyTorch
+
+
 def check_int(name: str, value: object, low: float = -math.inf, high: float = math.inf, hint: str = "") -> int:
     """
     The value as an int.
@@ -96,8 +99,10 @@ def check_int(name: str, value: object, low: float = -math.inf, high: float = ma
         tail = f"; did you mean {int(value)}?" if whole else ""  # type: ignore[call-overload]
         raise InvalidType(f"{name}: got {describe(value)}, expected {expected}{tail}{hint}")
     number = int(value)
+    if abs(number) >= _TOO_LARGE:
+        raise InvalidValue(f"{name}: got {_shortened(str(number))}, expected {expected} and below 2**63")
     if not low <= number <= high:
-        raise InvalidValue(f"{name}: got {number}, expected {expected}{hint}")
+        raise InvalidValue(f"{name}: got {_shortened(str(number))}, expected {expected}{hint}")
     return number
 
 
@@ -116,10 +121,17 @@ def check_number(
         expected += f" in {'(' if open_low else '['}{low:g}, {high:g}]"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidType(f"{name}: got {describe(value)}, expected {expected}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int of more than 308 digits
+        number = math.inf
     if not math.isfinite(number) or not low <= number <= high or (open_low and number == low):
-        raise InvalidValue(f"{name}: got {value!r}, expected {expected}")
+        raise InvalidValue(f"{name}: got {_shortened(repr(value))}, expected {expected}")
     return number
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_schedule(name: str, schedule: object, low: float, high: float) -> list[float]:

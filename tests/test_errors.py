@@ -12,7 +12,9 @@ from sbbatch.errors import (
     InvalidValue,
     UserError,
     built,
+    check_int,
     check_keywords,
+    check_number,
     check_schedule,
     describe,
     describe_space,
@@ -104,3 +106,14 @@ def test_a_state_that_cannot_be_taken_over_comes_with_a_remedy(error):
 
     text = sentence(InvalidValue, take_over)
     assert text == f"the callback: the saved state cannot be taken over ({reason_of(error)}); leave it out"
+
+
+@pytest.mark.parametrize(
+    ("check", "value"),
+    [(check_int, 10**400), (check_int, -(10**400)), (check_int, 2**63), (check_number, 10**400)],
+    ids=["int", "negative", "int64", "float"],
+)
+def test_numbers_that_no_computer_counts_to_are_refused_in_a_line(check, value):
+    with pytest.raises(InvalidValue) as told:
+        check("n", value)
+    assert len(str(told.value)) < 140

@@ -67,4 +67,13 @@ def _misfit_of_optimizer(optimizer: th.optim.Optimizer, state: Mapping[str, Any]
         fits = isinstance(state["state"], Mapping) and sizes == [len(one["params"]) for one in state["param_groups"]]
     except (KeyError, TypeError):
         fits = False
-    return None if fits else f"is not the state of an optimizer of {sum(sizes)} tensors, as the agent's is"
+    if not fits:
+        return f"is not the state of an optimizer of {sum(sizes)} tensors, as the agent's is"
+    # A moment of another shape than its weights would be read beyond its end by a fused optimizer.
+    tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+    for index, moments in state["state"].items():
+        for name, moment in moments.items() if isinstance(moments, Mapping) else ():
+            shape = tensors[index].shape if isinstance(index, int) and 0 <= index < len(tensors) else None
+            if isinstance(moment, th.Tensor) and moment.ndim > 0 and moment.shape != shape:
+                return f"holds {name} of shape {tuple(moment.shape)} for tensor {index}, which the agent does not have"
+    return None

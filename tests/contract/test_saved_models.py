@@ -227,3 +227,13 @@ def test_a_trained_agent_keeps_its_head(replay_algorithm, tmp_path):
         InvalidValue, replay_algorithm.load, tmp_path / "m", head=Other
     )
     assert replay_algorithm.load(tmp_path / "m", head=make_agent(replay_algorithm).head)
+
+
+def test_an_optimizer_of_another_network_is_refused_and_nothing_changes(algorithm):
+    agent, small = (make_agent(algorithm, policy_kwargs={"net_arch": arch}).learn(64) for arch in ([16, 16], [8, 8]))
+    before = weights(agent)
+    state = small.get_parameters()["policy.optimizer"]
+    told = refusal(InvalidValue, agent.set_parameters, {"policy.optimizer": state}, exact_match=False)
+    assert "of shape" in told
+    assert_same_weights(weights(agent), before)
+    agent.learn(32)

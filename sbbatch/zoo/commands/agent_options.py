@@ -57,8 +57,7 @@ def add_episode_options(parser: Parser) -> None:
 
 def named_agent(args: argparse.Namespace) -> SavedAgent:
     """The agent that the options of :func:`add_agent_options` name; ``UserError`` if there is none."""
-    if args.env is not None:
-        import_environments(args)
+    import_environments(args)
     if args.trained_agent is not None:
         agent = agent_of_file(args.trained_agent, args.algo, args.env, args.trust)
     elif args.env is None:

@@ -284,6 +284,8 @@ def contradiction(name: str, value: Any, before: Any) -> str:
 def import_environments(args: argparse.Namespace) -> None:
     """Import the modules of ``--gym-packages`` and of ``--env module:Name-v0``, which becomes ``Name-v0``."""
     import_packages(args.gym_packages)
+    if args.env is None:
+        return
     module, colon, name = args.env.partition(":")
     if colon:
         import_packages([module], "--env")
