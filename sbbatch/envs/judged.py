@@ -61,9 +61,9 @@ class JudgedEnv(gym.Wrapper):
         else:
             setattr(self.env, name, value)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As of the environment."""
-        observation, info = self._returned("reset", seed=seed, options=options)
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """As of the environment, which may not take ``options``."""
+        observation, info = self._returned("reset", **kwargs)
         self._look(observation)
         return observation, self._info("reset", info)
 

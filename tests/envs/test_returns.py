@@ -240,3 +240,17 @@ def test_rewards_in_a_column_are_taken():
 
     for algorithm in (DQN, PPO):
         agent_in(algorithm, Column(DummyVecEnv([Returning, Returning]))).learn(16)
+
+
+def test_an_environment_whose_reset_takes_no_options_is_trained_in():
+    class Plain(gym.Env):
+        observation_space = gym.spaces.Box(0, 1, (2,), np.float32)
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, seed=None):
+            return np.zeros(2, np.float32), {}
+
+        def step(self, action):
+            return np.zeros(2, np.float32), 1.0, bool(action), False, {}
+
+    assert DQN("MlpPolicy", Plain(), learning_starts=10, device="cpu").learn(30).num_timesteps >= 30
