@@ -135,7 +135,10 @@ def test_observations_beside_their_space_are_refused(space, observation, named):
     ],
 )
 def test_observations_that_lose_nothing_are_taken_as_sb3_takes_them(space, observation):
-    agent_in(DQN, Returning((observation, 1.0, False, False, {}), space=space)).learn(8)
+    agent = agent_in(DQN, Returning((observation, 1.0, False, False, {}), space=space)).learn(8)
+    for key in space.spaces if isinstance(space, spaces.Dict) else [None]:
+        seen, returned = (agent._last_obs, observation) if key is None else (agent._last_obs[key], observation[key])
+        np.testing.assert_array_equal(np.ravel(seen), np.ravel(returned))
 
 
 @pytest.mark.parametrize("step", [(FINE, 1.0, False, {}), FINE, None, (FINE, 1.0, False, False, {}, 0), [FINE]])
@@ -239,7 +242,9 @@ def test_rewards_in_a_column_are_taken():
             return obs, rewards[:, None].tolist(), dones, infos
 
     for algorithm in (DQN, PPO):
-        agent_in(algorithm, Column(DummyVecEnv([Returning, Returning]))).learn(16)
+        agent = agent_in(algorithm, Column(DummyVecEnv([Returning, Returning]))).learn(16)
+        stored = agent.replay_buffer.sample(8).rewards.numpy() if algorithm is DQN else agent.rollout_buffer.rewards
+        assert (stored == 1.0).all()
 
 
 def test_an_environment_whose_reset_takes_no_options_is_trained_in():
