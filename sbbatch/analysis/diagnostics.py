@@ -55,8 +55,8 @@ def representation_norm(features: th.Tensor) -> float:
 
 def srank(features: th.Tensor, delta: float = 0.01) -> int:
     """
-    Effective rank (Kumar et al. 2021): the least number of singular values, the largest first, whose share of the sum of
-    all is at least ``1 - delta``. Features are not centered.
+    Effective rank (Kumar et al. 2021): the least number of singular values, the largest first, whose share of the sum
+    of all is at least ``1 - delta``. Features are not centered.
 
     :param features: ``(states, features)``
     :param delta: share that may be missing

@@ -258,7 +258,7 @@ def summarize(rows: Sequence[Row]) -> list[Summary]:
     for key, seeds in of_seed.items():
         mechanism, quantity, curves = key[0], key[1], list(seeds.values())
         if mechanism == "M3" and quantity == "gradient noise":
-            signals = of_seed["M3", "gradient signal", *key[2:]]
+            signals = of_seed[("M3", "gradient signal", *key[2:])]
             ratios = [seeds[seed][""] / signals[seed][""] for seed in seeds if signals[seed][""] > 0]
             found.append(Summary("M3", "gradient noise scale (samples)", *key[2:], "", *over_seeds(ratios, True)))
         for size in curves[0]:

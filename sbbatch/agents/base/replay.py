@@ -450,8 +450,8 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
     def gradient_parts(self, n_parts: int, part_size: int | None = None) -> tuple[th.Tensor, int]:
         """
         Gradients of the parts of a batch drawn as in training, under one draw of its noise, as there.
-
-        :param n_parts: at most ``batch_size``, if ``part_size`` is None: then the batch has that size
+        :param n_parts: how many
+        :param part_size: samples in each; None: ``batch_size`` in all, of which ``n_parts`` must not be more
         :return: ``(n_parts, parameters)``, samples in each part
         """
         part_size, buffer = part_size or self.batch_size // n_parts, self.replay_buffer

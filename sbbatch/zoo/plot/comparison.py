@@ -89,6 +89,12 @@ def read_training(folders: Sequence[Path | str], by: Sequence[str] | None = None
     return found
 
 
+def mean_over_runs(group: Group, curves: Sequence[Points]) -> Comparison:
+    """Of whatever was measured now and then in each run, at the steps of the shortest."""
+    shortest = min((steps for steps, _ in curves), key=lambda steps: steps[-1])
+    return _together(group, curves, shortest[shortest >= max(steps[0] for steps, _ in curves)], np.mean, [])
+
+
 def _together(
     group: Group, curves: Sequence[Points], steps: np.ndarray, statistic: Statistic, notes: list[str]
 ) -> Comparison:
