@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,11 +156,12 @@ class GradientNorm:
     :param parameters: of the optimizer
     """
 
-    def __init__(self, parameters: Iterator[th.Tensor]) -> None:
+    def __init__(self, parameters: Iterable[th.Tensor]) -> None:
         self._squares: list[th.Tensor] = []
-        self._handles = [one.register_post_accumulate_grad_hook(self._note) for one in parameters]
+        self._handles = [one.register_post_accumulate_grad_hook(self.note) for one in parameters]
 
-    def _note(self, parameter: th.Tensor) -> None:
+    def note(self, parameter: th.Tensor) -> None:
+        """Called when the gradient of a parameter is there."""
         if parameter.grad is not None:
             self._squares.append(parameter.grad.square().sum())
 

@@ -37,7 +37,6 @@ FILE_NAME = "metrics.csv"
 TAUS = (0.0, 0.025, 0.1)  # thresholds of dormancy
 # Columns of the file, and what they are called in pictures.
 LABELS = {
-    "batch_size": "batch size (samples)",
     "loss_variance": "loss variance across updates (loss²)",
     "gradient_norm": "gradient norm, training batches",
     "gradient_norm_probe": "gradient norm, 256 samples",
@@ -45,17 +44,17 @@ LABELS = {
     "srank": "effective rank (dimensions)",
     **{f"dormant_{tau:g}": f"dormant neurons, tau {tau:g} (share)" for tau in TAUS},
     "noise_scale": "gradient noise scale (samples)",
-    "policy_churn": "policy churn, one gradient step (share of states)",
-    "behavioral_divergence": "Behavioral Divergence (share of states)",
+    "policy_churn": "policy churn, one gradient step (share of states; PPO: nats)",
+    "behavioral_divergence": "Behavioral Divergence (share of states; PPO: nats)",
     "target_distance": "mean |Q - Q target| (return)",
     "target_disagreement": "greedy action not the target's (share of states)",
     "target_parameter_distance": "distance to target (share of its norm)",
     "mean_importance_weight": "mean importance weight",
 }
 _RAW = ("gradient_noise", "gradient_signal")  # both halves of one measurement of the noise scale
-COLUMNS = ("timesteps", "updates", *LABELS, *_RAW)
+COLUMNS = ("timesteps", "updates", "batch_size", *LABELS, *_RAW)
 _PARTS, _PART_SIZE = 8, 32  # of the batch behind the probed gradient and the noise scale
-_NORM_EVERY = 10  # updates between two of those whose gradient norms are averaged
+NORM_EVERY = 10  # updates between two of those whose gradient norms are averaged
 _SMOOTHING = 0.2  # weight of a new measurement in the two halves of the noise scale
 _OF_A_RUN = ("model", "locals", "globals", "parent", "_logger", "_handles", "_norm")
 
@@ -86,7 +85,8 @@ class AnalysisMetrics(BaseCallback):
     ``policy_churn``              share of the states whose greedy action one gradient step changes (PPO: KL, nats)
     ``behavioral_divergence``     the same across the updates that ABS looks across: 8 gradient steps on replay, all of
                                   those on one rollout
-    ``target_distance``           mean ``|Q - Q_target|`` right before the target network is synchronised
+    ``target_distance``           mean ``|Q - Q_target|`` right before the target network is next synchronised; empty
+                                  if that comes after the next row
     ``target_disagreement``       share of the states in which the two have different greedy actions, then
     ``target_parameter_distance`` ``|theta - theta_target| / |theta_target|``, then
     ``mean_importance_weight``    mean since the last row
@@ -171,7 +171,10 @@ class AnalysisMetrics(BaseCallback):
         if self._norm is not None:
             self._norms.append(self._norm.take())
             self._norm = None
-        if self._row is None and self._n_steps >= self._due:
+        # Of a rollout the first gradient step, so that Behavioral Divergence is that of the whole update.
+        begins = not self._rollouts or self._n_steps == self._n_noted
+        if self._n_steps >= self._due and begins:
+            self._finish()  # the one before, if it still waits for its target
             self._due = (self._n_steps // self.every + 1) * self.every
             self._row = self._begin()
 
@@ -185,7 +188,7 @@ class AnalysisMetrics(BaseCallback):
                 self._compare("policy_churn")
             if not self._rollouts and made == self._span:
                 self._compare("behavioral_divergence")
-        if self._n_steps % _NORM_EVERY == 0:
+        if self._n_steps % NORM_EVERY == 0:
             groups = self.model.policy.optimizer.param_groups
             self._norm = GradientNorm(parameter for group in groups for parameter in group["params"])
 
@@ -245,6 +248,16 @@ class AnalysisMetrics(BaseCallback):
         row = {"gradient_norm_probe": diagnostics.global_norm([parts.mean(dim=0)])}
         row |= {"noise_scale": float(noise / signal) if signal > 0 else math.nan}
         return row | dict(zip(_RAW, found.tolist(), strict=True))
+
+    def measure(self) -> Row:
+        """All of a row now, whether or not anything has changed: what it costs."""
+        self._row = self._begin()
+        for name in ("policy_churn", "behavioral_divergence"):
+            self._compare(name)
+        if network_of(self.model, target=True) is not None:
+            self._look_at_target()
+        row, self._row = self._row, None
+        return row
 
     def _compare(self, name: str) -> None:
         assert self._row is not None
