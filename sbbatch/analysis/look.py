@@ -157,16 +157,16 @@ class GradientNorm:
     """
 
     def __init__(self, parameters: Iterable[th.Tensor]) -> None:
-        self._squares: list[th.Tensor] = []
+        self._norms: list[th.Tensor] = []
         self._handles = [one.register_post_accumulate_grad_hook(self.note) for one in parameters]
 
     def note(self, parameter: th.Tensor) -> None:
         """Called when the gradient of a parameter is there."""
         if parameter.grad is not None:
-            self._squares.append(parameter.grad.square().sum())
+            self._norms.append(th.linalg.vector_norm(parameter.grad))
 
     def take(self) -> float:
         """The norm; NaN if there was no backward pass."""
         for handle in self._handles:
             handle.remove()
-        return th.stack(self._squares).sum().sqrt().item() if self._squares else float("nan")
+        return th.linalg.vector_norm(th.stack(self._norms)).item() if self._norms else float("nan")

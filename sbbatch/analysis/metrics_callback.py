@@ -14,7 +14,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sbbatch.agents.base.agent import Agent
-from sbbatch.agents.base.measuring import undisturbed
+from sbbatch.agents.base.measuring import in_parts, undisturbed
 from sbbatch.agents.base.replay import ReplayAgent
 from sbbatch.analysis import diagnostics
 from sbbatch.analysis.look import (
@@ -54,6 +54,7 @@ LABELS = {
 _RAW = ("gradient_noise", "gradient_signal")  # both halves of one measurement of the noise scale
 COLUMNS = ("timesteps", "updates", "batch_size", *LABELS, *_RAW)
 _PARTS, _PART_SIZE = 8, 32  # of the batch behind the probed gradient and the noise scale
+_COMPARED = 512  # states in which two networks are compared
 NORM_EVERY = 10  # updates between two of those whose gradient norms are averaged
 _SMOOTHING = 0.2  # weight of a new measurement in the two halves of the noise scale
 _OF_A_RUN = ("model", "locals", "globals", "parent", "_logger", "_handles", "_norm")
@@ -93,9 +94,9 @@ class AnalysisMetrics(BaseCallback):
     ============================  ==================================================================================
 
     States are a fixed probe, drawn once before the first update: from what was played until then, mostly at random, so
-    that they are the same whatever the batch size. Networks are asked in evaluation mode, without noise and at fixed
-    fractions of implicit quantiles. Nothing is drawn from the agent's random streams: the weights are those of a
-    training without this callback, bit for bit.
+    that with agents on replay they are the same whatever the batch size. Two networks are compared in 512 of them.
+    Networks are asked in evaluation mode, without noise and at fixed fractions of implicit quantiles. Nothing is drawn
+    from the agent's random streams: the weights are those of a training without this callback, bit for bit.
 
     :param every: gradient steps between measurements; the first is made at the first update
     :param n_states: states in the probe, at most
@@ -234,7 +235,8 @@ class AnalysisMetrics(BaseCallback):
             row |= {f"dormant_{tau:g}": diagnostics.dormant_fraction(features.dormancy, tau) for tau in TAUS}
         if isinstance(self.model, HasGradientParts):
             row |= self._gradients(self.model)
-        self._behavior = behavior_of(self.model, self.probe)
+        self._few = next(in_parts(self.probe, _COMPARED))
+        self._behavior = behavior_of(self.model, self._few)
         return row
 
     def _gradients(self, model: HasGradientParts) -> Row:
@@ -261,11 +263,11 @@ class AnalysisMetrics(BaseCallback):
 
     def _compare(self, name: str) -> None:
         assert self._row is not None
-        self._row[name] = divergence_of(self.model, self._behavior, behavior_of(self.model, self.probe))
+        self._row[name] = divergence_of(self.model, self._behavior, behavior_of(self.model, self._few))
 
     def _look_at_target(self) -> None:
         assert self._row is not None
-        own, targets = (q_values(self.model, self.probe, target) for target in (False, True))
+        own, targets = (q_values(self.model, self._few, target) for target in (False, True))
         networks = [network_of(self.model, target) for target in (False, True)]
         self._row["target_distance"] = (own - targets).abs().mean().item()
         self._row["target_disagreement"] = diagnostics.greedy_disagreement(own, targets)

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -246,6 +247,11 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
+def one_sample(variances: Mapping[int, float]) -> float:
+    """Variance of a single sample, from those of batches by size, if they fall as 1 / B."""
+    return float(np.exp(np.mean([math.log(size * value) for size, value in variances.items()])))
+
+
 def summarize(rows: Sequence[Row]) -> list[Summary]:
     """
     :param rows: of all games and seeds
@@ -260,7 +266,8 @@ def summarize(rows: Sequence[Row]) -> list[Summary]:
         if mechanism == "M3" and quantity == "gradient noise":
             signals = of_seed[("M3", "gradient signal", *key[2:])]
             ratios = [seeds[seed][""] / signals[seed][""] for seed in seeds if signals[seed][""] > 0]
-            found.append(Summary("M3", "gradient noise scale (samples)", *key[2:], "", *over_seeds(ratios, True)))
+            if ratios:
+                found.append(Summary("M3", "gradient noise scale (samples)", *key[2:], "", *over_seeds(ratios, True)))
         for size in curves[0]:
             values = [curve[size] for curve in curves]
             positive = mechanism != "training" and min(values) > 0
@@ -268,6 +275,14 @@ def summarize(rows: Sequence[Row]) -> list[Summary]:
         if mechanism == "M1":
             slopes = [slope(list(curve), list(curve.values())) for curve in curves]
             found.append(Summary("M1", f"slope of the {quantity}", *key[2:], "", *over_seeds(slopes)))
+            # In units of the same seed's single sample at n = 1, so that seeds and quantities can be compared.
+            first = of_seed[(*key[:4], N_STEPS[0], key[5])]
+            units = [one_sample(first[seed]) for seed in seeds]
+            ratios = [one_sample(curve) / unit for curve, unit in zip(curves, units, strict=True)]
+            found.append(Summary("M1", f"{quantity}, times that of n = 1", *key[2:], "", *over_seeds(ratios, True)))
+            for size in curves[0]:
+                shares = [curve[size] / unit for curve, unit in zip(curves, units, strict=True)]
+                found.append(Summary("M1", f"{quantity}, relative", *key[2:], size, *over_seeds(shares, True)))
         if mechanism == "M2":
             fits = [affine_fit(list(curve), list(curve.values())) for curve in curves]
             for name, of_fit in (("a", 0), ("b", 1)):
@@ -293,7 +308,8 @@ def draw(summaries: Sequence[Summary], files: Sequence[Path]) -> None:
         _draw_weights(fourth, summaries)
         for axes in (first, second, third, fourth):
             axes.legend(fontsize=8)
-        caption = f"means over {SEEDS} seeds with 95 % intervals (Student's t); solid: Breakout, dashed: Asterix"
+        n_seeds = max(one.seeds for one in summaries)
+        caption = f"means over {n_seeds} seeds with 95 % intervals (Student's t); solid: Breakout, dashed: Asterix"
         figure.supxlabel(caption, fontsize=9.5)
 
 
@@ -316,13 +332,9 @@ def _line(axes: Any, points: Any, color: int, is_first: bool, label: str, marker
 
 def _draw_variances(axes: Any, summaries: Sequence[Summary]) -> None:
     for quantity, marker in (("loss variance", "o"), ("gradient variance", "s")):
-        lines = list(_lines(summaries, quantity))
-        # In units of n = 1 at the smallest batch, so that the two fit on one axis.
-        units = {is_first: points[1][0] for _, n, points, is_first in lines if n == 1}
-        for _, n, points, is_first in lines:
-            scaled = np.concatenate([points[:1], points[1:] / units[is_first]])
-            _line(axes, scaled, N_STEPS.index(n), is_first, f"{quantity.split()[0]}, n = {n}", marker)
-    number_axes(axes, "batch size (samples)", f"variance across batches\n(1: n = 1, batch size {SIZES[0]})")
+        for _, n, points, is_first in _lines(summaries, f"{quantity}, relative"):
+            _line(axes, points, N_STEPS.index(n), is_first, f"{quantity.split()[0]}, n = {n}", marker)
+    number_axes(axes, "batch size (samples)", "variance across batches\n(1: a single sample at n = 1)")
     axes.set_title("M1  variance of loss and gradient, QR-DQN")
     log_axis(axes.xaxis, base=2)
     log_axis(axes.yaxis)
@@ -345,6 +357,7 @@ def _draw_noise_scales(axes: Any, summaries: Sequence[Summary]) -> None:
         _line(axes, points, N_STEPS.index(n), is_first, f"n = {n}")
     number_axes(axes, "gradient steps trained", "gradient noise scale (samples)")
     axes.set_title("M3  gradient noise scale, DQN")
+    axes.set_xticks(STAGES, [f"{stage:,}" for stage in STAGES])
     log_axis(axes.yaxis)
 
 

@@ -108,10 +108,12 @@ def cost_of_metrics(rounds: int) -> list[dict[str, Any]]:
         work: dict[str, Measure] = {
             "row": lambda callback=callback: seconds_per_call(callback.measure, 1),  # type: ignore[misc]
             "norm": lambda agent=agent: seconds_per_call(lambda: _one_norm(agent), 5),  # type: ignore[misc]
-            "update": lambda agent=agent: seconds_per_call(  # type: ignore[misc]
-                lambda: agent.learn(400, reset_num_timesteps=False), 1
-            )
-            / 100,
+            "update": lambda agent=agent: (
+                seconds_per_call(  # type: ignore[misc]
+                    lambda: agent.learn(400, reset_num_timesteps=False), 1
+                )
+                / 100
+            ),
         }
         callback.on_training_end()
         seconds = interleaved(work, rounds)
