@@ -69,7 +69,9 @@ def features_of(model: BaseAlgorithm, observations: PyTorchObs) -> Features | No
     :param observations: states, as its networks take them
     :return: None if the network has no activations
     """
-    hidden, sums, norm, n_states = [], [], 0.0, 0
+    hidden: list[th.Tensor] = []
+    sums: list[th.Tensor] = []  # of the activations of each layer
+    norm, n_states = 0.0, 0
     for part in in_parts(observations):
         with Activations() as seen:
             behavior_of(model, part)
@@ -86,15 +88,15 @@ def features_of(model: BaseAlgorithm, observations: PyTorchObs) -> Features | No
     return Features(norm / n_states, th.cat(hidden), [dormancy_scores(one / n_states) for one in sums])
 
 
-def behavior_of(model: BaseAlgorithm, observations: PyTorchObs) -> tuple[th.Tensor, ...]:
+def behavior_of(model: Any, observations: PyTorchObs) -> tuple[th.Tensor, ...]:
     """What the agent does in some states, without noise: greedy actions ``(states,)``, or PPO's distributions."""
     return model.behavior(observations) if isinstance(model, Agent) else (q_values(model, observations).argmax(dim=1),)
 
 
-def divergence_of(model: BaseAlgorithm, before: tuple[th.Tensor, ...], after: tuple[th.Tensor, ...]) -> float:
+def divergence_of(model: Any, before: tuple[th.Tensor, ...], after: tuple[th.Tensor, ...]) -> float:
     """Part of the states whose greedy action changed, or for PPO the KL divergence of the new policy from the old."""
     if isinstance(model, Agent):
-        return model.divergence(before, after)  # type: ignore[attr-defined]
+        return model.divergence(before, after)
     return behavioral_divergence(before[0], after[0])
 
 
@@ -131,7 +133,7 @@ def some_states(model: Any, n_states: int, rng: np.random.Generator) -> PyTorchO
     :raises InvalidType: neither an agent of ours nor one with action values and a replay buffer
     """
     if isinstance(model, Agent):
-        return model.probe_observations(n_states, rng)  # type: ignore[attr-defined]
+        return model.probe_observations(n_states, rng)
     buffer = getattr(model, "replay_buffer", None)
     if network_of(model) is None or buffer is None:
         raise InvalidType(f"analysis metrics: {type(model).__name__} has no action values; use an agent of sbbatch")

@@ -69,7 +69,7 @@ class Row(NamedTuple):
     agent: str
     game: str
     seed: int
-    updates: int
+    updates: int | str
     n_steps: int | str
     batch_size: int | str
     value: float
@@ -104,7 +104,7 @@ def loss_and_gradient_variance(agent: ReplayAgent, n_steps: int) -> Iterator[tup
     with th.no_grad():
         draws = [agent._losses(buffer.sample(256))[0] for _ in range(N_LOSSES // 256)]
     losses = th.cat(draws)
-    output = agent.q_net.head.layers.output  # type: ignore[union-attr]
+    output: Any = agent.q_net.get_submodule("head.layers.output")
     n_bias, n_last = output.bias.numel(), output.bias.numel() + output.weight.numel()
     for size in SIZES:
         yield "loss variance", size, loss_variance(losses.reshape(-1, size))
@@ -377,18 +377,13 @@ def read_rows(path: Path) -> list[Row]:
     """
     with path.open(newline="", encoding="utf-8") as file:
         records = list(csv.DictReader(file))
-    return [
-        Row(*(number(one[name]) if name in _NUMBERS else one[name] for name in COLUMNS[:-1]), float(one["value"]))
-        for one in records
-    ]
+    return [_row(record) for record in records]
 
 
-_NUMBERS = {"seed", "updates", "n_steps", "batch_size"}
-
-
-def number(text: str) -> int | str:
-    """A whole number, or nothing."""
-    return int(text) if text else text
+def _row(record: Mapping[str, str]) -> Row:
+    mechanism, quantity, agent, game, *counts = (record[name] for name in COLUMNS[:-1])
+    seed, updates, n_steps, batch_size = (int(text) if text else "" for text in counts)
+    return Row(mechanism, quantity, agent, game, int(seed), updates, n_steps, batch_size, float(record["value"]))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
