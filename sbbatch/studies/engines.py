@@ -5,6 +5,7 @@ and results lie in the folder of the studies, which every machine must see at th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ class Ray:
         except ImportError as error:
             raise UserError("--ray needs Ray: pip install 'sbbatch[ray]'") from error
         try:
-            ray.init(self.address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+            ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
         except (ConnectionError, ValueError) as error:
             raise UserError(f"--ray {self.address}: no cluster there ({error})") from error
         try:
