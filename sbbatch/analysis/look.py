@@ -14,9 +14,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from sbbatch.agents.base.agent import Agent
 from sbbatch.agents.base.measuring import CHUNK, in_parts, undisturbed
 from sbbatch.analysis.diagnostics import dormancy_scores, mean_activations, representation_norm
+from sbbatch.batch.protocol import BatchScalable
 from sbbatch.errors import InvalidType
 from sbbatch.functional.divergence import behavioral_divergence
 from sbbatch.replay.newest import newest_transitions, observations_at
@@ -90,12 +90,14 @@ def features_of(model: BaseAlgorithm, observations: PyTorchObs) -> Features | No
 
 def behavior_of(model: Any, observations: PyTorchObs) -> tuple[th.Tensor, ...]:
     """What the agent does in some states, without noise: greedy actions ``(states,)``, or PPO's distributions."""
-    return model.behavior(observations) if isinstance(model, Agent) else (q_values(model, observations).argmax(dim=1),)
+    if isinstance(model, BatchScalable):
+        return model.behavior(observations)
+    return (q_values(model, observations).argmax(dim=1),)
 
 
 def divergence_of(model: Any, before: tuple[th.Tensor, ...], after: tuple[th.Tensor, ...]) -> float:
     """Part of the states whose greedy action changed, or for PPO the KL divergence of the new policy from the old."""
-    if isinstance(model, Agent):
+    if isinstance(model, BatchScalable):
         return model.divergence(before, after)
     return behavioral_divergence(before[0], after[0])
 
@@ -132,7 +134,7 @@ def some_states(model: Any, n_states: int, rng: np.random.Generator) -> PyTorchO
     :param rng: to draw with
     :raises InvalidType: neither an agent of ours nor one with action values and a replay buffer
     """
-    if isinstance(model, Agent):
+    if isinstance(model, BatchScalable):
         return model.probe_observations(n_states, rng)
     buffer = getattr(model, "replay_buffer", None)
     if network_of(model) is None or buffer is None:
