@@ -153,6 +153,52 @@ def test_environments_of_a_package_are_played_also_in_own_processes(own_package,
     assert train.main(["--resume", folder, "-n", "150", "--gym-packages", own_package]) == 0
 
 
+BAD = {
+    "array": "self.observation, np.array([1.0]), self.over, False, {}",
+    "short": "self.observation, 1.0, self.over, {}",
+    "reward": "self.observation, None, self.over, False, {}",
+}
+PLAIN = """
+import gymnasium as gym
+import numpy as np
+
+class Plain(gym.Env):
+    observation_space = gym.spaces.Box(0, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    observation = np.zeros(2, np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return self.observation, {}
+
+    def step(self, action):
+        self.steps += 1
+        self.over = self.steps == 9
+        return RETURNED
+
+gym.register("Own/Cart-v0", Plain)
+"""
+
+
+@pytest.mark.parametrize("vec_env", ["dummy", "subproc"])
+@pytest.mark.parametrize("returned", BAD)
+def test_environments_are_judged_wherever_they_are_made(returned, vec_env, own_package, tmp_path, capfd):
+    (tmp_path / "own_games.py").write_text(PLAIN.replace("RETURNED", BAD[returned]))
+    words = [*SHORT, "-n", "100", "-f", str(tmp_path), "--env", "Own/Cart-v0", "--gym-packages", own_package]
+    code = train.main([*words, "--n-envs", "2", "--eval-freq", "50", "--vec-env", vec_env, *PARAMS])
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    assert code == (0 if returned == "array" else 2)
+    if returned == "array":
+        assert enjoy.main(["--algo", "dqn", "--env", "Own/Cart-v0", "-f", str(tmp_path), "--no-render"]) == 0
+    elif vec_env == "dummy":
+        assert "step 2: " in error
+        assert "environment 0" in error
+    else:
+        assert "the environment" in error
+        assert "was killed or failed" in error
+
+
 def test_ctrl_c_leaves_the_environments_to_the_process_that_learns(tmp_path, capfd):
     words = [*SHORT, "-n", "1000000", "--vec-env", "subproc", "--n-envs", "2", "-f", str(tmp_path), *PARAMS]
     children = interrupt_when(lambda: list(tmp_path.glob("dqn/*/0.monitor.csv")))
