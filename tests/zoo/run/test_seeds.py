@@ -57,7 +57,7 @@ def test_each_seed_has_a_run_of_its_own_and_the_table_their_mean(tmp_path, capsy
     for line, run, seed, at_last in zip(table[1:3], runs, (3, 5), last, strict=True):
         assert line.startswith(f"{seed}     {at_last:.1f} at 160")
         assert line.endswith(str(run))
-    assert table[3].startswith(f"mean  {np.mean(last):.1f} ± {np.std(last):.1f}")
+    assert table[3].startswith(f"mean  {np.mean(last):.1f} ± {np.std(last, ddof=1):.1f}")
 
 
 def kill_seed_1(folder):
