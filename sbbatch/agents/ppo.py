@@ -42,8 +42,8 @@ class PPO(RolloutAgent, SB3PPO):
     the same numbers. What is new is keyword-only.
 
     ``batch_size`` is SB3's: samples of a minibatch. When the length of rollouts changes, the number of minibatches
-    stays as ``n_steps * n_envs / batch_size`` says, and ``batch_size`` follows; with ``hold="minibatch_size"`` it is the
-    other way round.
+    stays as ``n_steps * n_envs / batch_size`` says, and ``batch_size`` follows; with ``hold="minibatch_size"`` it is
+    the other way round.
 
     With ``ABS()`` it is the continuous-control agent of the Adaptive Batch Scaling paper: rollouts of 1,024 to 8,192
     steps, by the KL divergence of the new policy from the old, Gaussian or categorical. Deviations from the authors'
@@ -56,8 +56,8 @@ class PPO(RolloutAgent, SB3PPO):
     :param scale_epochs: whether the epochs follow the length of the rollout when that changes:
         ``max(n_epochs * length // epoch_reference, 1)``, the ABS authors' rule
     :param epoch_reference: length that ``n_epochs`` is for; None: ``n_steps``
-    :param hold: what stays when the length of the rollout changes: the number of minibatches (the ABS authors'), or with
-        ``"minibatch_size"`` their samples, so that a longer rollout has more gradient steps (Beukman et al. 2026)
+    :param hold: what stays when the length of the rollout changes: the number of minibatches (the ABS authors'), or
+        with ``"minibatch_size"`` their samples, so that longer rollouts have more gradient steps (Beukman et al. 2026)
     :param batch_size_callback: changes the length of rollouts during training, e.g. ``ABS(1024, 8192)``; saved with the
         model, with its state
     :raises InvalidValue: an argument that is not allowed

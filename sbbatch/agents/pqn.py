@@ -77,8 +77,8 @@ class PQN(QLearningAgent, RolloutAgent):
     :param scale_epochs: whether the epochs follow the length of the rollout when that changes:
         ``max(n_epochs * length // epoch_reference, n_epochs)``, the ABS authors' rule
     :param epoch_reference: length that ``n_epochs`` is for; None: ``n_steps``
-    :param hold: what stays when the length of the rollout changes: the number of minibatches (the ABS authors'), or with
-        ``"minibatch_size"`` their samples, so that a longer rollout has more gradient steps (Beukman et al. 2026)
+    :param hold: what stays when the length of the rollout changes: the number of minibatches (the ABS authors'), or
+        with ``"minibatch_size"`` their samples, so that longer rollouts have more gradient steps (Beukman et al. 2026)
     :param batch_size_callback: changes the length of rollouts during training, e.g. ``ABS(16, 64)``; saved with the
         model, with its state
     :raises InvalidValue: an argument that is not allowed; checked before anything is built

@@ -1,4 +1,4 @@
-"""``hold="minibatch_size"``: a longer rollout has more minibatches of the same size, and as many gradient steps more."""
+"""``hold="minibatch_size"``: a longer rollout has more minibatches of the same size, so more gradient steps."""
 
 import pytest
 from stable_baselines3.common.env_util import make_vec_env
@@ -52,7 +52,7 @@ def test_either_the_number_or_the_size_of_minibatches_stays(algorithm, hold, row
 def test_a_length_that_does_not_split_into_such_minibatches_is_refused(algorithm):
     agent = agent_of(algorithm, hold="minibatch_size")
     assert agent.size_multiple == 4
-    with pytest.raises(InvalidValue, match="n_steps: got 6, .* do not split into minibatches of 8; .* that do: 8"):
+    with pytest.raises(InvalidValue, match=r"n_steps: got 6, .* do not split into minibatches of 8; .* that do: 8"):
         agent.set_n_steps(6)
     with pytest.raises(InvalidValue, match="min_size: got 2, expected a multiple of 4"):
         agent_of(algorithm, hold="minibatch_size", batch_size_callback=ABS(2, 16)).learn(1)
