@@ -81,7 +81,8 @@ class Run:
 class Study:
     """
     One experiment. Settings are written as ``sbbatch train -params`` reads them; ``algo`` is the agent, a mapping gives
-    each game its own value, and :class:`SizesOf` replays another run.
+    each game or family of games (``"ALE"``, ``"MinAtar"``) its own value, ``None`` leaves it to the agent's own files, and
+    :class:`SizesOf` replays another run.
 
     :param id: group and name, e.g. ``small_batch/step_size``
     :param title: of its report
@@ -126,10 +127,11 @@ class Study:
         settings = {**self.settings, **self.arms[arm], **at.settings}
         for key, value in settings.items():
             if isinstance(value, Mapping):
-                settings[key] = value[game]
+                settings[key] = value[game] if game in value else value[game.partition("/")[0]]
             elif isinstance(value, SizesOf):
                 needs = self._run(at, value.arm, game, (seed + 1) % at.seeds)
                 settings[key] = f"yoked('{ROOT}/{self.id}/{needs.id}')"
+        settings = {key: value for key, value in settings.items() if value is not None}
         options = {"--algo": settings.pop("algo"), "--env": game, "-n": at.steps, "--seed": seed}
         options |= {"--eval-freq": max(at.steps // self.evaluations, 1), "--eval-episodes": self.eval_episodes}
         words = [str(word) for option in options.items() for word in option]
