@@ -113,15 +113,15 @@ class BatchLaw:
         """
         Fit the laws to what was best at some ratios, or to the runs of a tuning study.
 
-        Of runs, the best mean score decides which batch size and learning rate are best at a ratio. As another one might
-        have won with other seeds, this is done for 1,000 resamples of the runs of each setting: the logarithms of what
-        won are averaged, and how the coefficients scatter is added to the uncertainty of the fit.
+        Of runs, the best mean score decides which batch size and learning rate are best at a ratio. As another one
+        might have won with other seeds, this is done for 1,000 resamples of the runs of each setting: the logarithms of
+        what won are averaged, and how the coefficients scatter is added to the uncertainty of the fit.
 
-        :param table: a mapping of columns, or a pandas table: ``ratio``, ``batch_size``, ``learning_rate``, if there are
-            several also ``environment``; and ``score``, if rows are runs and not what was best
+        :param table: a mapping of columns, or a pandas table: ``ratio``, ``batch_size``, ``learning_rate``, if there
+            are several also ``environment``; and ``score``, if rows are runs and not what was best
         :param seed: of the resampling
-        :raises InvalidValue: a column is missing or has something else than positive numbers, or there are too few ratios
-            to judge a line by (three in one environment)
+        :raises InvalidValue: a column is missing or has something else than positive numbers, or there are too few
+            ratios to judge a line by (three in one environment)
         """
         columns = {str(name): list(table[name]) for name in table if name in (*_COLUMNS, *_OPTIONAL)}
         for name in _COLUMNS:
@@ -139,15 +139,16 @@ class BatchLaw:
             keys, values = list(resampled), np.array([won.mean(axis=0) for won in resampled.values()])
             scatter = np.stack(list(resampled.values()), axis=1)  # (resamples, ratios, 2)
         rows = np.array([_row(ratio, place, len(environments)) for place, ratio in keys])
-        freedom = len(rows) - (1 + len(environments))
         ratios = [ratio for _, ratio in keys]
-        if freedom < 1 or len(set(ratios)) < 2:
+        if len(rows) < len(environments) + 2 or len(set(ratios)) < 2:
             raise InvalidValue(
-                f"BatchLaw: got {len(rows)} ratios in {len(environments)} environments, which is too few to judge a line "
-                f"by; expected at least {len(environments) + 2}, not all the same"
+                f"BatchLaw: got {len(rows)} ratios in {len(environments)} environments, which is too few to judge a "
+                f"line by; expected at least {len(environments) + 2}, not all the same"
             )
-        laws = [_fit(environments, rows, values[:, i], freedom, scatter, i) for i in range(2)]
-        return cls(*laws, (min(ratios), max(ratios)))
+        size, rate = (
+            _fit(environments, rows, values[:, i], None if scatter is None else scatter[:, :, i]) for i in range(2)
+        )
+        return cls(size, rate, (min(ratios), max(ratios)))
 
     def suggest(self, ratio: float, environment: str | None = None, level: float = 0.95) -> Suggestion:
         """
@@ -172,16 +173,14 @@ def _row(ratio: float, place: int, n_environments: int) -> np.ndarray:
     return np.array([np.log(ratio), *(float(i == place) for i in range(n_environments))])
 
 
-def _fit(
-    environments: tuple[str, ...], rows: np.ndarray, values: np.ndarray, freedom: int, scatter: np.ndarray | None, i: int
-) -> PowerLaw:
-    """Least squares; ``scatter`` are resampled values of column ``i``."""
-    solve = np.linalg.pinv(rows)
+def _fit(environments: tuple[str, ...], rows: np.ndarray, values: np.ndarray, scatter: np.ndarray | None) -> PowerLaw:
+    """Least squares of values ``(rows,)``; ``scatter`` are resampled ones ``(resamples, rows)``."""
+    solve, freedom = np.linalg.pinv(rows), len(rows) - rows.shape[1]
     coefficients = solve @ values
     residual = values - rows @ coefficients
     covariance = float(residual @ residual) / freedom * np.linalg.inv(rows.T @ rows)
     if scatter is not None:
-        covariance = covariance + np.cov(scatter[:, :, i] @ solve.T, rowvar=False)
+        covariance = covariance + np.cov(scatter @ solve.T, rowvar=False)
     return PowerLaw(environments, coefficients, covariance, freedom)
 
 
@@ -194,6 +193,6 @@ def _winners(
         cells.setdefault(key, {}).setdefault(tuple(map(float, value)), []).append(float(score))
     winners = {}
     for key, of in cells.items():
-        drawn = [np.array(runs)[rng.integers(len(runs), size=(_RESAMPLES, len(runs)))].mean(axis=1) for runs in of.values()]
+        drawn = [rng.choice(runs, size=(_RESAMPLES, len(runs))).mean(axis=1) for runs in of.values()]
         winners[key] = np.array(list(of))[np.argmax(drawn, axis=0)]
     return winners

@@ -114,8 +114,8 @@ def scores_of(results: Sequence[Result], arm: str, score: str, games: Sequence[s
     :param arm: which
     :param score: a key of ``SCORES``, or another number such as ``"seconds"``, which has no scale
     :param games: environments
-    :param scaled: on each game's scale, so that games can be averaged, and not as raw returns; games without a published
-        human score are left out
+    :param scaled: on each game's scale, so that games can be averaged, and not as raw returns; games without a
+        published human score are left out
     """
     scaled = scaled and score in SCORES
     games = [game for game in games if not scaled or scale_of(game).human is not None]

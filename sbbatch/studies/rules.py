@@ -192,8 +192,8 @@ class MoreGames:
 @dataclass(frozen=True)
 class Cheaper:
     """
-    How much of the time of another arm does one take? The ratio of their mean wall times with its 95 % interval. It means
-    something if both were run on one machine, as many at a time.
+    How much of the time of another arm does one take? The ratio of their mean wall times with its 95 % interval. It
+    means something if both were run on one machine, as many at a time.
 
     :param first: the arm that the claim speaks for
     :param second: its rival

@@ -81,8 +81,8 @@ class Run:
 class Study:
     """
     One experiment. Settings are written as ``sbbatch train -params`` reads them; ``algo`` is the agent, a mapping gives
-    each game or family of games (``"ALE"``, ``"MinAtar"``) its own value, ``None`` leaves it to the agent's own files, and
-    :class:`SizesOf` replays another run.
+    each game or family of games (``"ALE"``, ``"MinAtar"``) its own value, ``None`` leaves it to the agent's own files,
+    and :class:`SizesOf` replays another run.
 
     :param id: group and name, e.g. ``small_batch/step_size``
     :param title: of its report
@@ -96,6 +96,7 @@ class Study:
     :param evaluations: how many, evenly spread; the last one is at the end
     :param eval_episodes: whole episodes in each
     :param megabytes: that a run leaves on disk
+    :param figure: of the paper that it repeats, or ``"our own"``
     :param blocked: why the study must not be run yet beyond ``smoke``, if so
     """
 
@@ -111,6 +112,7 @@ class Study:
     evaluations: int = 5
     eval_episodes: int = 10
     megabytes: float = 5.0
+    figure: str = ""
     blocked: str = ""
 
     def runs(self, scale: str) -> list[Run]:

@@ -27,7 +27,7 @@ CARTPOLE = {
 
 
 def together(**tables):
-    columns = {name: sum((list(table[name]) for table in tables.values()), []) for name in ANT}
+    columns = {name: [value for table in tables.values() for value in table[name]] for name in ANT}
     return columns | {"environment": [name for name in tables for _ in RATIOS]}
 
 

@@ -54,4 +54,5 @@ STUDY = Study(
     options=EVALUATION,
     evaluations=1,
     eval_episodes=100,
+    figure="our own",
 )
