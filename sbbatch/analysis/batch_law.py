@@ -133,18 +133,19 @@ class BatchLaw:
         environments = tuple(dict.fromkeys(names))
         keys = list(zip(map(environments.index, names), map(float, columns["ratio"]), strict=True))
         values = np.log(np.array([columns["batch_size"], columns["learning_rate"]], dtype=float).reshape(2, -1)).T
+        ratios = [ratio for _, ratio in keys]
+        n_rows = len(set(keys)) if "score" in columns else len(keys)
+        if n_rows < len(environments) + 2 or len(set(ratios)) < 2:
+            raise InvalidValue(
+                f"BatchLaw: got {n_rows} ratios in {len(environments)} environments, which is too few to judge a line by; "
+                f"expected at least {len(environments) + 2}, not all the same"
+            )
         scatter: np.ndarray | None = None
         if "score" in columns:
             resampled = _winners(keys, values, np.array(columns["score"], dtype=float), np.random.default_rng(seed))
             keys, values = list(resampled), np.array([won.mean(axis=0) for won in resampled.values()])
             scatter = np.stack(list(resampled.values()), axis=1)  # (resamples, ratios, 2)
         rows = np.array([_row(ratio, place, len(environments)) for place, ratio in keys])
-        ratios = [ratio for _, ratio in keys]
-        if len(rows) < len(environments) + 2 or len(set(ratios)) < 2:
-            raise InvalidValue(
-                f"BatchLaw: got {len(rows)} ratios in {len(environments)} environments, which is too few to judge a "
-                f"line by; expected at least {len(environments) + 2}, not all the same"
-            )
         size, rate = (
             _fit(environments, rows, values[:, i], None if scatter is None else scatter[:, :, i]) for i in range(2)
         )

@@ -251,7 +251,7 @@ class RatioLaw:
                     rows.append((str(game), ratio, batch_size, learning_rate, float(score)))
         names = ("environment", "ratio", "batch_size", "learning_rate", "score")
         try:
-            law = BatchLaw.fit(dict(zip(names, zip(*rows, strict=True), strict=True)))
+            law = BatchLaw.fit({name: [row[i] for row in rows] for i, name in enumerate(names)})
         except InvalidValue as error:
             return f"law of the batch size: {NOT_DECIDED} ({error})"
         low, high = law.batch_size.slope_interval()

@@ -96,7 +96,7 @@ class Study:
     :param evaluations: how many, evenly spread; the last one is at the end
     :param eval_episodes: whole episodes in each
     :param megabytes: that a run leaves on disk
-    :param figure: of the paper that it repeats, or ``"our own"``
+    :param figure: of the paper that it repeats, by number or subject
     :param blocked: why the study must not be run yet beyond ``smoke``, if so
     """
 
@@ -112,8 +112,16 @@ class Study:
     evaluations: int = 5
     eval_episodes: int = 10
     megabytes: float = 5.0
-    figure: str = ""
+    figure: str = "our own"
     blocked: str = ""
+
+    def n_runs(self, scale: str) -> int:
+        """
+        How many there are.
+
+        :param scale: name of the scale
+        """
+        return self.scales[scale].seeds * len(self.scales[scale].games) * len(self.arms)
 
     def runs(self, scale: str) -> list[Run]:
         """

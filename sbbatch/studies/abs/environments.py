@@ -44,5 +44,4 @@ STUDY = Study(
     options=EVALUATION,
     evaluations=1,
     eval_episodes=100,
-    figure="our own",
 )

@@ -24,6 +24,5 @@ STUDY = Study(
     rules=(Cheaper("QR-DQN 8", "QR-DQN 32"), *small_against_large(["QR-DQN"])),
     settings={"algo": "qrdqn"},
     evaluations=2,
-    figure="our own",
     megabytes=20.0,
 )

@@ -32,5 +32,4 @@ STUDY = Study(
         *small_against_large(_ROWS),
     ),
     settings={"algo": "qrdqn", "policy_kwargs": "dict(features_extractor_class='MinAtarCNN', n_quantiles=51)"},
-    figure="our own",
 )
