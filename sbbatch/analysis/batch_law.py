@@ -137,8 +137,8 @@ class BatchLaw:
         n_rows = len(set(keys)) if "score" in columns else len(keys)
         if n_rows < len(environments) + 2 or len(set(ratios)) < 2:
             raise InvalidValue(
-                f"BatchLaw: got {n_rows} ratios in {len(environments)} environments, which is too few to judge a line by; "
-                f"expected at least {len(environments) + 2}, not all the same"
+                f"BatchLaw: got {n_rows} ratios in {len(environments)} environments, which is too few to judge a line "
+                f"by; expected at least {len(environments) + 2}, not all the same"
             )
         scatter: np.ndarray | None = None
         if "score" in columns:

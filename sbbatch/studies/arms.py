@@ -15,7 +15,7 @@ BATCHES = (8, 16, 32, 64)
 PAPER_SEEDS = 3
 MINATAR_SPEED = 500.0  # agent steps per second of QR-DQN with a batch of 32, an update every fourth step
 ATARI_SPEED = 118.0  # the same on two cores (docs/speed.md)
-SMOKE = Scale(600, 1, MINATAR_PAIR[:1], MINATAR_SPEED, {"learning_starts": 200})
+SMOKE = Scale(300, 1, MINATAR_PAIR[:1], MINATAR_SPEED, {"learning_starts": 100})
 # Policies' arguments replace those of hyperparams/<agent>.yml, so that studies that give some repeat the others.
 ATARI_QRDQN = "initializer='variance_scaling', n_quantiles=200, optimizer_kwargs=dict(eps=3.125e-4)"
 MINATAR_QRDQN = "n_quantiles=50"

@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sbbatch.studies.command import Command
 from sbbatch.studies.report import write_report
 from sbbatch.studies.rules import NOT_DECIDED
 from sbbatch.studies.runner import LocalPool, plan, run_missing, stated_seconds
-from sbbatch.zoo.commands import cli
+from sbbatch.zoo.commands import cli, train
 from sbbatch.zoo.run.build import run_env
 
 PAGE = Path(__file__).parents[2] / "docs" / "studies.md"
@@ -116,11 +117,11 @@ def test_the_page_has_the_table_of_all_studies():
 def test_a_study_runs_at_smoke_scale(study, tmp_path, monkeypatch):
     pytest.importorskip("minatar", reason="MinAtar's games are an extra")
 
-    class Finished:
-        def __init__(self, program, stdout, **kwargs):
-            self.returncode = cli.main(program[3:])
+    def run(program, **kwargs):  # in this process: importing takes longer than training
+        return SimpleNamespace(returncode=cli.main(program[3:]))
 
-    monkeypatch.setattr(command.subprocess, "run", Finished)  # in this process: importing takes longer than training
+    monkeypatch.setattr(command, "subprocess", SimpleNamespace(run=run, STDOUT=None))
+    monkeypatch.setattr(train, "draw_pictures", lambda folder: None)
     commands = [Command(run, tmp_path) for run in study.runs("smoke")]
     failed = [shlex.join(one.words) for one, state in run_missing(commands, LocalPool()) if state != "done"]
     assert not failed

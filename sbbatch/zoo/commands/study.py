@@ -44,6 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("study", nargs="?", help="its id; `sbbatch study list` shows them")
     add("--scale", default="smoke", help="budget: smoke, laptop, lab or paper (default: smoke)")
     add("--jobs", type=whole_number(1), default=1, help="runs at a time, with one thread each (default: 1)")
+    add("--first", type=whole_number(1), help="run: so many of what is missing (default: all)")
     add("--print-commands", action="store_true", help="run: print the commands of what is missing instead")
     add("-f", "--folder", type=Path, default=Path("logs/studies"), help="where runs are kept")
     add("-o", "--out", type=Path, help="report, export: where to write")
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         missing = (command.words for command in commands if command.state != "done")
         print("\n".join(shlex.join(["sbbatch", *words]) for words in missing))
     elif args.action == "run":
-        return _run(study, args.scale, commands, args.jobs)
+        return _run(study, args.scale, commands, args.jobs, args.first)
     elif args.action == "status":
         _status(study, args.scale, commands)
     elif args.action == "adopt":
@@ -101,11 +102,12 @@ def _show(study: Study, root: Path) -> None:
         print(f"  {name:<7} {scale.steps:,} steps, {scale.seeds} seeds, {len(scale.games)} games: {cost}")
 
 
-def _run(study: Study, scale: str, commands: list[Command], n_jobs: int) -> int:
+def _run(study: Study, scale: str, commands: list[Command], n_jobs: int, first: int | None) -> int:
     if study.blocked and scale != "smoke":
         raise InvalidValue(f"{study.id} cannot be run yet: {study.blocked}")
     print(f"{study.id} at scale {scale}: {plan(study, scale, commands)}", flush=True)
-    for command, outcome in run_missing(commands, LocalPool(n_jobs)):
+    missing = [command for command in commands if command.state != "done"][:first]
+    for command, outcome in run_missing(missing, LocalPool(n_jobs)):
         n_done = sum(one.state == "done" for one in commands)
         print(f"[{n_done}/{len(commands)}] {outcome}: {command.folder}", flush=True)
     _status(study, scale, commands)
