@@ -51,6 +51,9 @@ class Compare:
     margin: float = 0.1
     min_seeds: int = 5
 
+    def __str__(self) -> str:
+        return f"{self.first} against {self.second}, {self.score}: '{self.better}', '{self.worse}' or '{self.equal}'"
+
     @property
     def arms(self) -> tuple[str, ...]:
         """Both."""
@@ -94,6 +97,9 @@ class BestInside:
     arms: Sequence[str]
     score: str = "final_return"
 
+    def __str__(self) -> str:
+        return f"{self.name}, {self.score}: which of {', '.join(self.arms)} is best, and is it inside?"
+
     def decide(self, scores: Scores) -> str:
         """
         :param scores: of the runs that have ended
@@ -130,28 +136,34 @@ class Interaction:
     score: str = "final_return"
     min_seeds: int = 5
 
+    def __str__(self) -> str:
+        return f"{self._name}: '{self.larger}' or '{self.smaller}'"
+
     @property
     def arms(self) -> tuple[str, ...]:
         """All that it looks at."""
         return (*self.gain, *self.rival)
+
+    @property
+    def _name(self) -> str:
+        (a, b), (c, d) = self.gain, self.rival
+        return f"({a} - {b}) against ({c} - {d}), {self.score}"
 
     def decide(self, scores: Scores) -> str:
         """
         :param scores: of the runs that have ended
         :return: one line: what was compared, the verdict, and the numbers
         """
-        (a, b), (c, d) = self.gain, self.rival
-        name = f"({a} - {b}) against ({c} - {d}), {self.score}"
         found = [scores(arm, self.score) for arm in self.arms]
         n = min(map(len, found))
         if not n:
-            return f"{name}: {NOT_DECIDED} (no seed has ended on all games)"
+            return f"{self._name}: {NOT_DECIDED} (no seed has ended on all games)"
         difference = iqm_difference(*found[:2]) - iqm_difference(*found[2:])
         low, high = bootstrap_interval(found, lambda a, b, c, d: iqm_difference(a, b) - iqm_difference(c, d))
         verdict = self.larger if low > 0 else self.smaller if high < 0 else NOT_DECIDED
         if n < self.min_seeds:
             verdict = f"{NOT_DECIDED}, which takes {self.min_seeds} seeds"
-        return f"{name}: {verdict} (difference of gains {difference:+.3f} [{low:+.3f}, {high:+.3f}], {n} seeds)"
+        return f"{self._name}: {verdict} (difference of gains {difference:+.3f} [{low:+.3f}, {high:+.3f}], {n} seeds)"
 
 
 @dataclass(frozen=True)
@@ -169,10 +181,17 @@ class MoreGames:
     second: str
     score: str = "final_return"
 
+    def __str__(self) -> str:
+        return f"{self._name}: most, or fewer than half?"
+
     @property
     def arms(self) -> tuple[str, ...]:
         """Both."""
         return self.first, self.second
+
+    @property
+    def _name(self) -> str:
+        return f"games on which {self.first} is ahead of {self.second}, {self.score}"
 
     def decide(self, scores: Scores) -> str:
         """
@@ -180,13 +199,12 @@ class MoreGames:
         :return: one line: the share, and whether it is most
         """
         pair = [scores(arm, self.score) for arm in self.arms]
-        name = f"games on which {self.first} is ahead of {self.second}, {self.score}"
         if not min(map(len, pair)):
-            return f"{name}: {NOT_DECIDED} (no seed has ended on all games)"
+            return f"{self._name}: {NOT_DECIDED} (no seed has ended on all games)"
         low, high = bootstrap_interval(pair, _share_of_games)
         verdict = "most" if low > 0.5 else "fewer than half" if high < 0.5 else NOT_DECIDED
         n_games = pair[0].shape[1]
-        return f"{name}: {verdict} ({_share_of_games(*pair):.2f} [{low:.2f}, {high:.2f}] of {n_games})"
+        return f"{self._name}: {verdict} ({_share_of_games(*pair):.2f} [{low:.2f}, {high:.2f}] of {n_games})"
 
 
 @dataclass(frozen=True)
@@ -202,10 +220,17 @@ class Cheaper:
     first: str
     second: str
 
+    def __str__(self) -> str:
+        return f"{self._name}: less than 1, or more?"
+
     @property
     def arms(self) -> tuple[str, ...]:
         """Both."""
         return self.first, self.second
+
+    @property
+    def _name(self) -> str:
+        return f"time of {self.first} as a share of that of {self.second}"
 
     def decide(self, scores: Scores) -> str:
         """
@@ -213,12 +238,11 @@ class Cheaper:
         :return: one line: the ratio, and what it says
         """
         pair = [scores(arm, "seconds") for arm in self.arms]
-        name = f"time of {self.first} as a share of that of {self.second}"
         if not min(map(len, pair)):
-            return f"{name}: {NOT_DECIDED} (no seed has ended on all games)"
+            return f"{self._name}: {NOT_DECIDED} (no seed has ended on all games)"
         low, high = bootstrap_interval(pair, _ratio_of_means)
         verdict = "cheaper" if high < 1 else "dearer" if low > 1 else NOT_DECIDED
-        return f"{name}: {verdict} ({_ratio_of_means(*pair):.2f} [{low:.2f}, {high:.2f}])"
+        return f"{self._name}: {verdict} ({_ratio_of_means(*pair):.2f} [{low:.2f}, {high:.2f}])"
 
 
 @dataclass(frozen=True)
@@ -233,6 +257,9 @@ class RatioLaw:
 
     settings: Mapping[str, tuple[float, int, float]]
     score: str = "final_return"
+
+    def __str__(self) -> str:
+        return "law of the batch size, fitted to all arms: does the best one fall as updates become more frequent?"
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sbbatch.studies.rules import Rule
 
+_FEWEST_STEPS = 1_000  # between two evaluations
 ROOT = "{root}"  # in the words of a run: the folder of all studies, which differs from machine to machine
 # Options of `sbbatch train` that say where and how a run is written down, and nothing about its result.
 _HOUSEKEEPING = {"-f", "--log-folder", "--no-progress", "--log-interval", "--save-freq", "--num-threads", "--verbose"}
@@ -93,7 +94,7 @@ class Study:
     :param rules: how the claim is decided, written down before the final runs
     :param settings: what all arms have in common
     :param options: further words of the command, for all arms
-    :param evaluations: how many, evenly spread; the last one is at the end
+    :param evaluations: how many, evenly spread; the last one is at the end; fewer in runs of a few steps
     :param eval_episodes: whole episodes in each
     :param megabytes: that a run leaves on disk
     :param figure: of the paper that it repeats, by number or subject
@@ -143,7 +144,8 @@ class Study:
                 settings[key] = f"yoked('{ROOT}/{self.id}/{needs.id}')"
         settings = {key: value for key, value in settings.items() if value is not None}
         options = {"--algo": settings.pop("algo"), "--env": game, "-n": at.steps, "--seed": seed}
-        options |= {"--eval-freq": max(at.steps // self.evaluations, 1), "--eval-episodes": self.eval_episodes}
+        every = max(at.steps // self.evaluations, min(at.steps, _FEWEST_STEPS))
+        options |= {"--eval-freq": every, "--eval-episodes": self.eval_episodes}
         words = [str(word) for option in options.items() for word in option]
         params = ["-params", *(f"{key}:{value}" for key, value in settings.items())] if settings else []
         return Run(self.id, arm, game, seed, at.steps, ("train", *words, *self.options, *params), needs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sbbatch.studies.arms import SMOKE, usual_scales, versus
+from sbbatch.studies.arms import PAPER_SEEDS, SMOKE, usual_scales, versus
 from sbbatch.studies.games import ATARI_60
 from sbbatch.studies.study import Settings, Study
 
@@ -40,7 +40,7 @@ STUDY = Study(
         name: replace(scale, steps_per_second=15.0 if name in ("lab", "paper") else 250.0)
         for name, scale in (_SCALES | {"smoke": SMOKE}).items()
     },
-    rules=versus("ABS", _RIVALS),
+    rules=versus("ABS", _RIVALS, min_seeds=PAPER_SEEDS),
     settings={"algo": "btr"},
     figure="BTR",
     megabytes=40.0,

@@ -11,6 +11,8 @@ sample is used as often; the minibatch is that of a rollout of 32 steps, 512 sam
 said to be worth (Smith et al. 2018).
 """
 
+from dataclasses import replace
+
 from sbbatch.studies.abs.minatar import EVALUATION, SCALES, SETTINGS, SPEED, adaptive, fixed
 from sbbatch.studies.games import MINATAR_PAIR
 from sbbatch.studies.rules import Compare
@@ -33,7 +35,8 @@ STUDY = Study(
         "ABS, fixed minibatch size": {**adaptive("abs"), "hold": "minibatch_size"},
         "fixed 8, falling rate": {**fixed(8), "learning_rate": "lin_5e-4"},
     },
-    scales={**SCALES, "lab": Scale(2_000_000, 10, MINATAR_PAIR, SPEED)},
+    # yoked runs need those of another seed
+    scales={**SCALES, "smoke": replace(SCALES["smoke"], seeds=2), "lab": Scale(2_000_000, 10, MINATAR_PAIR, SPEED)},
     rules=tuple(
         Compare(ABS, rival, better=better, worse=f"{rival} is better than ABS", equal=equal, score="area")
         for rival, better, equal in (

@@ -34,7 +34,7 @@ STUDY = Study(
     question="Is a rollout of the same size better from many environments or from long stretches of few?",
     claim="More environments are better than longer rollouts (Mayor et al. 2025, for PPO and PQN).",
     arms=_SAME | _DOUBLE,
-    scales=SCALES | {"smoke": replace(SCALES["smoke"], seeds=1, settings={})},
+    scales=SCALES | {"smoke": replace(SCALES["smoke"], settings={})},
     rules=(
         *versus("256 envs x 8", ("64 envs x 32", "16 envs x 128"), score="area"),
         *versus("256 envs x 16", ("64 envs x 64", "16 envs x 256"), score="area"),

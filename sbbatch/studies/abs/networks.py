@@ -57,10 +57,11 @@ STUDY = Study(
         *(
             rule
             for name in _NETWORKS
+            for score in ("area", "last_evaluation")  # early learning, and where it ends
             for rule in versus(
                 f"{name} ABS",
                 [f"{name} {other}" for other in (*_FIXED, "usual, falling rate", "linear")],
-                score="area",
+                score=score,
             )
         ),
         *(
