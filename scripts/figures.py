@@ -102,7 +102,9 @@ def draw_studies() -> None:
     with picture(picture_files(RESULTS / study / "history"), *SIZE) as figure:
         draw_history(figure, table)
     with picture(picture_files(RESULTS / study / "importances"), SIZE[0], 2) as figure:
-        draw_importances(figure, {COLUMNS.get(name, name): share for name, share in importances(table).items()})
+        draw_importances(
+            figure, {COLUMNS.get(name, name): share for name, share in importances(table).items()}, len(table)
+        )
 
 
 def draw_abs() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SIZE = 6.4, 3.9  # of a picture, in inches
 _WIDE_RATIO = 20  # from here on an axis is logarithmic
+_FEW_TRIALS = 50  # of docs/results/tuning_minatar, subsets of 10 to 30 trials have shares that vary by 0.2
 _MARKS = ((True, "o", "complete trial"), (False, "X", "trial that was stopped early"))
 
 
@@ -35,13 +36,20 @@ def draw_history(figure: Any, table: pd.DataFrame) -> None:
     legend_below(figure)
 
 
-def draw_importances(figure: Any, importances: Mapping[str, float]) -> None:
-    """Bars with the share of each setting, ``importances``, in what makes the best trials differ from the others."""
+def draw_importances(figure: Any, importances: Mapping[str, float], n_trials: int) -> None:
+    """
+    Bars with the share of each setting in what makes the best trials differ from the others.
+
+    :param figure: to draw into
+    :param importances: shares
+    :param n_trials: that they were found from; of few trials they are mostly chance, which the axis says
+    """
     axes = figure.subplots()
     names, shares = zip(*sorted(importances.items(), key=lambda item: item[1]), strict=True)
     bars = axes.barh([setting_name(name) for name in names], shares, color=COLORS[0], height=0.6)
     axes.bar_label(bars, [f"{share:.2f}" for share in shares], padding=3)
-    axes.set(xlabel="importance (share)", xlim=(0, 1.12 * max(shares)))
+    doubt = ", too few to tell chance from effect" if n_trials < _FEW_TRIALS else ""
+    axes.set(xlabel=f"importance (share; of {n_trials} trials{doubt})", xlim=(0, 1.12 * max(shares)))
     axes.grid(visible=False, axis="y")
 
 

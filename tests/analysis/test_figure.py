@@ -70,5 +70,6 @@ def test_history_and_importances_show_what_is_in_the_table():
     (line,) = [line for line in figure.axes[0].get_lines() if "best" in line.get_label()]
     assert line.get_ydata().tolist() == [1, 3]
     with picture([], 6, 2) as figure:
-        draw_importances(figure, {"gamma": 0.25, "policy_kwargs.net_arch": 0.75})
+        draw_importances(figure, {"gamma": 0.25, "policy_kwargs.net_arch": 0.75}, 10)
     assert [bar.get_width() for bar in figure.axes[0].patches] == [0.25, 0.75]
+    assert "of 10 trials, too few" in figure.axes[0].get_xlabel()

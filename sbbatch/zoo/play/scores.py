@@ -63,7 +63,7 @@ def play_episodes(
     :param n_episodes: episodes to play, shared out evenly between the environments (``None``: until ``n_steps``)
     :param n_steps: steps of every environment after which to stop; an episode that has not ended then does not count
     :param deterministic: greedy actions
-    :param progress: whether to show a bar; ``None``: on a terminal
+    :param progress: whether to show a bar; ``None``: on a terminal, and lines elsewhere
     """
     left = [math.inf if n_episodes is None else (n_episodes + i) // env.num_envs for i in range(env.num_envs)]
     played: list[Episode] = []
@@ -79,7 +79,7 @@ def play_episodes(
                 if left[i] and starts[i] and "episode" in info:
                     left[i] -= 1
                     played.append(Episode(float(info["episode"]["r"]), int(info["episode"]["l"])))
-            tell(len(played))
+            tell(len(played), taken)
     return played
 
 

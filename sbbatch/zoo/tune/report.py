@@ -184,7 +184,9 @@ def draw_study(study: optuna.Study, space: Space) -> dict[str, bytes]:
         evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(_TOP_TRIALS / len(scored), 0.5)))
         shares = get_param_importances(with_pruned(scored), evaluator=evaluator)
         keys = {optuna_name(key, entry): key for key, entry in space.varied.items()}
-        pictures["importances"] = _png(draw_importances, {keys[name]: share for name, share in shares.items()})
+        pictures["importances"] = _png(
+            draw_importances, {keys[name]: share for name, share in shares.items()}, len(scored)
+        )
     for pair in combinations(list(space.varied)[:_LEADING], 2):
         pictures["_".join(("map", *pair)).replace(".", "_")] = _png(draw_map, table, *pair)
     return pictures
