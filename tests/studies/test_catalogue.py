@@ -60,7 +60,7 @@ def test_a_study_is_planned_at_every_scale(study, tmp_path):
 def test_rules_are_about_the_arms_and_speak_before_and_after_the_runs(study):
     assert {arm for rule in study.rules for arm in rule.arms} <= set(study.arms)
     rng = np.random.default_rng(0)
-    results = {arm: rng.normal(1.0, 0.1, (10, 2)) for arm in study.arms}
+    results = {arm: rng.normal(1.0, 0.1, (5, 2)) for arm in study.arms}
     verdicts = [rule.decide(lambda arm, score: results[arm]) for rule in study.rules]
     assert len(set(verdicts)) == len(verdicts)
     assert all(NOT_DECIDED in rule.decide(lambda arm, score: np.zeros((0, 2))) for rule in study.rules)
