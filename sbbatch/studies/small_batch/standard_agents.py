@@ -7,7 +7,7 @@ At ``paper`` these are 960 runs of 6.2 million updates each. Published curves of
 
 from dataclasses import replace
 
-from sbbatch.studies.arms import BATCHES, SMOKE, axis, grid, small_against_large, usual_scales
+from sbbatch.studies.arms import BATCHES, axis, grid, small_against_large, usual_scales
 from sbbatch.studies.rules import Cheaper
 from sbbatch.studies.study import Study
 
@@ -19,7 +19,7 @@ STUDY = Study(
     question="Which agents gain from a batch smaller than 32, all else as published?",
     claim="All but DQN gain from smaller batches (Obando-Ceron et al. 2023, Figure 3).",
     arms=grid({name: {"algo": agent} for name, agent in _AGENTS.items()}, axis("batch_size", BATCHES)),
-    scales=usual_scales() | {"smoke": replace(SMOKE, steps=2_000, settings={"learning_starts": 500})},
+    scales=usual_scales(),
     rules=small_against_large(_AGENTS),
     figure="3",
     megabytes=20.0,
