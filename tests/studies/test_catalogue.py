@@ -11,9 +11,10 @@ from sbbatch.settings.resolution import constructor_values, read_parameters, req
 from sbbatch.studies import command
 from sbbatch.studies.catalogue import STUDIES
 from sbbatch.studies.command import Command
+from sbbatch.studies.engines import LocalPool
 from sbbatch.studies.report import write_report
 from sbbatch.studies.rules import NOT_DECIDED
-from sbbatch.studies.runner import LocalPool, plan, run_missing, stated_seconds
+from sbbatch.studies.runner import plan, run_missing, stated_seconds
 from sbbatch.zoo.commands import cli, train
 from sbbatch.zoo.run.build import run_env
 
