@@ -40,6 +40,7 @@ class Scale:
     :param games: environments
     :param steps_per_second: of a run on one core, as measured somewhere, for the plan
     :param settings: what a small budget changes in all arms, e.g. a shorter warm-up
+    :param options: further words of the command, likewise
     """
 
     steps: int
@@ -47,6 +48,7 @@ class Scale:
     games: tuple[str, ...]
     steps_per_second: float
     settings: Settings = field(default_factory=dict)
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class Study:
         options |= {"--eval-freq": every, "--eval-episodes": self.eval_episodes}
         words = [str(word) for option in options.items() for word in option]
         params = ["-params", *(f"{key}:{value}" for key, value in settings.items())] if settings else []
-        return Run(self.id, arm, game, seed, at.steps, ("train", *words, *self.options, *params), needs)
+        return Run(self.id, arm, game, seed, at.steps, ("train", *words, *self.options, *at.options, *params), needs)
 
 
 def canonical(words: Sequence[str]) -> str:

@@ -21,7 +21,14 @@ STUDY = Study(
     claim="Little changes at 100,000 steps, small batches are clearly better at 30 M frames (Figure 4).",
     arms=axis("batch_size", (4, 8, 16, 32, 64), "DER {}"),  # those of the follow-up, Obando-Ceron et al. 2024
     scales={
-        "smoke": Scale(200, 1, ("ALE/Breakout-v5",), _SPEED, {"learning_starts": 150, "buffer_size": 1_000}),
+        "smoke": Scale(
+            200,
+            1,
+            ("ALE/Breakout-v5",),
+            _SPEED,
+            {"learning_starts": 150, "buffer_size": 1_000},
+            ("--eval-max-steps", "50"),  # a whole game of a policy that knows nothing takes a minute
+        ),
         "laptop": Scale(50_000, 3, _GAMES, _SPEED),
         "lab": Scale(100_000, 6, ATARI_26, _SPEED),
         "paper": Scale(7_500_000, 6, ATARI_26, _SPEED),
