@@ -12,13 +12,13 @@ import numpy as np
 import optuna
 import pandas as pd
 from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from sbbatch.agents import ALGORITHMS
 from sbbatch.analysis.curves import Curve, draw_curves
 from sbbatch.analysis.figure import picture, picture_files
 from sbbatch.analysis.metrics import student_interval
 from sbbatch.analysis.trials import SIZE, draw_history, draw_importances, draw_map
+from sbbatch.zoo.tune.report import importances_of
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 GAMES = "evaluations of single runs; bands: 95 % intervals (t) over {} games each"
@@ -28,11 +28,6 @@ STUDIES = {  # folder -> pairs of settings
     "tuning_cartpole": (("batch_size", "learning_rate"), ("batch_size", "n_steps")),
     "tuning_minatar": tuple(combinations(("batch_size", "learning_rate", "n_steps"), 2)),
 }
-
-
-def class_name(agent: str) -> str:
-    """The name of an algorithm's class."""
-    return ALGORITHMS[agent].__name__
 
 
 def of_evaluations(table: pd.DataFrame, panel: str, label: str) -> Curve:
@@ -55,20 +50,18 @@ def draw_minatar() -> None:
     """Agents on MinAtar: two seeds together, and what was run later."""
     folder, curves = RESULTS / "minatar_agents", []
     for (game, agent), part in pd.read_csv(folder / "comparison.csv").groupby(["environment", "agent"]):
-        label = f"{class_name(agent)} ({part['runs'].iloc[0]} runs)"
+        label = f"{ALGORITHMS[agent].__name__} ({part['runs'].iloc[0]} runs)"
         curves.append(Curve(game, label, *(part[name].to_numpy() for name in ("timesteps", "iqm", "low", "high"))))
     caption = "evaluations, interquartile mean over runs; bands: 95 % bootstrap intervals"
     draw_curves(curves, picture_files(folder / "comparison"), None, caption)
-    curves = []
-    for (game, agent, seed), part in pd.read_csv(folder / "evaluations_later.csv").groupby(
-        ["environment", "agent", "seed"]
-    ):
+    curves, later = [], pd.read_csv(folder / "evaluations_later.csv")
+    for (game, agent, seed), part in later.groupby(["environment", "agent", "seed"]):
         mean, games = part["mean_return"].to_numpy(), part["games"].to_numpy()
         half = t_half_width(part["standard_deviation"].to_numpy(), games)
-        label = f"{class_name(agent)}, seed {seed}"
+        label = f"{ALGORITHMS[agent].__name__}, seed {seed}"
         curves.append(Curve(game, label, part["agent_steps"].to_numpy(), mean, mean - half, mean + half))
     curves.sort(key=lambda curve: curve.label.startswith("BTR"))  # the colors of the others are those above
-    draw_curves(curves, picture_files(folder / "later"), None, GAMES.format(games[0]))
+    draw_curves(curves, picture_files(folder / "later"), None, GAMES.format(later["games"].iloc[0]))
 
 
 def t_half_width(deviation: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -79,30 +72,33 @@ def t_half_width(deviation: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 
 def importances(table: pd.DataFrame) -> dict[str, float]:
-    """PED-ANOVA's, of the space ``batch-lr-nstep`` and the best five of forty trials, as ``sbbatch tune`` has them."""
+    """Those of ``sbbatch tune``, of trials in the space ``batch-lr-nstep``."""
     distributions = {
         "batch_size": IntDistribution(0, 9),  # of its logarithm
         "learning_rate": FloatDistribution(1e-5, 1e-2, log=True),
         "n_steps": IntDistribution(1, 10),
     }
-    study = optuna.create_study(direction="maximize")
+    trials = []
     for row in table.dropna(subset=["score"]).to_dict("records"):
         params = {name: row[name] for name in distributions} | {"batch_size": int(np.log2(row["batch_size"]))}
-        study.add_trial(optuna.create_trial(value=row["score"], params=params, distributions=distributions))
-    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=5 / 40))
+        trials.append(optuna.create_trial(value=row["score"], params=params, distributions=distributions))
+    return importances_of(trials)
 
 
 def draw_studies() -> None:
     """Maps of the trials of two studies; history and importances of one."""
     for study, pairs in STUDIES.items():
-        table = pd.read_csv(RESULTS / study / "trials.csv")
+        table = pd.read_csv(RESULTS / study / "trials.csv").rename(columns=COLUMNS)
         for pair in pairs:
             with picture(picture_files(RESULTS / study / "_".join(("map", *pair))), *SIZE) as figure:
-                draw_map(figure, table.rename(columns=COLUMNS), *(COLUMNS.get(name, name) for name in pair))
-    with picture(picture_files(RESULTS / study / "history"), *SIZE) as figure:
+                draw_map(figure, table, *(COLUMNS.get(name, name) for name in pair))
+    folder = RESULTS / "tuning_minatar"
+    table = pd.read_csv(folder / "trials.csv")
+    with picture(picture_files(folder / "history"), *SIZE) as figure:
         draw_history(figure, table)
-    with picture(picture_files(RESULTS / study / "importances"), SIZE[0], 2) as figure:
-        draw_importances(figure, {COLUMNS.get(name, name): share for name, share in importances(table).items()})
+    shares = {COLUMNS.get(name, name): share for name, share in importances(table).items()}
+    with picture(picture_files(folder / "importances"), SIZE[0], 2) as figure:
+        draw_importances(figure, shares, len(table))
 
 
 def draw_abs() -> None:

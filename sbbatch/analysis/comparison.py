@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.stats import trim_mean
+
+from sbbatch.analysis.metrics import iqm, percentile_interval, resampled
 
 Comparison = Callable[[np.ndarray, np.ndarray], Any]
 
@@ -33,8 +34,8 @@ def iqm_difference(first: np.ndarray, second: np.ndarray) -> Any:
     :param first: scores
     :param second: scores of the same tasks
     """
-    both = [trim_mean(scores.reshape(*scores.shape[:-2], -1), 0.25, axis=-1) for scores in (first, second)]
-    return both[0] - both[1]
+    one, other = (iqm(scores.reshape(*scores.shape[:-2], -1), axis=-1) for scores in (first, second))
+    return one - other
 
 
 def comparison_interval(
@@ -58,9 +59,5 @@ def comparison_interval(
     :return: lower and upper end
     """
     rng = np.random.default_rng(seed)
-    drawn = [
-        np.take_along_axis(scores[None], rng.integers(len(scores), size=(n_resamples, *scores.shape)), axis=1)
-        for scores in (first, second)
-    ]
-    low, high = np.quantile(comparison(*drawn), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    drawn = [resampled(scores, n_resamples, rng) for scores in (first, second)]
+    return percentile_interval(comparison(*drawn), level)

@@ -44,15 +44,6 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save_figure(figure: Any, path: Path, dpi: int = 150) -> Path:
-    """Write a figure, whole or not at all, and return ``path``."""
-    kind = path.suffix[1:].lower()
-    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
-    with atomic_write(path) as file:
-        figure.savefig(file, dpi=dpi, format=kind, metadata=undated)
-    return path
-
-
 @contextmanager
 def picture(files: Sequence[Path], width: float, height: float, title: str | None = None) -> Iterator[Any]:
     """
@@ -71,8 +62,11 @@ def picture(files: Sequence[Path], width: float, height: float, title: str | Non
         if title:
             figure.suptitle(title)
         yield figure
-        for file in files:
-            save_figure(figure, file)
+        for path in files:
+            kind = path.suffix[1:].lower()
+            undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+            with atomic_write(path) as file:
+                figure.savefig(file, dpi=150, format=kind, metadata=undated)
 
 
 def picture_files(path: Path) -> list[Path]:
@@ -87,9 +81,11 @@ def curve_style(number: int) -> dict[str, Any]:
 
 
 def plain_number(value: float, _: Any = None) -> str:
-    """As people write it: 0.00001, 0.25, 32, 2,000."""
-    value = float(f"{value:.10g}")
-    return f"{value:,.10g}" if abs(value) >= 1 else np.format_float_positional(value, trim="-")
+    """As people write it: 0.00001, 0.25, 32, 2,000; whole numbers exactly, others to ten digits."""
+    for known in (value, float(f"{value:.10g}")):
+        if np.isfinite(known) and known == int(known):
+            return f"{int(known):,}"
+    return f"{known:,.10g}" if abs(known) >= 1 else np.format_float_positional(known, trim="-")
 
 
 def setting_name(key: str) -> str:

@@ -52,9 +52,18 @@ def stratified_bootstrap_interval(
     values = []
     for start in range(0, n_resamples, _AT_ONCE):
         n = min(_AT_ONCE, n_resamples - start)
-        drawn = np.take_along_axis(scores[None], rng.integers(len(scores), size=(n, *scores.shape)), axis=1)
-        values.append(statistic(drawn.reshape(n, -1), axis=1))
-    low, high = np.quantile(np.concatenate(values), [(1 - level) / 2, (1 + level) / 2])
+        values.append(statistic(resampled(scores, n, rng).reshape(n, -1), axis=1))
+    return percentile_interval(np.concatenate(values), level)
+
+
+def resampled(scores: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """``n`` times as many runs as there are, drawn with replacement for each task: ``(n, runs, tasks)``."""
+    return np.take_along_axis(scores[None], rng.integers(len(scores), size=(n, *scores.shape)), axis=1)
+
+
+def percentile_interval(values: np.ndarray, level: float) -> tuple[float, float]:
+    """Between which this share of the values lies, in the middle."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -62,7 +71,7 @@ def student_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarra
     """
     Mean and half-width of its interval by Student's t.
 
-    :param values: ``(..., n)``; with one value the half-width is 0
+    :param values: ``(..., n)``; of one value the half-width is NaN: nobody knows
     :param level: confidence
     :return: both ``(...)``
     """
@@ -70,7 +79,7 @@ def student_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarra
 
     n = values.shape[-1]
     if n < 2:
-        return values.mean(axis=-1), np.zeros(values.shape[:-1])
+        return values.mean(axis=-1), np.full(values.shape[:-1], np.nan)
     return values.mean(axis=-1), t.ppf((1 + level) / 2, n - 1) * values.std(axis=-1, ddof=1) / np.sqrt(n)
 
 
@@ -88,7 +97,16 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
+def smoothing_window(n_episodes: int) -> int:
+    """How many training episodes a running mean is over: 20; a fifth of a short run, a fortieth of a long one."""
+    return max(n_episodes // 40, min(20, n_episodes // 5), 1)
+
+
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation, for people; one value has none."""
+    return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
+
+
 def describe_returns(returns: Sequence[float]) -> str:
-    """Mean and standard deviation of raw returns of episodes, for people."""
-    episodes = f"{len(returns)} episode{'s' if len(returns) != 1 else ''}"
-    return f"return {np.mean(returns):.1f} ± {np.std(returns):.1f} ({episodes})"
+    """:func:`mean_and_deviation` of raw returns of episodes."""
+    return f"return {mean_and_deviation(returns)} ({len(returns)} episode{'s' if len(returns) != 1 else ''})"

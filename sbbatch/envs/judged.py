@@ -40,13 +40,13 @@ class JudgedEnv(gym.Wrapper):
     one element becomes a number. All attributes are the environment's own.
 
     :param env: the environment
-    :param index: its place in the vector environment
+    :param index: its place in the vector environment; ``None``: unknown
     :param observations: whether observations are judged as well
     """
 
-    def __init__(self, env: gym.Env, index: int = 0, observations: bool = True) -> None:
+    def __init__(self, env: gym.Env, index: int | None = None, observations: bool = True) -> None:
         super().__init__(env)
-        self._who, self._observations, self._space = f"environment {index}", observations, env.observation_space
+        self._index, self._observations, self._space = index, observations, env.observation_space
         # What most environments show; looking closer takes longer than many of their steps.
         self._usual = (self._space.shape, self._space.dtype) if isinstance(self._space, spaces.Box) else None
 
@@ -60,6 +60,10 @@ class JudgedEnv(gym.Wrapper):
             super().__setattr__(name, value)
         else:
             setattr(self.env, name, value)
+
+    @property
+    def _who(self) -> str:
+        return "the environment" if self._index is None else f"environment {self._index}"
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """As of the environment, which may not take ``options``."""
@@ -159,9 +163,13 @@ def judged(env: Any) -> Any:
 
 
 def _judged(env: gym.Env, index: int) -> gym.Env:
+    inside = env.env if isinstance(env, Monitor) else env
+    whole = isinstance(inside, JudgedEnv) and inside._observations  # nothing around it that could spoil anything
     layer = env
     while isinstance(layer, gym.Wrapper):
         if isinstance(layer, Monitor) and not isinstance(layer.env, JudgedEnv):
             layer.env = JudgedEnv(layer.env, index, observations=False)
+        if isinstance(layer, JudgedEnv):
+            layer._index = index
         layer = layer.env
-    return env if isinstance(env, JudgedEnv) else JudgedEnv(env, index)
+    return env if whole else JudgedEnv(env, index)

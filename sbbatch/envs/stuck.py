@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 STUCK_STEPS = 500
-STUCK_HELP = f"cut off an episode after so many steps without reward or anything new ({STUCK_STEPS}; -1: never)"
+STUCK_HELP = f"cut off a greedy episode after so many steps without reward or anything new ({STUCK_STEPS}; -1: never)"
 
 
 def describe_stuck(patience: int) -> str:
@@ -23,9 +23,11 @@ class StuckDetector:
     """
     Whether one episode is stuck: for ``patience`` agent steps there was no reward, and nothing was seen that had not
     been seen since the last one. A policy that acts on what it sees is then in a cycle, however long.
+
+    :param patience: -1: it never is
     """
 
-    def __init__(self, patience: int = STUCK_STEPS) -> None:
+    def __init__(self, patience: int) -> None:
         self.patience = patience
         self.restart()
 
@@ -36,6 +38,8 @@ class StuckDetector:
 
     def __call__(self, observation: Any, reward: float) -> bool:
         """After a step, with what it led to."""
+        if self.patience == -1:
+            return False
         if reward != 0.0:
             self.restart()
         parts = observation.values() if isinstance(observation, dict) else [observation]
@@ -55,7 +59,7 @@ class StuckLimit(VecEnvWrapper):
     :param tell: called with a sentence the first time that an episode is cut off
     """
 
-    def __init__(self, venv: VecEnv, patience: int = STUCK_STEPS, tell: Callable[[str], Any] | None = None) -> None:
+    def __init__(self, venv: VecEnv, patience: int, tell: Callable[[str], Any] | None = None) -> None:
         super().__init__(venv)
         self.tell = tell
         self.detectors = [StuckDetector(patience) for _ in range(venv.num_envs)]
@@ -80,7 +84,7 @@ class StuckLimit(VecEnvWrapper):
                     self.tell = None
                 episode = {"r": float(self._returns[i]), "l": int(self._lengths[i]), "t": time.time() - self._began}
                 final = {"terminal_observation": _copied(_of(observations, i)), "TimeLimit.truncated": True}
-                infos[i] = {**infos[i], **final, "episode": episode}
+                infos[i] = {**infos[i], **final, "episode": episode, "stuck": True}
                 dones[i] = True
                 _put(observations, i, self._restart(i))
             if dones[i]:

@@ -41,6 +41,4 @@ def starts_elsewhere(space: spaces.Space) -> bool:
 def _from_zero(obs: Any, space: spaces.Space) -> Any:
     if isinstance(space, spaces.Dict):
         return {key: _from_zero(part, space.spaces[key]) for key, part in obs.items()}
-    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) and starts_elsewhere(space):
-        return obs.long() - th.as_tensor(space.start, device=obs.device)
-    return obs
+    return obs.long() - th.as_tensor(space.start, device=obs.device) if starts_elsewhere(space) else obs  # type: ignore[attr-defined]

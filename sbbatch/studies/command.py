@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from filelock import FileLock, Timeout
 
 from sbbatch.files import atomic_write
@@ -21,7 +23,9 @@ from sbbatch.studies.results import Result, read_columns, read_result
 from sbbatch.studies.study import ROOT, Run
 from sbbatch.version import __version__
 
-ATTEMPTS = 3
+ATTEMPTS = 5
+LOST, BUSY = "lost", "busy"  # with its machine; elsewhere
+_LET_GO = 5.0  # seconds in which a worker that was killed lets go of its run
 _FINAL = (2, 3)  # exit codes: a setting that the agent cannot have, and numbers that became NaN; it would end so again
 _HOUSEKEEPING = ("--no-progress", "--log-interval", "-2", "--num-threads", "1")
 
@@ -44,10 +48,14 @@ class Command:
         return self.root / self.run.study / self.run.id
 
     @property
+    def _train(self) -> Path:
+        return (self.folder / "train").absolute()
+
+    @property
     def words(self) -> list[str]:
         """The whole command after ``sbbatch``."""
         first, *others = (word.replace(ROOT, str(self.root.absolute())) for word in self.run.words)
-        return [first, "-f", str(self.folder / "train"), *_HOUSEKEEPING, *others]
+        return [first, "-f", str(self._train), *_HOUSEKEEPING, *others]
 
     @property
     def state(self) -> str:
@@ -67,20 +75,29 @@ class Command:
         """
         Run it here, unless it is done or another process is at it; one that dies is begun again.
 
-        :return: its state, or ``"stopped"`` (by the user) or ``"busy"`` (elsewhere)
+        :return: its state, or ``"stopped"`` (by the user) or ``BUSY`` (elsewhere)
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
+            with FileLock(self.folder / ".lock", timeout=_LET_GO):
+                self._end_orphan()
                 attempts = range(1, ATTEMPTS + 1)
                 return "done" if self.state == "done" else next(filter(None, map(self._attempt, attempts)))
         except Timeout:
-            return "busy"
+            return BUSY
+
+    def _end_orphan(self) -> None:
+        """A worker that was killed may have left its training behind, which would write into the next one."""
+        for process in psutil.process_iter(["cmdline"]):
+            if str(self._train) in (process.info["cmdline"] or ()):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+                    process.wait()
 
     def _attempt(self, number: int) -> str | None:
         """``None``: it died, and may be tried again."""
         (self.folder / "failed.txt").unlink(missing_ok=True)
-        shutil.rmtree(self.folder / "train", ignore_errors=True)
+        shutil.rmtree(self._train, ignore_errors=True)
         program, began = [sys.executable, "-m", "sbbatch.zoo.commands.cli", *self.words], time.monotonic()
         with (self.folder / "output.txt").open("w+", encoding="utf-8", errors="replace") as output:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -88,7 +105,7 @@ class Command:
             output.seek(0)
             last_line = (output.read().strip().splitlines() or [""])[-1]
         if code == 0:
-            folders = [path.parent for path in self.folder.glob("train/*/*/evaluations.npz")]
+            folders = [path.parent for path in self._train.glob("*/*/evaluations.npz")]
             return self.finish(folders[0], time.monotonic() - began, number) if folders else "stopped"
         if code not in _FINAL and number < ATTEMPTS:
             return None

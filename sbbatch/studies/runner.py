@@ -7,49 +7,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from sbbatch.studies.command import Command
+from sbbatch.studies.command import ATTEMPTS, BUSY, LOST, Command
+from sbbatch.studies.engines import Engine
 from sbbatch.studies.results import Result, read_runs
 from sbbatch.studies.study import Study, canonical
 
 _START_SECONDS = 15.0  # of importing and building, for the plan
-
-
-class Engine(Protocol):
-    """Where runs are executed: any place that sees the folder of the studies."""
-
-    def map(self, commands: Sequence[Command]) -> Iterator[tuple[Command, str]]:
-        """
-        :param commands: in the order in which they should begin
-        :return: each with what its ``execute`` returned, in the order in which they ended
-        """
-
-
-@dataclass(frozen=True)
-class LocalPool:
-    """
-    This machine.
-
-    :param n_jobs: runs at a time, each in a process of its own with one thread
-    """
-
-    n_jobs: int = 1
-
-    def map(self, commands: Sequence[Command]) -> Iterator[tuple[Command, str]]:
-        """See :class:`Engine`."""
-        pool = ThreadPoolExecutor(self.n_jobs)
-        try:
-            futures = {pool.submit(command.execute): command for command in commands}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)  # after an interrupt, which the processes have got too
 
 
 def run_missing(commands: Sequence[Command], engine: Engine) -> Iterator[tuple[Command, str]]:
@@ -58,12 +25,19 @@ def run_missing(commands: Sequence[Command], engine: Engine) -> Iterator[tuple[C
 
     :param commands: of a study
     :param engine: where
-    :return: each with what became of it, as they end
+    :return: each with what became of it, as they end; what was lost with its machine comes again
     """
-    missing = [command for command in commands if command.state != "done"]
-    yield from engine.map([command for command in missing if command.run.needs is None])
-    then = [(command, command.run.needs) for command in missing if command.run.needs is not None]
-    yield from engine.map([command for command, needs in then if Command(needs, command.root).state == "done"])
+    for dependent in (False, True):
+        left = [one for one in commands if (one.run.needs is not None) == dependent and one.state != "done"]
+        left = [one for one in left if one.run.needs is None or Command(one.run.needs, one.root).state == "done"]
+        for _ in range(ATTEMPTS if left else 0):
+            ended = []
+            for command, outcome in engine.map(left):
+                yield command, outcome
+                ended.append((command, outcome))
+            left = [command for command, outcome in ended if outcome in (LOST, BUSY)]
+            if not left:
+                break
 
 
 def adopt(commands: Sequence[Command], source: Path) -> list[Command]:

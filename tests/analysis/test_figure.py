@@ -8,8 +8,13 @@ from sbbatch.analysis.trials import draw_history, draw_importances, draw_map
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(8, "8"), (2000, "2,000"), (1e-5, "0.00001"), (0.0023, "0.0023"), (0, "0"), (-1.5, "-1.5")]
-)
+    ("value", "text"),
+    [
+        (8, "8"), (2000, "2,000"), (1e-5, "0.00001"), (0.0023, "0.0023"), (0, "0"), (-1.5, "-1.5"),
+        (12_345_678_901, "12,345,678,901"), (1e15, "1,000,000,000,000,000"), (2**62 + 1, "4,611,686,018,427,387,905"),
+        (0.1 + 0.2, "0.3"), (2000 * (1 + 1e-15), "2,000"), (float("nan"), "nan"), (float("inf"), "inf"),
+    ],
+)  # fmt: skip
 def test_numbers_are_plain(value, text):
     assert plain_number(value) == text
 
@@ -64,11 +69,30 @@ def test_trials_stand_on_axes_that_suit_their_settings(tmp_path):
     assert {tick.get_text() for tick in figure.axes[0].get_xticklabels()} == {"[256]", "[64]"}
 
 
+def test_what_is_null_has_a_place_and_numbers_come_in_their_order():
+    table = TRIALS.assign(
+        score=[1.0, 0.5, 3.0, 2.0], grad_norm=[10.0, None, 0.5, None], buffer_size=[10, 100, 1000, 10]
+    )
+    with picture([], 6, 4) as figure:
+        draw_map(figure, table[table["outcome"] == "complete"], "buffer_size", "grad_norm")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["complete trial"]
+    with picture([], 6, 4) as figure:
+        draw_map(figure, table, "buffer_size", "grad_norm")
+        figure.canvas.draw()
+    axes = figure.axes[0]
+    assert sum(len(marks.get_offsets()) for marks in axes.collections) == 4
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["0.5", "10", "null"]
+    shown = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert {"10", "100", "1,000"} <= {*shown}
+    assert "64" not in shown
+
+
 def test_history_and_importances_show_what_is_in_the_table():
     with picture([], 6, 4) as figure:
         draw_history(figure, TRIALS)
     (line,) = [line for line in figure.axes[0].get_lines() if "best" in line.get_label()]
     assert line.get_ydata().tolist() == [1, 3]
     with picture([], 6, 2) as figure:
-        draw_importances(figure, {"gamma": 0.25, "policy_kwargs.net_arch": 0.75})
+        draw_importances(figure, {"gamma": 0.25, "policy_kwargs.net_arch": 0.75}, 10)
     assert [bar.get_width() for bar in figure.axes[0].patches] == [0.25, 0.75]
+    assert "of 10 trials, too few" in figure.axes[0].get_xlabel()

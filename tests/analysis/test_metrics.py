@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from sbbatch.analysis.metrics import iqm, running_mean, stratified_bootstrap_interval, student_interval
+from sbbatch.analysis.metrics import (
+    describe_returns,
+    iqm,
+    running_mean,
+    smoothing_window,
+    stratified_bootstrap_interval,
+    student_interval,
+)
 
 X = np.array([[0.1, 0.5, 2.0], [0.2, 0.7, 1.0], [0.3, 0.6, 4.0], [0.4, 0.9, 0.5]])
 
@@ -42,7 +49,19 @@ def test_the_interval_of_a_few_episodes_is_students():
     # Returns 1 and 3: mean 2, standard error sqrt(2) / sqrt(2) = 1, quantile for one degree of freedom 12.706.
     mean, half = student_interval(np.array([[1.0, 3.0]]))
     assert (mean[0], half[0]) == pytest.approx((2.0, 12.706), rel=1e-4)
-    assert student_interval(np.array([[5.0]]))[1].tolist() == [0.0]
+    assert np.isnan(student_interval(np.array([[5.0], [6.0]]))[1]).all()  # of one value nobody knows
+
+
+@pytest.mark.parametrize(
+    ("returns", "text"),
+    [([1.0, 3.0], "return 2.0 ± 1.4 (2 episodes)"), ([5.0], "return 5.0 (1 episode)"), ([2, 2, 2], "return 2.0 ± 0.0")],
+)
+def test_a_deviation_is_that_of_a_sample(returns, text):
+    assert describe_returns(returns).startswith(text)
+
+
+def test_running_means_are_over_twenty_episodes_less_of_a_short_run_and_more_of_a_long_one():
+    assert [smoothing_window(n) for n in (1, 4, 20, 100, 800, 4000)] == [1, 1, 4, 20, 20, 100]
 
 
 def test_the_running_mean_counts_the_last_values_only():

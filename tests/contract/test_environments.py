@@ -15,7 +15,7 @@ from contract_tools import (
 )
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import EvalCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 
 from sbbatch import DQN, PPO
 from sbbatch.errors import InvalidType, InvalidValue, NumericalError
@@ -149,6 +149,38 @@ def test_an_evaluation_environment_is_wrapped_as_that_to_learn_in_or_refused_bef
     assert agent.num_timesteps == 0
     same = EvalCallback(VecNormalize(cart_poles(1), training=False), eval_freq=8, n_eval_episodes=1, verbose=0)
     assert agent.learn(64, same).num_timesteps >= 64
+
+
+class OneStep(SpaceEnv):
+    def step(self, action):
+        return self.observation_space.sample(), 1.0, True, False, {}
+
+
+def hwc_image():
+    return OneStep(spaces.Box(0, 255, (36, 36, 3), np.uint8))
+
+
+def grid():
+    return OneStep(spaces.MultiDiscrete([[3, 4], [2, 2]]))
+
+
+@one_of_each_kind
+@pytest.mark.parametrize(
+    ("kind", "make", "made"),
+    [
+        ("image", hwc_image, hwc_image),
+        ("vector", grid, grid),
+        ("vector", lambda: VecMonitor(cart_poles(1)), lambda: gym.make("CartPole-v1")),
+        ("vector", lambda: gym.make_vec("CartPole-v1", 1, "sync"), lambda: gym.make("CartPole-v1")),
+        ("vector", lambda: VecFrameStack(cart_poles(1), 2), lambda: VecFrameStack(cart_poles(1), 2)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Training and eval env", "ignore:Evaluation environment is not wrapped")
+def test_without_a_normalization_an_evaluation_environment_is_wrapped_as_sb3_lets_it(algorithm, kind, make, made):
+    agent = make_agent(algorithm, kind, env=make)
+    evaluation = EvalCallback(made(), eval_freq=8, n_eval_episodes=1, verbose=0)
+    agent.learn(16, evaluation)
+    assert np.isfinite(evaluation.last_mean_reward)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -63,6 +63,11 @@ def test_what_earns_or_sees_something_new_is_not_stuck(looks, rewards):
     assert not any(stuck(np.array([look]), reward) for look, reward in zip(looks, rewards, strict=True))
 
 
+def test_a_patience_of_minus_one_has_no_end():
+    stuck = StuckDetector(-1)
+    assert not any(stuck(np.array([0]), 0.0) for _ in range(1000))
+
+
 @pytest.mark.parametrize("keys", [(), ("a", "b")])
 def test_stuck_episodes_are_whole_episodes_of_an_evaluation(keys):
     told = []

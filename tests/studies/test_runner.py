@@ -13,9 +13,10 @@ from studies import SMALL, YOKED, commands_of, leave_files
 
 from sbbatch.errors import InvalidValue
 from sbbatch.studies import catalogue, command
+from sbbatch.studies.engines import LocalPool
 from sbbatch.studies.report import summary, write_report
 from sbbatch.studies.results import learning_curve, read_result, scores_of, write_runs
-from sbbatch.studies.runner import LocalPool, adopt, plan, run_missing
+from sbbatch.studies.runner import adopt, plan, run_missing
 from sbbatch.zoo.commands import cli
 
 DIES = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).mkdir(parents=True); os.kill(os.getpid(), 9)"
@@ -68,7 +69,7 @@ def outcomes(monkeypatch):
 
 @pytest.mark.parametrize(
     ("ends", "state"),
-    [([0], "done"), ([1, -9, 0], "done"), ([1, -9, 137], "failed"), ([2], "failed"), ([-9, 3], "failed")],
+    [([0], "done"), ([1, -9, 0], "done"), ([1, -9, 137, 1, 1], "failed"), ([2], "failed"), ([-9, 3], "failed")],
 )
 def test_what_dies_is_begun_three_times_and_what_cannot_work_once(tmp_path, outcomes, ends, state):
     one = commands_of(SMALL, tmp_path)[0]

@@ -185,7 +185,10 @@ def test_runs_are_called_by_what_tells_them_apart(run, tmp_path):
         (folder / "CartPole-v1" / "config.yml").write_text(f"batch_size_callback: {callback}\n")
     assert names(second, run)[1] == ["batch size callback schedule(8, 16)", "batch size callback abs(8, 16)"]
     (third / "CartPole-v1" / "args.yml").write_text("env: Acrobot-v1\nseed: 0\n")
+    (third / "CartPole-v1" / "config.yml").write_text("batch_size_callback: abs(8, 16)\n")
     assert names(run, third)[1] == ["DQN on CartPole-v1", "DQN on Acrobot-v1"]
+    (third / "CartPole-v1" / "config.yml").write_text("batch_size_callback: abs(8, 32)\n")
+    assert names(run, third)[1][1] == "DQN on Acrobot-v1, batch size callback abs(8, 32)"
 
 
 @pytest.mark.parametrize(

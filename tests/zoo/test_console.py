@@ -87,5 +87,18 @@ def test_the_bar_of_a_terminal_says_the_same(capsys):
 @pytest.mark.parametrize("wanted", [False, True])
 def test_a_bar_counts_episodes_if_it_is_wanted(capsys, wanted):
     with episodes_bar(4, wanted) as tell:
-        tell(3)
+        tell(3, 50)
     assert ("/4" in capsys.readouterr().err) == wanted
+
+
+def test_without_a_terminal_lines_count_episodes(capsys, monkeypatch):
+    monkeypatch.setattr("sbbatch.zoo.console.progress._LINE_SECONDS", 0.0)
+    with episodes_bar(4) as tell:
+        tell(3, 5_000)
+    with episodes_bar(None) as tell:
+        tell(1, 10)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" of each")[0] for line in lines] == [
+        "3/4 episodes have ended after 5,000 agent steps",
+        "1 episodes have ended after 10 agent steps",
+    ]

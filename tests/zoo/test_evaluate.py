@@ -2,11 +2,13 @@
 
 import csv
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from sbbatch import DQN
 from sbbatch.analysis.scores import Scale
 from sbbatch.envs.make import parallel_episodes
 from sbbatch.zoo.commands import evaluate
@@ -43,7 +45,51 @@ def test_statistics_worked_by_hand():
     assert found["standard deviation"] == pytest.approx((50 / 3) ** 0.5)  # squares 9, 4, 1 and 36
     assert found["standard error"] == pytest.approx((50 / 3) ** 0.5 / 2)
     assert (found["least"], found["greatest"]) == (1.0, 10.0)
-    assert statistics([7.0])["standard error"] == 0.0
+
+
+def test_one_episode_has_no_deviation_and_the_report_says_so():
+    found = statistics([7.0])
+    assert np.isnan([found["standard deviation"], found["standard error"]]).all()
+    lines = report("m.zip", "CartPole-v1", [Episode(7.0, 10)])
+    assert [line.split()[-1] for line in lines if "standard" in line] == ["-", "-"]
+
+
+def test_episodes_that_were_cut_are_counted_in_the_report():
+    games = [Episode(0.0, 501, stuck=True), Episode(1.0, 30), Episode(0.0, 700, stuck=True)]
+    assert report("m.zip", "CartPole-v1", games)[-1].strip() == "2 of 3 episodes were cut: stuck"
+    assert "stuck" not in " ".join(report("m.zip", "CartPole-v1", games[1:2]))
+
+
+@pytest.mark.parametrize("limit", [[], ["--stuck-steps", "-1"], ["--stuck-steps", "5"]])
+def test_only_greedy_play_is_cut_when_it_is_stuck(limit, tmp_path, capsys):
+    gym.register("Idle-v0", lambda: Idle(), max_episode_steps=40)
+    try:
+        table = tmp_path / "games.csv"
+        words = ["--env", "Idle-v0", "-n", "2", "--csv", str(table)]
+        assert evaluate.main([*words, "--random", *limit]) == 0
+        model = tmp_path / "m.zip"
+        DQN("MlpPolicy", "Idle-v0", device="cpu").save(model)
+        steps = []
+        for how in ([], ["--stochastic"]):
+            assert evaluate.main(["-i", str(model), "-n", "2", "--csv", str(table), *how, *limit]) == 0
+            steps.append([row["steps"] for row in csv.DictReader(table.open())])
+        assert steps == [["6", "6"] if limit[-1:] == ["5"] else ["40", "40"], ["40", "40"]]
+        assert ("2 of 2 episodes were cut: stuck" in capsys.readouterr().out) == (limit[-1:] == ["5"])
+    finally:
+        del gym.registry["Idle-v0"]
+
+
+class Idle(gym.Env):
+    """Nothing to see, nothing to earn."""
+
+    observation_space, action_space = spaces.Box(0, 1, (1,), np.float32), spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, False, False, {}
 
 
 def test_the_report_has_a_human_normalised_score_where_there_is_a_scale():
@@ -84,6 +130,22 @@ def test_the_random_player_stays_within_bounds():
     assert actions.dtype == np.float32
     assert all(space.contains(action) for action in actions)
     assert {*RandomPolicy(spaces.Discrete(3, start=5), 200, 0).predict(None)[0]} == {5, 6, 7}
+
+
+@pytest.mark.parametrize(
+    ("space", "n"),
+    [
+        (spaces.Box(-1, 1, (1,), np.int32), 3),
+        (spaces.Box(0, 1, (2,), np.uint8), 4),
+        (spaces.MultiDiscrete([2, 3], start=[1, 0]), 6),
+        (spaces.MultiBinary(2), 4),
+    ],
+)
+def test_the_random_player_plays_every_action_and_the_same_with_a_seed(space, n):
+    actions, again = (RandomPolicy(space, 200, 0).predict(None)[0] for _ in range(2))
+    assert len(np.unique(actions, axis=0)) == n
+    assert all(space.contains(action) for action in actions)
+    assert (actions == again).all()
 
 
 def test_episodes_are_those_of_sb3s_evaluation_and_end_after_a_number_of_steps():

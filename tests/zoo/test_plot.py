@@ -6,7 +6,7 @@ import yaml
 
 from sbbatch.errors import UserError
 from sbbatch.zoo.commands.plot import main
-from sbbatch.zoo.plot.comparison import read_runs, read_training, report_runs
+from sbbatch.zoo.plot.comparison import draw_comparisons, read_runs, read_training, report_runs
 from sbbatch.zoo.plot.curves import plot_run
 from sbbatch.zoo.plot.runs import group_runs, read_run
 
@@ -137,6 +137,35 @@ def test_a_longer_run_goes_on_alone_and_that_is_said(tmp_path, seeds):
     assert (one.timesteps[-1], [tail[0][-1] for tail in one.tails]) == (30, [40, 90])
 
 
+def test_a_tail_begins_where_the_common_curve_ends_and_what_is_cut_is_said(tmp_path):
+    runs = [write_run(tmp_path, "dqn", n, [], [[0.0]] * 20) for n in range(1, 4)]
+    np.savez(runs[1] / "evaluations.npz", timesteps=[10, 205], results=[[0.0], [1.0]])
+    np.savez(runs[2] / "evaluations.npz", timesteps=[10, 150, 250], results=[[0.0], [0.0], [10.0]])
+    (one,) = read_runs(runs)
+    assert [[points.tolist() for points in tail] for tail in one.tails] == [[[200, 250], [5, 10]]]
+    notes = report_runs([one])[1:]
+    assert "up to 5 agent steps after 200, where the shortest run ends, are not drawn" in notes[1]
+    assert "1 of 3 runs go on after 200 agent steps" in notes[2]
+
+
+def test_all_runs_of_a_curve_have_one_window_which_the_picture_names(tmp_path, monkeypatch):
+    runs = [write_run(tmp_path, "dqn", 1, range(10)), write_run(tmp_path, "dqn", 2, [3.0] * 2000)]
+    drawn = read_training(runs)
+    assert drawn[0].window == 2
+    told = []
+    monkeypatch.setattr("sbbatch.zoo.plot.comparison.draw_curves", lambda *words: told.append(words[-1]))
+    draw_comparisons(drawn, tmp_path / "a")
+    draw_comparisons(read_training(runs[1:]), tmp_path / "b")
+    assert told[0].startswith("running means of 2 training episodes, mean over runs")
+    assert told[1] == "running means of 50 training episodes of single runs, without intervals"
+
+
+def test_a_single_run_has_no_band(run):
+    (one,) = read_runs([run])
+    assert np.isnan([one.curve.low, one.curve.high]).all()
+    assert one.curve.middle.tolist() == [2, 4]
+
+
 def test_evaluations_at_other_steps_are_interpolated_and_that_is_said(tmp_path, seeds):
     last = write_run(tmp_path, "dqn", 3, [], batch_size=8)
     np.savez(last / "evaluations.npz", timesteps=[10, 16], results=[[0.0], [6.0]])  # an adaptive rollout ended there
@@ -163,7 +192,11 @@ def test_training_is_the_mean_over_runs_up_to_the_end_of_the_shortest(seeds):
         ({"policy_kwargs": {"net_arch": [64], "tau": 8}}, {"policy_kwargs": {"net_arch": [256], "tau": 8}},
          ["policy net arch [256]", "policy net arch [64]"]),
         ({"seed_env": None}, {"seed_env": None}, [""]),
-        ({"gamma": 0.9}, {}, ["gamma 0.9", "gamma default"]),
+        ({"gamma": 0.9}, {}, ["gamma 0.9", "gamma 0.99"]),  # the default, as a number
+        ({"gamma": 0.99, "n_envs": 1}, {}, [""]),
+        ({"policy_kwargs": {"net_arch": [8]}}, {}, ["policy net arch [8]", "policy net arch default"]),
+        ({"arguments": {"truncate_last_trajectory": True}}, {"arguments": {"truncate_last_trajectory": False}},
+         ["truncate last trajectory False", "truncate last trajectory True"]),
         ({"n_timesteps": 1000}, {"n_timesteps": 20000}, ["n timesteps 1,000", "n timesteps 20,000"]),
         ({"arguments": {"trained_agent": "a.zip"}}, {}, ["trained agent a.zip", "trained agent default"]),
         ({"arguments": {"seed": 5, "num_threads": 2}}, {"arguments": {"seed": 6, "num_threads": 1}}, [""]),
@@ -198,6 +231,10 @@ def test_an_agent_has_one_name_in_all_environments(tmp_path):
     runs.append(write_run(tmp_path, "dqn", 3, arguments={"env": "Other-v0"}, gamma=0.1))
     labels = [(group.environment, group.label) for group in group_runs(list(map(read_run, runs)))]
     assert labels == [("Game-v1", "DQN, gamma 0.1"), ("Game-v1", "DQN, gamma 0.2"), ("Other-v0", "DQN, gamma 0.1")]
+    # Also where each environment has settings of its own.
+    labels = [group.label for group in group_runs(list(map(read_run, runs[1:])))]
+    assert labels == ["DQN, gamma 0.2", "DQN, gamma 0.1"]
+    assert {group.label for group in group_runs(list(map(read_run, runs[1:])), ["env"])} == {"DQN"}
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,7 @@ def test_a_trial_takes_a_fifth_of_a_run_unless_told_otherwise():
         (["--sampler", "tpee"], "'tpee'"),
         (["--pruner", "medium"], "'medium'"),
         (["--n-trials", "0"], "--n-trials"),
-        (["-n", "2000", "-params", "n_envs:4", "--n-evaluations", "501"], "--n-evaluations: got 501"),
-        (["-n", "500"], "learning_starts 1000 >= 500"),
+        (["-n", "4000", "-params", "n_envs:4", "--n-evaluations", "1001"], "--n-evaluations: got 1001"),
         (["--study-name", "../x"], "--study-name"),
         (["--storage", "sqlite:///a.db"], "--storage needs --study-name"),
         (["--study-name", "a", "--storage", "study.log"], "not the URL of a database"),
@@ -158,6 +157,11 @@ def test_a_mistake_is_told_in_one_sentence_and_leaves_nothing_behind(tmp_path, m
     assert message in error
     assert "secret" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_short_trainings_get_a_shorter_warm_up(capsys):
+    assert request_of(*DQN, "-n", "500").settings["learning_starts"] == 50
+    assert "learning_starts 1,000 is too much for n_timesteps 500: lowered to 50" in capsys.readouterr().err
 
 
 def test_a_damaged_database_is_told(tmp_path, capsys):

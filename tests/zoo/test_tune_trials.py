@@ -348,3 +348,22 @@ def test_no_trial_is_begun_after_the_deadline(tmp_path):
     request, _ = begin(tmp_path, "--timeout", "1000")
     assert 900 < request.deadline - time.time() < 1000
     assert run(replace(request, deadline=time.time() - 1)) == []
+
+
+def test_a_trial_does_not_tell_of_an_option_that_studies_do_not_have(tmp_path, capsys):
+    class Idle(gym.Env):
+        observation_space, action_space = gym.spaces.Box(0, 1, (1,), np.float32), gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    gym.register("Idle-v0", Idle, max_episode_steps=600)
+    try:
+        request, _ = begin(tmp_path, "--env", "Idle-v0", "--eval-max-steps", "600", n_trials=1)
+        assert outcomes(run(request)) == ["complete"]
+    finally:
+        del gym.registry["Idle-v0"]
+    assert "stuck" not in capsys.readouterr().err

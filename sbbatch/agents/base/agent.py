@@ -116,7 +116,8 @@ class Agent(BaseAlgorithm):
         every = [own, *(callback if isinstance(callback, list) else [callback])]
         callbacks = [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in every if one is not None]
         made = super()._init_callback(callbacks, progress_bar)
-        _check_evaluations(made, self.env)
+        if self.get_vec_normalize_env() is not None:
+            _check_evaluations(made, self.env)
         return made
 
     @checked
@@ -364,7 +365,7 @@ class Agent(BaseAlgorithm):
 
 
 def _check_evaluations(callback: BaseCallback | None, env: Any) -> None:
-    """What ``EvalCallback`` needs when it evaluates, asked for before anything is learned."""
+    """What ``EvalCallback`` needs to take over a normalization, asked for before anything is learned."""
     for one in callback.callbacks if isinstance(callback, CallbackList) else [callback]:
         if isinstance(one, EventCallback):
             _check_evaluations(one.callback, env)

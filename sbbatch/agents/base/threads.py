@@ -11,13 +11,14 @@ from sbbatch.agents.base.agent import Agent
 from sbbatch.agents.base.measuring import buffers_kept, streams_kept, undisturbed
 from sbbatch.agents.base.smoke_test import sampled_observations
 
-WORTH_A_THREAD = 1.1  # times as fast: less is noise, and takes a core from somebody else
+AS_FAST = 1.1  # times as long as the fastest: less is noise, and more threads take cores from somebody else
 
 
 def fastest_threads(agent: Agent, seconds: float = 1.0) -> int:
     """
-    The number of PyTorch's threads with which a gradient of a made-up minibatch, as large as the agent's own, is
-    fastest: 1, 2, 4, ... up to the present number. The agent stays as it is, and so do PyTorch's threads.
+    The fewest of PyTorch's threads with which a gradient of a made-up minibatch, as large as the agent's own, takes at
+    most a tenth longer than with the fastest number: 1, 2, 4, ... up to the present one. The agent stays as it is, and
+    so do PyTorch's threads.
 
     :param seconds: to measure for, in all; one gradient with each number is timed in any case
     :return: the present number where the agent does not compute on the CPU
@@ -34,14 +35,14 @@ def fastest_threads(agent: Agent, seconds: float = 1.0) -> int:
             for count in counts:
                 th.set_num_threads(count)
                 _gradient(policy, observations)  # the first one also allocates
-                times[count] = min(_time(policy, observations) for _ in _until(seconds / len(counts)))
+                began, n, times[count] = time.perf_counter(), 0, 0.0
+                while n == 0 or n * times[count] < seconds / len(counts):
+                    _gradient(policy, observations)
+                    n += 1
+                    times[count] = (time.perf_counter() - began) / n
     finally:
         th.set_num_threads(most)
-    best = 1
-    for count in counts[1:]:
-        if times[best] > WORTH_A_THREAD * times[count]:
-            best = count
-    return best
+    return next(count for count in counts if times[count] <= AS_FAST * min(times.values()))
 
 
 def _gradient(policy: Any, observations: Any) -> None:
@@ -52,16 +53,3 @@ def _gradient(policy: Any, observations: Any) -> None:
         loss = policy.predict_values(observations).mean() + actions.log_prob(actions.get_actions()).mean()
     loss.backward()
     policy.zero_grad()
-
-
-def _time(policy: Any, observations: Any) -> float:
-    began = time.perf_counter()
-    _gradient(policy, observations)
-    return time.perf_counter() - began
-
-
-def _until(seconds: float) -> Any:
-    end = time.perf_counter() + seconds
-    yield
-    while time.perf_counter() < end:
-        yield

@@ -52,7 +52,13 @@ def add_episode_options(parser: Parser) -> None:
     add("--n-envs", type=whole_number(1), help="episodes side by side, without a window (default: all on Atari, or 1)")
     add("--max-steps", type=whole_number(1), help="cut episodes off after this many agent steps")
     add_stuck_option(parser)
-    add("-P", "--progress", action="store_true", default=None, help="progress bar (default on a terminal)")
+    add(
+        "-P",
+        "--progress",
+        action="store_true",
+        default=None,
+        help="progress bar (elsewhere than on a terminal: lines)",
+    )
 
 
 def named_agent(args: argparse.Namespace) -> SavedAgent:

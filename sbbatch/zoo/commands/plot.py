@@ -35,28 +35,29 @@ evaluation, the band its 95 % bootstrap interval, which is too narrow with three
 shortest run does, longer ones go on as thin lines."""
 
 
+BATCH = "Draw return, what was measured and batch size of adaptive runs on one time axis."
+KINDS = {  # description, epilog, name of the picture
+    None: ("Draw the learning curve of a run.", EXAMPLES, curves.PICTURE_NAME),
+    "train": ("Draw the training episodes of several agents and seeds.", TRAIN_EXAMPLES, "training"),
+    "compare": ("Compare the evaluations of several agents and seeds.", COMPARE_EXAMPLES, "comparison"),
+    "batch": (BATCH, "", batch_trace.PICTURE_NAME),
+}
+READERS = {"train": comparison.read_training, "compare": comparison.read_runs}
+
+
 def make_parser(kind: str | None = None) -> Parser:
     """The options of ``"train"``, ``"compare"`` or ``"batch"`` (``None``: one run)."""
-    description, epilog, default = {
-        None: ("Draw the learning curve of a run.", EXAMPLES, curves.PICTURE_NAME),
-        "train": ("Draw the training episodes of several agents and seeds.", TRAIN_EXAMPLES, "training"),
-        "compare": ("Compare the evaluations of several agents and seeds.", COMPARE_EXAMPLES, "comparison"),
-        "batch": (
-            "Draw return, what was measured and batch size of adaptive runs on one time axis.",
-            "",
-            batch_trace.PICTURE_NAME,
-        ),
-    }[kind]
+    description, epilog, default = KINDS[kind]
     parser = Parser(prog=" ".join(filter(None, ["sbbatch plot", kind])), description=description, epilog=epilog)
     add = parser.add_argument
     if kind is None:
         add("folder", type=Path, help="a run's folder, e.g. logs/qrdqn/ALE-Breakout-v5_1")
     else:
         add("folders", nargs="+", type=Path, metavar="folder", help="run folders, e.g. logs/*/MinAtar-Breakout-v1_*")
-    beside = ", with a CSV beside it" if kind in ("train", "compare") else ""
+    table = ", with a CSV beside it" if kind in READERS else ""
     where = f"{default}.png and .pdf in the folder of the run, or of all runs"
-    add("-o", "--output", type=Path, help=f"PNG, PDF or SVG{beside} (default: {where})")
-    if beside:
+    add("-o", "--output", type=Path, help=f"PNG, PDF or SVG{table} (default: {where})")
+    if kind in READERS:
         text = "tell the runs of an algorithm apart by these settings alone (default: by all; algo: by none)"
         add("--by", nargs="+", metavar="SETTING", help=text)
     add("--title", help="above the picture")
@@ -67,20 +68,19 @@ def make_parser(kind: str | None = None) -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """``sbbatch plot FOLDER``, and ``sbbatch plot train|compare|batch FOLDER ...``. Returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
-    kind = words[0] if words[:1] in (["train"], ["compare"], ["batch"]) else None
+    kind = words[0] if words and words[0] in KINDS else None
     args = make_parser(kind).parse_args(words if kind is None else words[1:])
-    if kind is not None:  # a pattern such as logs/dqn/* also meets the pictures that lie beside the runs
-        args.folders = [path for path in args.folders if not path.is_file()] or args.folders
     if kind is None:
-        files = curves.plot_run(args.folder, args.output, args.title)
-    elif kind == "batch":
-        files = batch_trace.plot_batch(args.folders, args.output, args.title)
+        say("\n".join(map(str, curves.plot_run(args.folder, args.output, args.title))))
+        return 0
+    # A pattern such as logs/dqn/* also meets the pictures that lie beside the runs.
+    folders = [path for path in args.folders if not path.is_file()] or args.folders
+    if kind == "batch":
+        files = batch_trace.plot_batch(folders, args.output, args.title)
     else:
-        drawn = (comparison.read_training if kind == "train" else comparison.read_runs)(args.folders, args.by)
-        folder = beside([run for one in drawn for run in one.group.runs])
-        files = comparison.draw_comparisons(
-            drawn, args.output or folder / ("training" if kind == "train" else "comparison"), args.title
-        )
+        drawn = READERS[kind](folders, args.by)
+        place = beside([run for one in drawn for run in one.group.runs]) / KINDS[kind][2]
+        files = comparison.draw_comparisons(drawn, args.output or place, args.title)
         say("\n".join(comparison.report_runs(drawn)))
     say("\n".join(map(str, files)))
     return 0

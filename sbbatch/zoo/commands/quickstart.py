@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     say(f"playing {N_GAMES} new games with the best model and {N_GAMES} at random")
     seed, protocol = args.seed + 1_000, best.protocol() or "dopamine"
     games = best.play(N_GAMES, max_steps=MAX_STEPS, seed=seed)
-    random_games = play_at_random(ENV_ID, N_GAMES, seed, protocol=protocol, n_envs=N_GAMES)
+    random_games = play_at_random(ENV_ID, N_GAMES, seed, protocol=protocol, n_envs=N_GAMES, max_steps=MAX_STEPS)
     trained, at_random = ([game.score for game in played] for played in (games, random_games))
     gif = folder.path / "game.gif"
     record(best.load(), ENV_ID, gif, seed=seed, max_steps=MAX_STEPS, protocol=protocol)

@@ -7,11 +7,14 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
+import yaml
+
 from sbbatch.errors import InvalidValue, did_you_mean
 from sbbatch.studies.catalogue import STUDIES, find_study
 from sbbatch.studies.command import ATTEMPTS, Command
+from sbbatch.studies.engines import Engine, LocalPool, Ray, Slurm
 from sbbatch.studies.report import write_report
-from sbbatch.studies.runner import LocalPool, adopt, plan, run_missing
+from sbbatch.studies.runner import adopt, plan, run_missing
 from sbbatch.studies.study import Study
 from sbbatch.zoo.commands.cli import Parser, guarded, whole_number
 
@@ -30,6 +33,7 @@ EPILOG = f"""actions:
 examples:
   sbbatch study run small_batch/standard_agents --scale smoke --jobs 2
   sbbatch study run abs/minatar --scale laptop --print-commands
+  sbbatch study run abs/minatar --scale laptop --ray auto
   sbbatch study adopt small_batch/step_size --scale laptop --from docs/results/small_batch_step_size/runs.csv
 
 A study that was stopped or killed goes on with the same command; a run that dies is begun up to {ATTEMPTS} times."""
@@ -43,7 +47,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("action", metavar="action", help=", ".join(ACTIONS))
     add("study", nargs="?", help="its id; `sbbatch study list` shows them")
     add("--scale", default="smoke", help="budget: smoke, laptop, lab or paper (default: smoke)")
-    add("--jobs", type=whole_number(1), default=1, help="runs at a time, with one thread each (default: 1)")
+    add("--jobs", type=whole_number(1), help="runs at a time, with one thread each (default: 1; Slurm: 256)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--ray", nargs="?", const="auto", metavar="ADDRESS", help="run: on a Ray cluster (auto)")
+    slurm = "run: as an array of Slurm jobs, with options of submitit, e.g. slurm_partition=cpu timeout_min=600"
+    where.add_argument("--slurm", nargs="*", metavar="KEY=VALUE", help=slurm)
     add("--print-commands", action="store_true", help="run: print the commands of what is missing instead")
     add("-f", "--folder", type=Path, default=Path("logs/studies"), help="where runs are kept")
     add("-o", "--out", type=Path, help="report, export: where to write")
@@ -79,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         missing = (command.words for command in commands if command.state != "done")
         print("\n".join(shlex.join(["sbbatch", *words]) for words in missing))
     elif args.action == "run":
-        return _run(study, args.scale, commands, args.jobs)
+        return _run(study, args.scale, commands, _engine(args))
     elif args.action == "status":
         _status(study, args.scale, commands)
     elif args.action == "adopt":
@@ -101,11 +109,20 @@ def _show(study: Study, root: Path) -> None:
         print(f"  {name:<7} {scale.steps:,} steps, {scale.seeds} seeds, {len(scale.games)} games: {cost}")
 
 
-def _run(study: Study, scale: str, commands: list[Command], n_jobs: int) -> int:
+def _engine(args: argparse.Namespace) -> Engine:
+    if args.ray is not None:
+        return Ray(args.ray)
+    if args.slurm is not None:
+        pairs = (pair.partition("=") for pair in args.slurm)
+        return Slurm(args.folder / "slurm", args.jobs or 256, {key: yaml.safe_load(value) for key, _, value in pairs})
+    return LocalPool(args.jobs or 1)
+
+
+def _run(study: Study, scale: str, commands: list[Command], engine: Engine) -> int:
     if study.blocked and scale != "smoke":
         raise InvalidValue(f"{study.id} cannot be run yet: {study.blocked}")
     print(f"{study.id} at scale {scale}: {plan(study, scale, commands)}", flush=True)
-    for command, outcome in run_missing(commands, LocalPool(n_jobs)):
+    for command, outcome in run_missing(commands, engine):
         n_done = sum(one.state == "done" for one in commands)
         print(f"[{n_done}/{len(commands)}] {outcome}: {command.folder}", flush=True)
     _status(study, scale, commands)

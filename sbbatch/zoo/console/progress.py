@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -68,16 +67,27 @@ def warn(text: str) -> None:
 
 
 @contextmanager
-def episodes_bar(n_episodes: int | None, wanted: bool | None = None) -> Iterator[Callable[[int], Any]]:
+def episodes_bar(n_episodes: int | None, wanted: bool | None = None) -> Iterator[Callable[[int, int], None]]:
     """
-    A bar that counts episodes, of which there will be ``n_episodes`` (``None``: unknown).
+    How far playing is: a bar on a terminal, elsewhere a line every ten seconds.
 
-    :param wanted: whether to show it; ``None``: when standard output is a terminal
-    :return: a function to tell the number of episodes that have ended
+    :param n_episodes: that there will be (``None``: unknown)
+    :param wanted: ``True``: the bar everywhere; ``False``: neither
+    :return: a function to tell the number of episodes that have ended, and the agent steps of each environment
     """
-    shown = sys.stdout.isatty() if wanted is None else wanted
+    terminal, said_at = sys.stdout.isatty(), time.monotonic()
+    shown = terminal if wanted is None else wanted
     with tqdm(total=n_episodes, unit=" episodes", ncols=_columns(), leave=False, disable=not shown) as bar:
-        yield lambda ended: bar.update(ended - bar.n)
+
+        def tell(ended: int, steps: int) -> None:
+            nonlocal said_at
+            bar.update(ended - bar.n)
+            if wanted is None and not terminal and time.monotonic() - said_at >= _LINE_SECONDS:
+                said_at = time.monotonic()
+                of = "" if n_episodes is None else f"/{n_episodes}"
+                say(f"{ended}{of} episodes have ended after {steps:,} agent steps of each environment")
+
+        yield tell
 
 
 def find_batch_callback(model: BaseAlgorithm) -> BatchSizeCallback | None:

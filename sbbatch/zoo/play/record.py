@@ -61,7 +61,7 @@ def play_in_window(
     max_steps: int | None = None,
     seed: int = 0,
     deterministic: bool = True,
-    stuck_steps: int = STUCK_STEPS,
+    stuck_steps: int,
     device: str = "auto",
     verbose: int = 1,
 ) -> list[Episode]:

@@ -58,9 +58,9 @@ class SavedAgent:
             **({"normalize": self.make_env(1, 0).normalize_obs} if normalizes else {}),  # type: ignore[attr-defined]
         }
 
-    def make_env(self, n_envs: int, seed: int, max_steps: int | None = None, stuck_steps: int = STUCK_STEPS) -> VecEnv:
+    def make_env(self, n_envs: int, seed: int, max_steps: int | None = None, stuck_steps: int = -1) -> VecEnv:
         """Environments for whole episodes with raw rewards, whose observations are normalized as in the training."""
-        env = run_env(self.env_id, self.cls, self.settings, seed, False, n_envs, max_steps, stuck_steps)
+        env = run_env(self.env_id, self.cls, self.settings, seed, False, n_envs, max_steps, stuck_steps=stuck_steps)
         try:
             load_normalization(statistics_of(self.path), env)
         except InvalidValue:
@@ -75,6 +75,7 @@ class SavedAgent:
         n_envs: int | None = None,
         seed: int = 0,
         max_steps: int | None = None,
+        deterministic: bool = True,
         stuck_steps: int = STUCK_STEPS,
         device: str = "auto",
         **options: Any,
@@ -86,15 +87,16 @@ class SavedAgent:
         :param n_envs: episodes side by side (``None``: all of them on Atari, else 1)
         :param seed: of the first environment
         :param max_steps: agent steps after which an episode is cut off (``None``: the environment's own limit)
-        :param stuck_steps: see :class:`~sbbatch.envs.stuck.StuckDetector`; -1: never
+        :param deterministic: greedy actions
+        :param stuck_steps: of greedy actions, see :class:`~sbbatch.envs.stuck.StuckDetector`; -1: never
         :param device: torch device
         :param options: see :func:`~sbbatch.zoo.play.scores.play_episodes`
         """
         if n_episodes is not None:
             n_envs = parallel_episodes(self.env_id, n_episodes, n_envs)
-        env = self.make_env(n_envs or 1, seed, max_steps, stuck_steps)
+        env = self.make_env(n_envs or 1, seed, max_steps, stuck_steps if deterministic else -1)
         try:
-            return play_episodes(self.load(device), env, n_episodes, **options)
+            return play_episodes(self.load(device), env, n_episodes, deterministic=deterministic, **options)
         finally:
             env.close()
 

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sbbatch.envs.atari import atari_game
 from sbbatch.files import write_csv
 from sbbatch.settings.games import games
 from sbbatch.zoo.console.progress import episodes_bar
-from sbbatch.zoo.run.build import make_env, require_discrete
+from sbbatch.zoo.run.build import make_env
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,19 @@ class Episode:
 
     score: float  # raw return
     steps: int  # agent steps
+    stuck: bool = False  # whether it was cut off, see StuckDetector
 
 
 class RandomPolicy:
-    """Draws every action uniformly for ``n_envs`` environments; actions are numbered or within bounds."""
+    """Draws every action as its space does, uniformly within bounds, for ``n_envs`` environments."""
 
     def __init__(self, action_space: spaces.Space, n_envs: int, seed: int | None) -> None:
-        self.action_space, self.n_envs, self.generator = action_space, n_envs, np.random.default_rng(seed)
+        self.action_space, self.n_envs = deepcopy(action_space), n_envs
+        self.action_space.seed(seed)
 
     def predict(self, *_: Any, **__: Any) -> tuple[np.ndarray, None]:
         """As SB3's ``predict``, whatever is observed."""
-        space = self.action_space
-        if isinstance(space, spaces.Discrete):
-            return int(space.start) + self.generator.integers(int(space.n), size=self.n_envs), None
-        assert isinstance(space, spaces.Box)
-        return self.generator.uniform(space.low, space.high, (self.n_envs, *space.shape)).astype(space.dtype), None
+        return np.stack([self.action_space.sample() for _ in range(self.n_envs)]), None
 
 
 def play_episodes(
@@ -63,7 +62,7 @@ def play_episodes(
     :param n_episodes: episodes to play, shared out evenly between the environments (``None``: until ``n_steps``)
     :param n_steps: steps of every environment after which to stop; an episode that has not ended then does not count
     :param deterministic: greedy actions
-    :param progress: whether to show a bar; ``None``: on a terminal
+    :param progress: whether to show a bar; ``None``: on a terminal, and lines elsewhere
     """
     left = [math.inf if n_episodes is None else (n_episodes + i) // env.num_envs for i in range(env.num_envs)]
     played: list[Episode] = []
@@ -78,8 +77,9 @@ def play_episodes(
             for i, info in enumerate(infos):
                 if left[i] and starts[i] and "episode" in info:
                     left[i] -= 1
-                    played.append(Episode(float(info["episode"]["r"]), int(info["episode"]["l"])))
-            tell(len(played))
+                    told = info["episode"]
+                    played.append(Episode(float(told["r"]), int(told["l"]), info.get("stuck", False)))
+            tell(len(played), taken)
     return played
 
 
@@ -94,26 +94,22 @@ def play_at_random(
     progress: bool | None = False,
 ) -> list[Episode]:
     """
-    Whole episodes of a player that draws every action uniformly; see :meth:`SavedAgent.play`.
+    Whole episodes of a player that draws every action uniformly, however long they are; see :meth:`SavedAgent.play`.
 
     :param seed: of the environments and of the player
     :param protocol: Atari protocol, e.g. sticky actions or not (``None``: ``dopamine``)
-    :raises InvalidValue: actions that are neither numbered nor within bounds
     """
     env = make_env(env_id, n_envs=n_envs, protocol=protocol, seed=seed, training=False, max_steps=max_steps)
     try:
-        space = env.action_space
-        if not (isinstance(space, spaces.Box) and space.is_bounded()):
-            require_discrete(env_id, space)
-        return play_episodes(RandomPolicy(space, n_envs, seed), env, n_episodes, progress=progress)
+        return play_episodes(RandomPolicy(env.action_space, n_envs, seed), env, n_episodes, progress=progress)
     finally:
         env.close()
 
 
 def statistics(returns: Sequence[float]) -> dict[str, float]:
-    """What is said about raw returns of episodes, at least one."""
+    """What is said about raw returns of episodes, at least one, which has no deviation: NaN."""
     scores = np.asarray(returns, dtype=float)
-    deviation = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
+    deviation = float(scores.std(ddof=1)) if len(scores) > 1 else math.nan
     return {
         "mean": float(scores.mean()),
         "median": float(np.median(scores)),
@@ -132,15 +128,16 @@ def scale_of(env_id: str) -> Scaled | None:
 
 
 def report(name: str, env_id: str, episodes: Sequence[Episode], scale: Scaled | None = None) -> list[str]:
-    """Lines about what ``name`` has played, with a human-normalised score if there is a scale."""
+    """Lines about what ``name`` has played, with a human-normalised score if there is a scale, and what was cut off."""
     found = statistics([episode.score for episode in episodes])
     found["steps of an episode"] = sum(episode.steps for episode in episodes) / len(episodes)
     lines = [f"{name} on {env_id}, {len(episodes)} whole episodes", ""]
-    lines += [f"  {what:<19} {value:12,.2f}" for what, value in found.items()]
+    lines += [f"  {what:<19} {'-' if math.isnan(value) else f'{value:,.2f}':>12}" for what, value in found.items()]
     if scale is not None:
         normalized = human_normalized(scale, found["mean"])
         lines.append(f"  human-normalised    {normalized:12,.3f}  (random {scale.random:g}, human {scale.human:g})")
-    return lines
+    stuck = sum(episode.stuck for episode in episodes)
+    return [*lines, f"  {stuck} of {len(episodes)} episodes were cut: stuck"] if stuck else lines
 
 
 def write_table(path: Path, episodes: Sequence[Episode], seed: int) -> None:

@@ -19,7 +19,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from sbbatch.envs.atari import AtariProtocol, atari_game, get_protocol
 from sbbatch.envs.make import canonical_id
-from sbbatch.envs.stuck import STUCK_STEPS, StuckDetector, describe_stuck
+from sbbatch.envs.stuck import StuckDetector, describe_stuck
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.imports import ClassSpec
 from sbbatch.zoo.console.progress import warn
@@ -112,18 +112,18 @@ def play_episode(
     model: Any,
     env: RenderedEnv,
     max_steps: int,
-    deterministic: bool = True,
-    stuck_steps: int = STUCK_STEPS,
+    deterministic: bool,
+    stuck_steps: int,
     seen: Callable[[], Any] = lambda: None,
 ) -> tuple[float, int]:
     """
-    Play one episode, of at most ``max_steps`` agent steps, or until it is stuck.
+    Play one episode, of at most ``max_steps`` agent steps, or until a greedy agent is stuck.
 
     :param stuck_steps: see :class:`~sbbatch.envs.stuck.StuckDetector`; -1: never
     :param seen: called whenever there is a new picture
     :return: raw return and agent steps
     """
-    total, steps, over, stuck = 0.0, 0, False, StuckDetector(sys.maxsize if stuck_steps == -1 else stuck_steps)
+    total, steps, over, stuck = 0.0, 0, False, StuckDetector(stuck_steps if deterministic else -1)
     observation = env.reset()
     seen()
     while not over and steps < max_steps:

@@ -20,7 +20,7 @@ from sbbatch.analysis.figure import (
     picture,
     picture_files,
 )
-from sbbatch.analysis.metrics import running_mean, student_interval
+from sbbatch.analysis.metrics import running_mean, smoothing_window, student_interval
 from sbbatch.batch import ABS
 from sbbatch.errors import InvalidValue, UserError
 from sbbatch.settings.schema import read_object
@@ -31,8 +31,7 @@ from sbbatch.zoo.plot.runs import Run, beside, group_runs, read_run
 PICTURE_NAME = "batch_size"
 _MEASURES = ("divergence", "noise_scale")  # columns that a batch size can follow
 _SIZES = {"n_steps": "rollout length\n(steps)", "batch_size": "batch size\n(samples)"}
-_WINDOWS = 40  # independent points of a smoothed curve
-_WIDE_RATIO = 6.0  # from here on the sizes are on a logarithmic axis: the small ones would be one line otherwise
+_WIDE_SIZES = 6.0  # from here on the sizes are on a logarithmic axis: the small ones would be one line otherwise
 
 _DOTS = {"markersize": 5, "markeredgewidth": 0}
 _RINGS = {"markerfacecolor": "white", "markeredgewidth": 1.4, "markersize": 5, "linewidth": 1}
@@ -163,7 +162,7 @@ def _draw(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
         axes.set_ylim(bottom=0)
     shown = np.concatenate([run.rows[column] for run in runs for column in ("size", "target")])
     low, high = np.nanmin(shown), np.nanmax(shown)
-    if high / low < _WIDE_RATIO:
+    if high / low < _WIDE_SIZES:
         sizes.set_ylim(0, high * 1.1)
         sizes.yaxis.get_major_locator().set_params(integer=True)
     else:
@@ -186,7 +185,8 @@ def _explain(axes: Any, runs: list[BatchRun], names: list[str]) -> None:
     n_evaluated = {run.run.evaluations[1].shape[1] for run in runs if len(run.run.evaluations[0])}
     if n_evaluated:
         means = f"mean of {' or '.join(map(str, sorted(n_evaluated)))}"
-        axes.plot([], [], "o", label=f"evaluations ({means}{', 95 % interval' if alone else ''})", color=GRAY, **_RINGS)
+        words = f"{means}{', 95 % interval' if alone else ''}" if max(n_evaluated) > 1 else "one episode each"
+        axes.plot([], [], "o", label=f"evaluations ({words})", color=GRAY, **_RINGS)
     if any(run.measured("target") for run in runs):
         axes.plot([], [], label="target of the size", **{"color": GRAY, **_TARGET})
     if any(run.thresholds and run.measured("divergence") for run in runs):
@@ -195,10 +195,10 @@ def _explain(axes: Any, runs: list[BatchRun], names: list[str]) -> None:
 
 def _draw_returns(axes: Any, run: BatchRun, style: dict[str, Any], alone: bool) -> None:
     (steps, returns), (evaluated_at, evaluated) = run.run.episodes, run.run.evaluations
-    if n := len(steps):
+    if len(steps):
         if alone:
             axes.plot(steps, returns, ".", color=GRAY, alpha=0.4, **_DOTS)
-        axes.plot(steps, running_mean(returns, max(n // _WINDOWS, min(20, n // 5), 1)), **style)
+        axes.plot(steps, running_mean(returns, smoothing_window(len(steps))), **style)
     if len(evaluated_at):
         mean, half = student_interval(evaluated)
         axes.errorbar(evaluated_at, mean, half if alone else None, fmt="o", color=style["color"], **_RINGS)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sbbatch.analysis.curves import Curve, Points, draw_curves
 from sbbatch.analysis.figure import picture_files
-from sbbatch.analysis.metrics import Statistic, iqm, running_mean, stratified_bootstrap_interval
+from sbbatch.analysis.metrics import Statistic, iqm, running_mean, smoothing_window, stratified_bootstrap_interval
 from sbbatch.errors import InvalidValue
 from sbbatch.files import write_csv
 from sbbatch.zoo.plot.runs import Group, group_runs, read_run
@@ -21,9 +21,11 @@ from sbbatch.zoo.plot.runs import Group, group_runs, read_run
 _RESAMPLES = 2_000
 _LAST = 3  # evaluations that the final score averages
 _POINTS = 60  # of a curve of training episodes
-_WINDOW = 50  # of these, or a fifth of a short run
 _NEAR = 0.05  # of the length of a run: such ends are one
-_NAMES = {"iqm": ("evaluations", "interquartile mean"), "mean": ("running means of training episodes", "mean")}
+_STATISTICS: dict[str, tuple[Statistic, str]] = {
+    "iqm": (iqm, "interquartile mean"),
+    "mean": (np.mean, "mean"),
+}  # by their names in tables
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,22 @@ class Comparison:
     group: Group
     timesteps: np.ndarray  # agent steps that all runs have a return at, e.g. of evaluations ``(points,)``
     returns: np.ndarray  # mean raw return there ``(runs, points)``
-    statistic: Statistic = iqm  # what is drawn of the runs
+    statistic: str = "iqm"  # what is drawn of the runs
+    window: int = 0  # training episodes that a return is the running mean of; 0: returns are of evaluations
     tails: Sequence[Points] = ()  # of single runs, from the last common point to their own ends
     notes: Sequence[str] = ()  # what a reader would not expect
 
     @cached_property
     def curve(self) -> Curve:
         """The statistic over runs, and its 95 % bootstrap interval, at each point."""
-        columns = [self.returns[:, [i]] for i in range(self.returns.shape[1])]
-        ends = np.array([stratified_bootstrap_interval(one, self.statistic, _RESAMPLES) for one in columns])
-        group, middle = self.group, self.statistic(self.returns, axis=0)
-        return Curve(group.environment, group.label, self.timesteps, middle, ends[:, 0], ends[:, 1], self.tails)
+        group, (statistic, _) = self.group, _STATISTICS[self.statistic]
+        if len(self.returns) > 1:
+            columns = [self.returns[:, [i]] for i in range(self.returns.shape[1])]
+            low, high = np.transpose([stratified_bootstrap_interval(one, statistic, _RESAMPLES) for one in columns])
+        else:  # nobody knows
+            low = high = np.full(len(self.timesteps), np.nan)
+        middle = statistic(self.returns, axis=0)
+        return Curve(group.environment, group.label, self.timesteps, middle, low, high, self.tails)
 
     def final(self) -> np.ndarray:
         """Score of each run: the mean of its last common evaluations ``(runs,)``."""
@@ -70,7 +77,7 @@ def read_runs(folders: Sequence[Path | str], by: Sequence[str] | None = None) ->
         notes = []
         if any(not np.isin(steps, own).all() for own, _ in curves):  # the last ones of adaptive rollouts, say
             notes.append("evaluations at different agent steps are interpolated linearly")
-        found.append(_together(group, curves, steps, iqm, notes))
+        found.append(_together(group, curves, steps, notes))
     return found
 
 
@@ -78,32 +85,37 @@ def read_training(folders: Sequence[Path | str], by: Sequence[str] | None = None
     """The training episodes of runs, for each group of :func:`group_runs`, together up to the end of the shortest."""
     found = []
     for group in group_runs([read_run(folder) for folder in folders], by):
-        curves = []
         for run in group.runs:
-            steps, returns = run.episodes
-            if not len(steps):
+            if not len(run.episodes[0]):
                 raise InvalidValue(f"{run.folder}: no training episode has ended yet, so there is nothing to draw")
-            curves.append((steps, running_mean(returns, min(_WINDOW, max(len(steps) // 5, 1)))))
+        window = smoothing_window(min(len(run.episodes[0]) for run in group.runs))
+        curves = [(steps, running_mean(returns, window)) for steps, returns in (run.episodes for run in group.runs)]
         first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
-        found.append(_together(group, curves, np.linspace(first, last, _POINTS if first < last else 0), np.mean, []))
+        steps = np.linspace(first, last, _POINTS if first < last else 0)
+        found.append(_together(group, curves, steps, [], statistic="mean", window=window))
     return found
 
 
-def _together(
-    group: Group, curves: Sequence[Points], steps: np.ndarray, statistic: Statistic, notes: list[str]
-) -> Comparison:
+def _together(group: Group, curves: Sequence[Points], steps: np.ndarray, notes: list[str], **drawn: Any) -> Comparison:
     if not len(steps):
         raise InvalidValue(f"{group.label} on {group.environment}: the runs have nothing at common agent steps yet")
     # Runs of one length end a little apart: with the last episode, or with the last rollout.
-    longer = [points for points in curves if points[0][-1] > steps[-1] + _NEAR * (steps[-1] - steps[0])]
-    if longer:
+    near = _NEAR * (steps[-1] - steps[0])
+    cut = max(own[-1] for own, _ in curves if own[-1] <= steps[-1] + near) - steps[-1]
+    if cut > 0:
+        notes.append(f"up to {cut:,.0f} agent steps after {steps[-1]:,.0f}, where the shortest run ends, are not drawn")
+    returns = np.stack([np.interp(steps, own, values) for own, values in curves])
+    tails = []
+    for (own, values), last in zip(curves, returns[:, -1], strict=True):
+        if own[-1] > steps[-1] + near:
+            after = own > steps[-1]
+            tails.append((np.append(steps[-1], own[after]), np.append(last, values[after])))
+    if tails:
         notes.append(
-            f"{len(longer)} of {len(curves)} runs go on after {steps[-1]:,.0f} agent steps, where the shortest ends; "
+            f"{len(tails)} of {len(curves)} runs go on after {steps[-1]:,.0f} agent steps, where the shortest ends; "
             "from there on they are thin lines"
         )
-    returns = np.stack([np.interp(steps, own, values) for own, values in curves])
-    tails = [tuple(values[points[0] >= steps[-1]] for values in points) for points in longer]
-    return Comparison(group, steps, returns, statistic, tails, [*group.pooled(), *notes])
+    return Comparison(group, steps, returns, tails=tails, notes=[*group.pooled(), *notes], **drawn)
 
 
 def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | None = None) -> list[Path]:
@@ -115,15 +127,17 @@ def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | 
     :return: the pictures
     :raises UserError: matplotlib is missing, or the file cannot be written
     """
-    files, statistic = picture_files(out), comparisons[0].statistic.__name__
+    files, statistic = picture_files(out), comparisons[0].statistic
     counts: dict[str, list[int]] = defaultdict(list)
     for one in comparisons:
         counts[one.group.label].append(len(one.returns))
-    labels = {label: f"{label} ({_runs(own)})" for label, own in counts.items()}
+    labels = {label: f"{label} ({_span(own, 'run')})" for label, own in counts.items()}
     curves = [replace(one.curve, label=labels[one.group.label]) for one in comparisons]
-    what, mean = _NAMES[statistic]
+    windows = [one.window for one in comparisons if one.window]
+    what = f"running means of {_span(windows, 'training episode')}" if windows else "evaluations"
     alone = max(map(max, counts.values())) == 1
-    over = " of single runs, without intervals" if alone else f", {mean} over runs; bands: 95 % bootstrap intervals"
+    mean = f", {_STATISTICS[statistic][1]} over runs; bands: 95 % bootstrap intervals"
+    over = " of single runs, without intervals" if alone else mean
     thin = "; thin lines: single runs that are longer than others" if any(one.tails for one in comparisons) else ""
     draw_curves(curves, files, title, what + over + thin)
     header = ("environment", "agent", "timesteps", "runs", statistic, "low", "high")
@@ -131,9 +145,9 @@ def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | 
     return files
 
 
-def _runs(counts: Sequence[int]) -> str:
+def _span(counts: Sequence[int], of: str) -> str:
     low, high = min(counts), max(counts)
-    return f"{low} to {high} runs" if low < high else f"{low} run{'s' if low > 1 else ''}"
+    return f"{low} to {high} {of}s" if low < high else f"{low} {of}{'s' if low > 1 else ''}"
 
 
 def report_runs(comparisons: Sequence[Comparison]) -> list[str]:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from sbbatch.analysis.curves import Curve
 from sbbatch.analysis.figure import GRAY, RETURN, STEPS, curve_style, legend_below, number_axes, picture, picture_files
-from sbbatch.analysis.metrics import running_mean, student_interval
+from sbbatch.analysis.metrics import running_mean, smoothing_window, student_interval
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.plot.runs import group_runs, read_run
 
 PICTURE_NAME = "learning_curve"
-_RUNNING_MEAN_EPISODES = 20
 
 
 def plot_run(folder: Path | str, out: Path | None = None, title: str | None = None) -> list[Path]:
@@ -33,13 +32,14 @@ def plot_run(folder: Path | str, out: Path | None = None, title: str | None = No
     with picture(files, 6.4, 3.6, title or f"{group.agent} on {group.environment}, {run.name}") as figure:
         axes = figure.subplots()
         if len(steps):
-            window = min(_RUNNING_MEAN_EPISODES, max(len(steps) // 5, 1))
+            window = smoothing_window(len(steps))
             axes.plot(steps, returns, ".", color=GRAY, alpha=0.4, markersize=4, mew=0, label="one training episode")
             label = f"training episodes, mean of the last {window}"
             axes.plot(steps, running_mean(returns, window), label=label, **curve_style(0))
         if len(evaluated_at):
             mean, half = student_interval(evaluated)
-            label = f"evaluations, mean and 95 % interval over {evaluated.shape[1]} episodes"
+            n = evaluated.shape[1]
+            label = f"evaluations, {f'mean and 95 % interval over {n} episodes' if n > 1 else 'one episode each'}"
             Curve("", "", evaluated_at, mean, mean - half, mean + half).draw(axes, label, **curve_style(1))
         number_axes(axes, STEPS, RETURN)
         legend_below(figure)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import numpy as np
 
 from sbbatch.agents import ALGORITHMS
 from sbbatch.analysis.figure import plain_number, setting_name
+from sbbatch.arguments import declared
 from sbbatch.errors import InvalidValue
 from sbbatch.settings.reader import read_yaml
+from sbbatch.settings.resolution import RunArguments
+from sbbatch.settings.schema import plain
 from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
 
 # Options that decide what a run comes to, beside its config.yml; None is their default.
-_DECIDING = ("trained_agent", "eval_episodes", "eval_max_steps", "stuck_steps")
-_DEFAULT = "default"  # of what is not set
+_DECIDING = ("trained_agent", "truncate_last_trajectory", "eval_episodes", "eval_max_steps", "stuck_steps")
 _MOST_DIGITS = 6  # of a seed that somebody chose; one that was drawn has ten and tells a reader nothing
 _LEFT_BY_A_RUN = ("*monitor.csv", "evaluations.npz", BATCH_LOG_NAME, "*/args.yml")
 
@@ -54,17 +57,22 @@ class Run:
         return f"run {number[1]}" if number else self.folder.name
 
     @cached_property
-    def deciding(self) -> dict[str, str]:
-        """All that its result depends on but the seed, as text; the members of mappings one by one."""
-        options = {key: self.arguments[key] for key in _DECIDING if self.arguments.get(key) is not None}
-        return {key: self.value(key) for key in _flat({**options, **self.settings})}
+    def given(self) -> dict[str, Any]:
+        """Options and settings that it was given; mappings whole, and their members as well."""
+        options = {key: option for key, option in self.arguments.items() if option is not None}
+        return {**options, **_with_members(self.settings)}
+
+    @property
+    def deciding(self) -> list[str]:
+        """The settings and options that its result depends on, but for the seed; of mappings the members."""
+        keys = [key for key in self.given if key in _DECIDING or key.partition(".")[0] in self.settings]
+        return [key for key in keys if not isinstance(self.given[key], dict)]
 
     def value(self, key: str) -> str:
-        """What it was given for a setting or an option."""
-        options = {name: option for name, option in self.arguments.items() if option is not None}
-        given = {**options, **self.settings, **_flat(self.settings)}.get(key, _DEFAULT)
-        number = isinstance(given, (int, float)) and not isinstance(given, bool)
-        return plain_number(given) if number else str(given)
+        """What it had for a setting or an option: given, or by default."""
+        value = self.given.get(key, _defaults(self.agent).get(key, "default"))
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return plain_number(value) if number else str(value)
 
     @cached_property
     def episodes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -137,30 +145,27 @@ def group_runs(runs: Sequence[Run], by: Sequence[str] | None = None) -> list[Gro
     Runs that differ in nothing but the seed, together, by environment and agent; sorted.
 
     :param by: settings or options that tell the runs of an algorithm apart, whatever else differs (``None``: all of
-        ``config.yml``, and those of ``args.yml`` that the result depends on)
+        ``config.yml``, and those of ``args.yml`` that the result depends on; ``algo`` and ``env`` always do)
     :raises InvalidValue: a run is there twice, or a setting that no run was given
     """
     for folder, n in Counter(run.folder for run in runs).items():
         if n > 1:
             raise InvalidValue(f"{folder} is given twice, and would count as two seeds; leave it out once")
-    for key in set(by or ()) - {"algo", "env"}:
-        if all(run.value(key) == _DEFAULT for run in runs):
+    keys = sorted({key for run in runs for key in run.deciding}) if by is None else [*by]
+    keys = [key for key in keys if key not in ("algo", "env")]
+    for key in keys:
+        if not any(key in run.given for run in runs):
             raise InvalidValue(f"--by: none of the runs sets {key} in its config.yml or args.yml")
-    keys = sorted({key for run in runs for key in run.deciding}) if by is None else by
     kinds: dict[tuple[str, str], dict[tuple[str, ...], list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         kinds[run.environment, run.agent][tuple(map(run.value, keys))].append(run)
-    # In all environments an agent has the same name, made of what differs in one of them.
-    told = {
-        (agent, key)
-        for (_, agent), kind in kinds.items()
-        for key, values in zip(keys, zip(*kind, strict=True), strict=False)
-        if len(set(values)) > 1
-    }
+    # The same name in two environments means the same settings.
+    told = {(run.agent, key, run.value(key)) for run in runs for key in keys}
+    differ = {pair for pair, n in Counter((agent, key) for agent, key, _ in told).items() if n > 1}
     groups = []
     for (environment, agent), kind in sorted(kinds.items()):
         for values, members in sorted(kind.items(), key=lambda item: [_order(value) for value in item[0]]):
-            pairs = [(key, value) for key, value in zip(keys, values, strict=True) if (agent, key) in told]
+            pairs = [(key, value) for key, value in zip(keys, values, strict=True) if (agent, key) in differ]
             details = ", ".join(f"{setting_name(key)} {value}" for key, value in pairs)
             cls = ALGORITHMS.get(agent)
             groups.append(Group(environment, agent if cls is None else cls.__name__, details, members))
@@ -172,11 +177,19 @@ def beside(runs: Sequence[Run]) -> Path:
     return Path(os.path.commonpath([run.folder for run in runs]))
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+@cache
+def _defaults(agent: str) -> dict[str, Any]:
+    """Settings that were not given, as a file would have them; those inside of mappings are not known."""
+    known = {**declared(RunArguments), **(declared(ALGORITHMS[agent]) if agent in ALGORITHMS else {})}
+    return {key: plain(one.default) for key, one in known.items() if one.default is not inspect.Parameter.empty}
+
+
+def _with_members(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        members = _with_members(value, f"{prefix}{key}.") if isinstance(value, dict) else {}
+        found |= {f"{prefix}{key}": value, **members}
+    return found
 
 
 def _order(value: str) -> tuple[bool, float, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
+from sbbatch.envs.judged import JudgedEnv, Misbehavior
 from sbbatch.envs.make import canonical_id, make_gym_env
 from sbbatch.envs.readable import readable
-from sbbatch.envs.stuck import STUCK_STEPS, StuckLimit
+from sbbatch.envs.stuck import StuckLimit
 from sbbatch.errors import InvalidValue, UserError, check_int, reason_of
 from sbbatch.files import find_file
 from sbbatch.persistence.normalization import save_normalization, statistics_of
@@ -48,14 +50,14 @@ class EnvRecipe:
     apart: bool = False  # made in a process of its own
 
     def make(self) -> gym.Env:
-        """The environment without its wrappers, or a ``UserError`` if it cannot be made."""
+        """The environment without its wrappers, judged, or a ``UserError`` if it cannot be made."""
         if self.apart:
             # Ctrl-C reaches every process of a terminal; the one that learns decides when its environments end.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         import_packages(self.packages)
         limit = {} if self.max_steps is None else {"max_episode_steps": self.max_steps}
         try:
-            env = make_gym_env(self.env_id, **self.kwargs, **limit)
+            env = (ApartEnv if self.apart else JudgedEnv)(make_gym_env(self.env_id, **self.kwargs, **limit))
         except (AssertionError, TypeError, ValueError) as error:
             if isinstance(error, UserError) or not self.kwargs:
                 raise
@@ -70,6 +72,28 @@ class EnvRecipe:
         for wrapper in self.wrappers:
             env = wrapper.make(env)
         return readable(env, tell=self.training and not self.apart)
+
+
+class ApartEnv(JudgedEnv):
+    """In a process of its own, which cannot tell ours what is wrong: it says so and ends, without a traceback."""
+
+    def reset(self, **kwargs: Any) -> Any:
+        """As of the environment."""
+        with _last_words():
+            return super().reset(**kwargs)
+
+    def step(self, action: Any) -> Any:
+        """As of the environment."""
+        with _last_words():
+            return super().step(action)
+
+
+@contextmanager
+def _last_words() -> Iterator[None]:
+    try:
+        yield
+    except Misbehavior as error:
+        raise SystemExit(f"sbbatch: error: {error}") from None
 
 
 class LastLimit(TimeLimit):
@@ -101,7 +125,8 @@ def make_env(
     normalize: dict[str, Any] | None = None,
     frame_stack: int | None = None,
     max_steps: int | None = None,
-    stuck_steps: int = STUCK_STEPS,
+    stuck_steps: int = -1,
+    tell: Callable[[str], Any] | None = warn,
     env_kwargs: dict[str, Any] | None = None,
     env_wrapper: Sequence[ClassSpec] = (),
     vec_env_wrapper: Sequence[ClassSpec] = (),
@@ -120,6 +145,7 @@ def make_env(
         none, evaluation episodes end after :data:`UNLIMITED_STEPS`)
     :param stuck_steps: agent steps after which an evaluation episode is cut off in which nothing happens any more, see
         :class:`~sbbatch.envs.stuck.StuckDetector`; -1: never
+    :param tell: called with a sentence the first time that one is
     :param env_wrapper: around each environment, the innermost first
     :param vec_env_wrapper: around all of them, likewise
     :param vec_env: ``"dummy"`` or ``"subproc"``: each in a process of its own; Atari games have their own threads
@@ -149,7 +175,7 @@ def make_env(
         kind = VEC_ENVS[vec_env]
         env = make_vec_env(recipe.make, n_envs=n_envs, seed=seed, wrapper_class=recipe.wrap, vec_env_cls=kind)
     if not training and stuck_steps != -1:
-        env = StuckLimit(env, stuck_steps, warn)
+        env = StuckLimit(env, stuck_steps, tell)
     for wrapper in vec_env_wrapper:
         env = wrapper.make(env)
     if game is None and frame_stack not in (None, 1):
@@ -168,7 +194,6 @@ def run_env(
     training: bool,
     n_envs: int,
     max_steps: int | None = None,
-    stuck_steps: int = STUCK_STEPS,
     **more: Any,
 ) -> VecEnv:
     """The environments that a run's settings ask for; all other arguments as those of :func:`make_env`."""
@@ -185,7 +210,6 @@ def run_env(
         normalize=normalize,
         frame_stack=run_value(settings, "frame_stack"),
         max_steps=max_steps,
-        stuck_steps=stuck_steps,
         env_kwargs=env_arguments(settings, training),
         env_wrapper=run_value(settings, "env_wrapper") or (),
         vec_env_wrapper=run_value(settings, "vec_env_wrapper") or (),
@@ -221,13 +245,6 @@ def default_policy(observation_space: spaces.Space) -> str:
     if isinstance(observation_space, spaces.Dict):
         return "MultiInputPolicy"
     return "CnnPolicy" if is_image_space(observation_space) else "MlpPolicy"
-
-
-def require_discrete(env_id: str, action_space: spaces.Space) -> spaces.Discrete:
-    """The action space, or an ``InvalidValue`` if its actions are not numbered."""
-    if not isinstance(action_space, spaces.Discrete):
-        raise InvalidValue(f"{env_id} has the action space {action_space}, expected a Discrete one")
-    return action_space
 
 
 def save_model(model: BaseAlgorithm, path: Path) -> None:

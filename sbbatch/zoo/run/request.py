@@ -15,6 +15,7 @@ from sbbatch.errors import InvalidValue
 from sbbatch.persistence.saved_agent import check_holds, trained_environment
 from sbbatch.persistence.sb3_model import open_model
 from sbbatch.settings.resolution import (
+    COMMAND_LINE,
     RUN_KEYS,
     Setting,
     Settings,
@@ -139,12 +140,15 @@ class Request:
 
 
 def shorten_warm_up(settings: Settings) -> Settings:
-    """A run shorter than its warm-up would learn nothing: it gets one of a tenth of its steps instead."""
+    """
+    A run whose warm-up takes half of its steps or more would hardly learn: it gets one of a tenth of them instead. What
+    the command line says holds as long as anything can be learned.
+    """
     start, n_timesteps = settings.get("learning_starts"), int(run_value(settings, "n_timesteps"))
-    if start is None or start.value < n_timesteps:
+    if start is None or start.value < (n_timesteps if start.origin == COMMAND_LINE else n_timesteps / 2):
         return settings
     shorter = n_timesteps // 10
-    warn(f"learning_starts {start.value:,} >= n_timesteps {n_timesteps:,}: lowered to {shorter:,}, so that it learns")
+    warn(f"learning_starts {start.value:,} is too much for n_timesteps {n_timesteps:,}: lowered to {shorter:,}")
     return {**settings, "learning_starts": Setting(shorter, shorter, f"n_timesteps {n_timesteps}")}
 
 

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 import torch as th
 
+from sbbatch.analysis.metrics import mean_and_deviation
 from sbbatch.errors import NumericalError
 from sbbatch.settings.imports import import_packages
 from sbbatch.zoo.console.exit_codes import KILLED, NUMERICAL_ERROR, USER_ERROR
@@ -170,7 +171,8 @@ def summary(results: Sequence[SeedResult]) -> list[str]:
             shown = (f"{returns[-1]:.1f} at {steps[-1]:,}", f"{returns[top]:.1f} at {steps[top]:,}")
         rows.append((str(result.seed), *shown, str(result.folder or "-"), result.state))
     if last:
-        means = [f"{np.mean(values):.1f} ± {np.std(values):.1f}" for values in (last, best)]
-        rows.append(("mean", means[0], means[1], f"{len(last)} seed{'s' * (len(last) > 1)}", ""))
+        rows.append(
+            ("mean", mean_and_deviation(last), mean_and_deviation(best), f"{len(last)} seed{'s' * (len(last) > 1)}", "")
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return ["  ".join([*(f"{row[i]:<{widths[i]}}" for i in range(4)), row[4]]).rstrip() for row in rows]

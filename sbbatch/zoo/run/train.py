@@ -56,10 +56,11 @@ def run(
     :raises UserError: what cannot be built or written
     :raises NumericalError: the numbers became NaN or infinite
     """
-    if request.num_threads > 0:
-        th.set_num_threads(request.num_threads)
     goes_on = request.resumption
     with ExitStack() as stack:
+        stack.callback(th.set_num_threads, th.get_num_threads())  # of the next run in this process
+        if request.num_threads > 0:
+            th.set_num_threads(request.num_threads)
         if goes_on is not None:
             stack.enter_context(alone_in(goes_on.folder))
         env = stack.enter_context(_closing(build_env(request)))

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from stable_baselines3.common.vec_env import VecEnv
 
 from sbbatch.analysis.metrics import iqm
+from sbbatch.envs.stuck import STUCK_STEPS
 from sbbatch.errors import NumericalError, UserError
 from sbbatch.files import atomic_write
 from sbbatch.settings.imports import allow_imports
@@ -181,7 +182,8 @@ class Objective:
             model = make_model(cls, env, settings, seed, options.device, int(options.verbose > 1))
             own = [part.make() for part in run_value(settings, "callback") or ()]
             eval_seed, n_envs = seed + _EVAL_SEED_OFFSET, budget.n_eval_envs
-            eval_env = run_env(options.env, cls, settings, eval_seed, False, n_envs, budget.eval_max_steps)
+            limits = {"max_steps": budget.eval_max_steps, "stuck_steps": STUCK_STEPS, "tell": None}
+            eval_env = run_env(options.env, cls, settings, eval_seed, False, n_envs, **limits)
             stack.callback(eval_env.close)
             evaluation = TrialEvaluation(eval_env, budget, self.stop, score.add)
             with self.stop.interruptible():

@@ -8,7 +8,7 @@ import json
 import shlex
 import textwrap
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from itertools import combinations
 from typing import Any
@@ -39,7 +39,7 @@ pre { background: #f6f6f6; padding: 0.8em; overflow-x: auto; font-size: 13px; }
 img { max-width: 100%; } .scroll { overflow-x: auto; }
 """
 _LEADING = 3  # arguments that are drawn against each other
-_FEW_TRIALS = 8  # too few to tell importances from
+_FEWEST_TRIALS = 8  # too few to tell importances from
 _TOP_TRIALS = 5  # that PED-ANOVA compares with all, at least
 
 
@@ -180,11 +180,10 @@ def draw_study(study: optuna.Study, space: Space) -> dict[str, bytes]:
         return {}
     table = pd.DataFrame([_row(space, trial) for trial in scored])
     pictures = {"history": _png(draw_history, table)}
-    if len(scored) >= _FEW_TRIALS and table["score"].nunique() > 1:
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(_TOP_TRIALS / len(scored), 0.5)))
-        shares = get_param_importances(with_pruned(scored), evaluator=evaluator)
+    if len(scored) >= _FEWEST_TRIALS and table["score"].nunique() > 1:
         keys = {optuna_name(key, entry): key for key, entry in space.varied.items()}
-        pictures["importances"] = _png(draw_importances, {keys[name]: share for name, share in shares.items()})
+        shares = {keys[name]: share for name, share in importances_of(scored).items()}
+        pictures["importances"] = _png(draw_importances, shares, len(scored))
     for pair in combinations(list(space.varied)[:_LEADING], 2):
         pictures["_".join(("map", *pair)).replace(".", "_")] = _png(draw_map, table, *pair)
     return pictures
@@ -198,10 +197,14 @@ def _png(draw: Callable[..., None], *what: Any) -> bytes:
     return file.getvalue()
 
 
-def with_pruned(trials: list[FrozenTrial]) -> optuna.Study:
-    """A study in which trials that were stopped early count with the score they had; Optuna ignores them."""
+def importances_of(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    """
+    PED-ANOVA's importance of each parameter. Trials that were stopped early, which Optuna ignores, count with the score
+    they had.
+    """
     study = optuna.create_study(direction="maximize")
     for trial in trials:
         params, distributions = trial.params, trial.distributions
         study.add_trial(optuna.create_trial(value=trial.value, params=params, distributions=distributions))
-    return study
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(_TOP_TRIALS / len(trials), 0.5)))
+    return get_param_importances(study, evaluator=evaluator)

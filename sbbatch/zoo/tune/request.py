@@ -25,6 +25,7 @@ from sbbatch.settings.resolution import (
 )
 from sbbatch.zoo.logs.folders import RunFolder, folder_name, plain, probe_folder
 from sbbatch.zoo.run.build import UNLIMITED_STEPS, run_env
+from sbbatch.zoo.run.request import shorten_warm_up
 from sbbatch.zoo.tune.space import Space, extremes, for_environments, read_space, with_abs
 
 # A trial only has to tell good settings from bad ones.
@@ -126,7 +127,7 @@ def read_study_request(options: Options) -> StudyRequest:
 
     if "n_timesteps" not in overrides:
         overrides["n_timesteps"] = max(run_value(settings_of(overrides), "n_timesteps") // SHARE_OF_A_RUN, 1)
-    settings = allow_imports(settings_of(overrides), options.allow_import)
+    settings = allow_imports(shorten_warm_up(settings_of(overrides)), options.allow_import)
     budget = _read_budget(options, settings)
     for training in (True, False):  # what is wrong with the environment would else be the end of every trial
         run_env(options.env, cls, settings, 0, training, 1).close()
@@ -155,11 +156,6 @@ def read_study_request(options: Options) -> StudyRequest:
 
 def _read_budget(options: Options, settings: Settings) -> Budget:
     n_timesteps, n_envs = run_value(settings, "n_timesteps"), run_value(settings, "n_envs", 1)
-    starts = settings.get("learning_starts")
-    if starts is not None and isinstance(starts.value, int) and starts.value >= n_timesteps:
-        raise InvalidValue(
-            f"learning_starts {starts.value} >= {n_timesteps} agent steps of a trial: no update would happen; raise -n"
-        )
     if options.n_evaluations > n_timesteps // n_envs:
         raise InvalidValue(f"--n-evaluations: got {options.n_evaluations}, with {n_timesteps // n_envs} steps of each")
     # A limit that is given by name is not announced anew in each evaluation.

@@ -9,6 +9,7 @@ import compare as benchmark
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from run_tools import (
     PARAMS,
     REPOSITORY,
@@ -91,7 +92,7 @@ def test_an_atari_run_plays_whole_games_with_raw_rewards(logs):
         assert arrays["ep_lengths"].tolist() == [[30, 30]]
 
 
-@pytest.mark.parametrize("words", [["-n", "500"], ["-n", "300", "-params", "learning_starts:300"]])
+@pytest.mark.parametrize("words", [["-n", "500"], ["-n", "1200"], ["-n", "300", "-params", "learning_starts:300"]])
 def test_a_run_shorter_than_its_warm_up_gets_a_shorter_one(words, tmp_path, capsys):
     options = ["--algo", "dqn", "--env", "CartPole-v1", "--eval-freq", "-1", "-f", str(tmp_path)]
     assert train.main([*options, *words]) == 0
@@ -100,6 +101,23 @@ def test_a_run_shorter_than_its_warm_up_gets_a_shorter_one(words, tmp_path, caps
     folder = tmp_path / "dqn" / "CartPole-v1_1"
     assert read_yaml(folder / "CartPole-v1" / "config.yml")["learning_starts"] == n_timesteps // 10
     assert DQN.load(folder / "CartPole-v1.zip", device="cpu")._n_updates > 0
+
+
+def test_a_warm_up_that_leaves_something_to_learn_in_stays(tmp_path, capsys):
+    common = ["--algo", "dqn", "--env", "CartPole-v1", "-f", str(tmp_path)]
+    for words, start in ((["-n", "2001"], 1000), (["-n", "300", "-params", "learning_starts:299"], 299)):
+        assert train.read_request([*common, *words]).settings["learning_starts"].value == start
+    assert capsys.readouterr().err == ""
+
+
+def test_the_threads_of_one_run_are_not_those_of_the_next(tmp_path, monkeypatch):
+    before, asked = th.get_num_threads(), []
+    monkeypatch.setattr("sbbatch.zoo.run.train.fastest_threads", lambda model: asked.append(th.get_num_threads()) or 3)
+    words = ["--algo", "dqn", "--env", "CartPole-v1", "--eval-freq", "-1", "-f", str(tmp_path), "-n", "100"]
+    assert train.main([*words, "--seeds", "0:2"]) == 0
+    assert asked == [before, before]
+    assert train.main([*words, "--num-threads", "2"]) == 0
+    assert th.get_num_threads() == before
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from sbbatch.zoo.commands import enjoy, train
 from sbbatch.zoo.commands.cli import Parser
 from sbbatch.zoo.commands.options import OPTIONS, refuse_options_of_training, train_parser
 from sbbatch.zoo.commands.train import read_request
+from sbbatch.zoo.run.build import ApartEnv
 
 # All options of the parser of rl_zoo3 2.9.2.
 ZOO_OPTIONS = """--algo --env -tb --tensorboard-log -i --trained-agent --truncate-last-trajectory -n --n-timesteps
@@ -151,6 +152,67 @@ def test_environments_of_a_package_are_played_also_in_own_processes(own_package,
         assert enjoy.main([*which, "--no-render"]) == 2
         assert named in capsys.readouterr().err
     assert train.main(["--resume", folder, "-n", "150", "--gym-packages", own_package]) == 0
+
+
+BAD = {
+    "array": "self.observation, np.array([1.0]), self.over, False, {}",
+    "short": "self.observation, 1.0, self.over, {}",
+    "reward": "self.observation, None, self.over, False, {}",
+}
+PLAIN = """
+import gymnasium as gym
+import numpy as np
+
+class Plain(gym.Env):
+    observation_space = gym.spaces.Box(0, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    observation = np.zeros(2, np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return self.observation, {}
+
+    def step(self, action):
+        self.steps += 1
+        self.over = self.steps == 9
+        return RETURNED
+
+gym.register("Own/Cart-v0", Plain)
+"""
+
+
+@pytest.mark.parametrize("vec_env", ["dummy", "subproc"])
+@pytest.mark.parametrize("returned", BAD)
+def test_environments_are_judged_wherever_they_are_made(returned, vec_env, own_package, tmp_path, capfd):
+    (tmp_path / "own_games.py").write_text(PLAIN.replace("RETURNED", BAD[returned]))
+    words = [*SHORT, "-n", "100", "-f", str(tmp_path), "--env", "Own/Cart-v0", "--gym-packages", own_package]
+    code = train.main([*words, "--n-envs", "2", "--eval-freq", "50", "--vec-env", vec_env, *PARAMS])
+    error = capfd.readouterr().err
+    assert "Traceback" not in error
+    assert code == (0 if returned == "array" else 2)
+    if returned == "array":
+        assert enjoy.main(["--algo", "dqn", "--env", "Own/Cart-v0", "-f", str(tmp_path), "--no-render"]) == 0
+    elif vec_env == "dummy":
+        assert "step 2: " in error
+        assert "environment 0" in error
+    else:  # what the other process says may go where the first one of this session was begun
+        assert "was killed or failed" in error
+
+
+@pytest.mark.parametrize("method", ["reset", "step"])
+def test_a_process_of_an_environment_ends_with_a_sentence(method):
+    class Bad(gym.Env):
+        observation_space = action_space = gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            return 5 if method == "reset" else 0, {}
+
+        def step(self, action):
+            return 0, None, False, False, {}
+
+    env = ApartEnv(Bad())
+    with pytest.raises(SystemExit, match=r"sbbatch: error: the (reward|observation) of the environment is"):
+        env.step(env.reset()[0])
 
 
 def test_ctrl_c_leaves_the_environments_to_the_process_that_learns(tmp_path, capfd):
