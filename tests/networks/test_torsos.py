@@ -200,6 +200,7 @@ def test_the_mode_reaches_every_module_as_it_wants(norm):
     for mode in (True, False, True):
         policy.set_training_mode(mode)
         modes = [module.training for module in policy.q_net.modules() if not isinstance(module, Frozen)]
-        assert set(modes) == {mode} and policy.training is mode
+        assert set(modes) == {mode}
+        assert policy.training is mode
         assert policy.q_net.head.layers.hidden[-1].training is (mode and norm is not Frozen)
         assert not any(module.training for module in policy.q_net_target.modules())
