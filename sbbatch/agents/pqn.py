@@ -240,19 +240,22 @@ class PQN(QLearningAgent, RolloutAgent):
 
     # --------------------------------------------------------------------------------------------- measuring
 
-    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
+    def gradient_parts(self, n_parts: int, part_size: int | None = None) -> tuple[th.Tensor, int]:
         """
-        Gradients of contiguous parts of the present rollout.
+        Gradients of contiguous parts of the present rollout, or of random ones of a given size.
 
         :param n_parts: at most ``n_steps * n_envs``
+        :param part_size: samples in each part, or as many as there are; None: the parts are the whole rollout, in the
+            order of time
         :return: ``(n_parts, parameters)``, samples in each part
         """
         observations, actions, targets = self._samples()
-        part_size = len(targets) // n_parts
+        n, most = len(targets), len(targets) // n_parts
+        order = np.arange(n) if part_size is None else np.random.default_rng(0).permutation(n)
+        part_size = most if part_size is None else min(part_size, most)
         with undisturbed(self.policy), th.enable_grad():
             gradients = []
-            for start in range(0, n_parts * part_size, part_size):
-                part = th.arange(start, start + part_size)
+            for part in th.from_numpy(order).split(part_size)[:n_parts]:
                 gradients.append(flat_gradient(self._loss(observations, actions, targets, part), self.q_net))
         return th.stack(gradients), part_size
 
