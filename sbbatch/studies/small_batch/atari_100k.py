@@ -26,7 +26,7 @@ STUDY = Study(
             1,
             ("ALE/Breakout-v5",),
             _SPEED,
-            {"learning_starts": 150, "buffer_size": 1_000},
+            {"learning_starts": 180, "buffer_size": 1_000},
             ("--eval-max-steps", "50"),  # a whole game of a policy that knows nothing takes a minute
         ),
         "laptop": Scale(50_000, 3, _GAMES, _SPEED),

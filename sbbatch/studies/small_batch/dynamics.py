@@ -1,6 +1,7 @@
 """
 sb11, Figure 11: what a small batch does inside. The rules decide about the return; the columns of the figure (loss
-variance, gradient and representation norm, effective rank, dormant neurons) are drawn, not decided.
+variance, gradient and representation norm, effective rank, dormant neurons) are in each run's ``metrics.csv`` and
+``metrics.png``.
 """
 
 from sbbatch.studies.arms import BATCHES, axis, small_against_large, usual_scales
@@ -17,7 +18,7 @@ STUDY = Study(
     arms=axis("batch_size", BATCHES, "QR-DQN {}"),
     scales=_SCALES,
     rules=small_against_large(["QR-DQN"]),
-    settings={"algo": "qrdqn"},
+    settings={"algo": "qrdqn", "callback": "sbbatch.analysis.AnalysisMetrics"},
     figure="11",
     megabytes=20.0,
 )
