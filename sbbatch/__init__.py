@@ -6,6 +6,7 @@ from sbbatch import openmp  # noqa: F401  # before PyTorch is imported
 from sbbatch.agents import ALGORITHMS
 from sbbatch.agents.base.finite import flush_denormals
 from sbbatch.agents.btr import BTR
+from sbbatch.agents.der import DER
 from sbbatch.agents.dqn import DQN
 from sbbatch.agents.iqn import IQN
 from sbbatch.agents.ppo import PPO
@@ -25,6 +26,7 @@ __all__ = [
     "ABS",
     "ALGORITHMS",
     "BTR",
+    "DER",
     "DQN",
     "IQN",
     "PPO",

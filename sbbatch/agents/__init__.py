@@ -2,6 +2,7 @@
 
 from sbbatch.agents.base.agent import Agent
 from sbbatch.agents.btr import BTR
+from sbbatch.agents.der import DER
 from sbbatch.agents.dqn import DQN
 from sbbatch.agents.iqn import IQN
 from sbbatch.agents.ppo import PPO
@@ -16,6 +17,7 @@ ALGORITHMS: dict[str, type[Agent]] = {
     "iqn": IQN,
     "rainbow": Rainbow,
     "compact_rainbow": CompactRainbow,
+    "der": DER,
     "btr": BTR,
     "pqn": PQN,
     "ppo": PPO,

@@ -167,6 +167,30 @@ class MinAtarCNN(ConvTorso):
         super().__init__(observation_space, cnn, features_dim, layer_norm)
 
 
+class DataEfficientCNN(ConvTorso):
+    """
+    The convolutions of data-efficient Rainbow (van Hasselt et al. 2019): twice 5x5 with stride 5, 32 and 64 channels,
+    which leave 576 features of 84x84 pixels; hidden layers have 256 units.
+
+    :param observation_space: images ``(channels, height, width)``, uint8
+    :param features_dim: size of the linear layer; None for none, see :class:`ConvTorso`
+    :param normalized_image: skip the check of dtype and bounds; set by ``normalize_images=False``
+    :raises InvalidValue: not an image space
+    """
+
+    hidden_size = 256
+
+    @checked
+    def __init__(
+        self, observation_space: spaces.Space, features_dim: Count | None = 256, normalized_image: bool = False
+    ) -> None:
+        n_channels = check_images(observation_space, normalized_image)
+        first, second = nn.Conv2d(n_channels, 32, 5, 5), nn.Conv2d(32, 64, 5, 5)
+        super().__init__(
+            observation_space, nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten()), features_dim
+        )
+
+
 class DictTorso(CombinedExtractor):
     """
     SB3's ``CombinedExtractor``, which makes a Nature CNN for every image of a dictionary; an image that is too small

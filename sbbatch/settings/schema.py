@@ -19,7 +19,7 @@ from sbbatch.networks.heads import HEADS
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.initializers import INITIALIZERS
 from sbbatch.networks.multi_skip import MultiSkipCNN
-from sbbatch.networks.torsos import MinAtarCNN, NatureCNN
+from sbbatch.networks.torsos import DataEfficientCNN, MinAtarCNN, NatureCNN
 from sbbatch.settings.reader import ACTIVATIONS, read_call, read_literal
 
 
@@ -38,7 +38,9 @@ def _batch_schedule(first: Any, last: Any = None) -> BatchSizeSchedule:
 _CLASSES: dict[str, Mapping[str, Any]] = {
     "head": HEADS,
     "initializer": INITIALIZERS,
-    "features_extractor_class": {torso.__name__: torso for torso in (NatureCNN, ImpalaCNN, MinAtarCNN, MultiSkipCNN)},
+    "features_extractor_class": {
+        torso.__name__: torso for torso in (NatureCNN, ImpalaCNN, MinAtarCNN, MultiSkipCNN, DataEfficientCNN)
+    },
     "activation_fn": ACTIVATIONS,
 }
 # ... or of an object, which is made with the arguments behind its name.

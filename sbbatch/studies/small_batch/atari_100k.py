@@ -1,6 +1,5 @@
 """
-sb04, Figure 4: agents for little data. DER is our Rainbow with the numbers of Dopamine's DER.gin, which are those of
-``--suite atari100k``. DrQ(eps) and SPR will be arms of this study when there are such agents.
+sb04, Figure 4: agents for little data. SPR will be an arm of this study when there is such an agent.
 
 ``lab`` is the left half of the figure, 100,000 agent steps; ``paper`` the right one, 30 million frames. Published
 scores of DER (Consistent-Data-Analysis, 5 seeds) at 1.25 million steps: 0.89 with 4, 0.77 with 8, 0.60 with 32; at
@@ -34,7 +33,7 @@ STUDY = Study(
         "paper": Scale(7_500_000, 6, ATARI_26, _SPEED),
     },
     rules=small_against_large(["DER"]),
-    settings={"algo": "rainbow"},
+    settings={"algo": "der"},
     options=("--suite", "atari100k"),
     evaluations=1,
     figure="4",
