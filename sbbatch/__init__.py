@@ -8,6 +8,7 @@ from sbbatch.agents.base.finite import flush_denormals
 from sbbatch.agents.btr import BTR
 from sbbatch.agents.der import DER
 from sbbatch.agents.dqn import DQN
+from sbbatch.agents.drq import DrQ
 from sbbatch.agents.iqn import IQN
 from sbbatch.agents.ppo import PPO
 from sbbatch.agents.pqn import PQN
@@ -36,6 +37,7 @@ __all__ = [
     "BatchSizeCallback",
     "BatchSizeSchedule",
     "CompactRainbow",
+    "DrQ",
     "GradientNoiseScale",
     "Rainbow",
     "__version__",

@@ -4,6 +4,7 @@ from sbbatch.agents.base.agent import Agent
 from sbbatch.agents.btr import BTR
 from sbbatch.agents.der import DER
 from sbbatch.agents.dqn import DQN
+from sbbatch.agents.drq import DrQ
 from sbbatch.agents.iqn import IQN
 from sbbatch.agents.ppo import PPO
 from sbbatch.agents.pqn import PQN
@@ -18,6 +19,7 @@ ALGORITHMS: dict[str, type[Agent]] = {
     "rainbow": Rainbow,
     "compact_rainbow": CompactRainbow,
     "der": DER,
+    "drq": DrQ,
     "btr": BTR,
     "pqn": PQN,
     "ppo": PPO,

@@ -13,6 +13,7 @@ from sbbatch.arguments import Argument
 from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale, ReversedABS, Yoked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.schedule import Linear, Piecewise
+from sbbatch.components.augmentation import AUGMENTATIONS
 from sbbatch.components.bootstrap import BOOTSTRAPS
 from sbbatch.errors import InvalidType, InvalidValue, UserError, check_keywords, did_you_mean
 from sbbatch.networks.heads import HEADS
@@ -46,6 +47,7 @@ _CLASSES: dict[str, Mapping[str, Any]] = {
 # ... or of an object, which is made with the arguments behind its name.
 _OBJECTS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "bootstrap": BOOTSTRAPS,
+    "augmentation": AUGMENTATIONS,
     "batch_size_callback": {
         "abs": ABS,
         "noise_scale": GradientNoiseScale,

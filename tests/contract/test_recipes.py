@@ -10,8 +10,9 @@ from stable_baselines3.common.envs import FakeImageEnv
 
 import sbbatch
 from sbbatch.agents.base import replay
+from sbbatch.components.augmentation import ShiftAndIntensity
 from sbbatch.components.bootstrap import Double, Greedy, Munchausen
-from sbbatch.networks.heads import CategoricalHead, ImplicitQuantileHead
+from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.layers import SameConv2d
 from sbbatch.networks.torsos import DataEfficientCNN
@@ -72,6 +73,21 @@ RECIPES = {
         "exploration_initial_eps": 0.0,
         "exploration_final_eps": 0.0,
         "random_warmup": False,
+    },
+    # labs/atari_100k/configs/DrQ_eps.gin
+    "drq": DOPAMINE
+    | DOPAMINE_EPSILON
+    | {
+        "head": ExpectedHead,
+        "bootstrap": Double(),
+        "augmentation": ShiftAndIntensity(pixels=4, scale=0.05, last=True),
+        "learning_rate": 1e-4,
+        "n_steps": 10,
+        "prioritized": False,
+        "learning_starts": 1_600,
+        "train_freq": 1,
+        "target_update_interval": 1,
+        "exploration_decay_steps": 5_000,
     },
     # rainbow.gin
     "compact_rainbow": DOPAMINE
@@ -146,6 +162,7 @@ def on_images(name):
         ("iqn", 4_549_862, 3.125e-4),
         ("rainbow", 8_375_146, 1.5e-4),
         ("der", 8_375_146, 1.5e-4),
+        ("drq", 4_047_015, 1.5e-4),
         ("compact_rainbow", 4_200_402, 1.5e-4),
         ("btr", 5_266_606, 1.953125e-5),  # 0.005 / 256
         ("pqn", 1_730_470, 1e-8),
@@ -158,7 +175,7 @@ def test_network_and_optimizer_are_those_of_the_source(name, n_parameters, eps):
     assert (group["eps"], group["betas"]) == (pytest.approx(eps), (0.9, 0.999))
     assert type(agent.policy.optimizer) is (th.optim.RAdam if name == "pqn" else th.optim.Adam)
     flax = [module for module in agent.q_net.modules() if isinstance(module, SameConv2d)]
-    assert len(flax) == (3 if name in ("iqn", "rainbow", "der", "compact_rainbow") else 0)
+    assert len(flax) == (3 if name in ("iqn", "rainbow", "der", "drq", "compact_rainbow") else 0)
 
 
 @pytest.mark.parametrize(("name", "taus", "first_cosine"), [("iqn", (64, 64, 32), 1), ("btr", (8, 8, None), 0)])
@@ -225,7 +242,7 @@ ON_REPLAY = ("batch_size", 16, 64, 0.05, 0.95, 100_000, 8, 1)
     ("name", "scaling"),
     [
         *((name, ON_REPLAY) for name in ("dqn", "qrdqn", "iqn", "rainbow", "compact_rainbow")),
-        ("der", ("batch_size", 16, 64, 0.05, 0.95, 2_000, 8, 1)),
+        *((name, ("batch_size", 16, 64, 0.05, 0.95, 2_000, 8, 1)) for name in ("der", "drq")),
         ("btr", ("batch_size", 128, 512, 0.05, 0.95, 102_400, 8, 16)),
         ("pqn", ("n_steps", 16, 64, 0.05, 0.95, 50, 1, 1)),
         ("ppo", ("n_steps", 1024, 8192, 0.01, 0.1, 10, 1, 1)),

@@ -7,6 +7,7 @@ from torch import nn
 
 from sbbatch import ALGORITHMS
 from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale
+from sbbatch.components.augmentation import Identity, Shift, ShiftAndIntensity
 from sbbatch.components.bootstrap import Double, Munchausen
 from sbbatch.errors import InvalidType, UserError
 from sbbatch.networks import initializers
@@ -160,6 +161,9 @@ OBJECTS = [
     ("batch_size_callback", "schedule({0.0: 8, 0.5: 32})", BatchSizeSchedule.piecewise({0.0: 8, 0.5: 32})),
     ("bootstrap", "double", Double()),
     ("bootstrap", "munchausen(temperature=0.1)", Munchausen(temperature=0.1)),
+    ("augmentation", "none", Identity()),
+    ("augmentation", "shift(2, False)", Shift(2, last=False)),
+    ("augmentation", "shift_intensity(scale=0.1)", ShiftAndIntensity(scale=0.1)),
     ("activation_fn", "nn.ReLU", nn.ReLU),
     ("head", "quantile", QuantileHead),
 ]
