@@ -289,7 +289,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
             self._n_samples += batch_size
             if self.samples_per_step is not None:  # if the size has grown since, the next updates wait for this debt
                 self._sample_credit -= batch_size
-            mean_weights += [float(batch.weights.mean())] if self._has_priorities else []
+            mean_weights.append(float(batch.weights.mean()))
         if gradient_steps == 0:
             return
         self._n_updates += gradient_steps * self.batch_divisor
