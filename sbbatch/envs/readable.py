@@ -85,16 +85,16 @@ def as_read(observation: Any, space: spaces.Space) -> Any:
 
 def as_played(actions: np.ndarray, space: spaces.Space) -> np.ndarray:
     """
-    Actions of a policy, which counts from 0 and knows floats only, as the environment takes them.
+    Actions of a policy, which counts from 0 and knows few dtypes, as the environment takes them.
 
     :param actions: one, or a batch
     :param space: the environment's actions
     """
-    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-        return actions + space.start if np.any(space.start) else actions
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) and np.any(space.start):
+        actions = actions + space.start
     if isinstance(space, spaces.Box) and space.dtype.kind in "iu":
-        return np.rint(actions).astype(space.dtype)
-    return actions
+        actions = np.rint(actions)
+    return actions.astype(space.dtype, copy=False)
 
 
 class VecReadable(VecEnvWrapper):

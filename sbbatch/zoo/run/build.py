@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
+from sbbatch.envs.checks import check_environment
 from sbbatch.envs.judged import JudgedEnv, Misbehavior
 from sbbatch.envs.make import canonical_id, make_gym_env
 from sbbatch.envs.readable import readable
@@ -71,7 +72,9 @@ class EnvRecipe:
         """What :meth:`make` has made, in its wrappers, without texts."""
         for wrapper in self.wrappers:
             env = wrapper.make(env)
-        return readable(env, tell=self.training and not self.apart)
+        env = readable(env, tell=self.training and not self.apart)
+        check_environment(env)
+        return env
 
 
 class ApartEnv(JudgedEnv):
