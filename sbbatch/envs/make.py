@@ -65,8 +65,8 @@ def canonical_id(env_id: str) -> str:
         # An older id of a game stands for its only spelling here.
         nearest = f"ALE/{atari_game(near[0])}-v5" if atari_game(near[0]) else near[0]
         raise InvalidValue(
-            f"unknown environment '{env_id}'; did you mean '{nearest}'? Those of other packages need --gym-packages (in "
-            "Python an import)"
+            f"unknown environment '{env_id}'; did you mean '{nearest}'? Those of other packages need --gym-packages "
+            "(in Python an import)"
         ) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -42,13 +43,17 @@ def readable_space(space: spaces.Space) -> spaces.Space:
     return FlatMultiDiscrete(space) if isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1 else space
 
 
-def readable(env: Any, tell: bool = True) -> Any:
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=4)
+
+
+def readable(env: Any, tell: Callable[[str], Any] | None = _warn) -> Any:
     """
     An environment whose observations the agents can read: texts of a Dict are left out, with a warning, and
     ``MultiDiscrete`` of several dimensions is flat. What needs no change is returned as it is.
 
     :param env: environment or vector environment; anything else is passed on
-    :param tell: whether to warn of what is left out
+    :param tell: called with what is left out, in a sentence; ``None``: nothing
     """
     space = getattr(env, "observation_space", None)
     texts = [key for key, part in space.spaces.items() if is_text(part)] if isinstance(space, spaces.Dict) else []
@@ -59,12 +64,11 @@ def readable(env: Any, tell: bool = True) -> Any:
         readable_env = FilterObservation(env, [key for key in space.spaces if key not in texts])
     else:
         return env
-    if texts and tell:
+    if texts and tell is not None:
         rest = describe_space(readable_env.observation_space)
-        warnings.warn(
+        tell(
             f"observation {', '.join(texts)}: a text, from which no agent here learns, is left out; {rest} is left. "
-            "A wrapper that makes numbers of it, such as minigrid.wrappers.FlatObsWrapper, would keep it",
-            stacklevel=3,
+            "A wrapper that makes numbers of it, such as minigrid.wrappers.FlatObsWrapper, would keep it"
         )
     return readable_env
 

@@ -41,12 +41,13 @@ class Row(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.iqm:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        interval = f" [{self.low:.3g}, {self.high:.3g}]" if self.seeds > 1 else ""  # of one nobody knows
+        return f"{self.iqm:.3g}{interval}"
 
 
 def write_report(study: Study, scale: str, commands: Sequence[Command], folder: Path) -> str:
     """
-    ``runs.csv``, ``summary.csv``, ``curves.png`` and ``report.md``.
+    ``runs.csv``, ``summary.csv``, ``report.md`` and its pictures.
 
     :param study: which
     :param scale: name of its scale
@@ -64,8 +65,9 @@ def write_report(study: Study, scale: str, commands: Sequence[Command], folder: 
     write_runs(results, folder / "runs.csv")
     with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([Row._fields, *((*row[:4], *(f"{x:.6g}" for x in row[4:])) for row in rows)])
-    draw(list(study.arms), games, results, [row for row in rows if row.game == ALL_GAMES], folder / "curves.png")
-    text = _markdown(study, scale, len(commands), results, rows)
+    together = [row for row in rows if row.game == ALL_GAMES]
+    pictures = draw(list(study.arms), games, results, together, folder)
+    text = _markdown(study, scale, len(commands), results, rows, pictures)
     (folder / "report.md").write_text(text, encoding="utf-8")
     return text
 
@@ -88,7 +90,9 @@ def summary(arms: Sequence[str], games: Sequence[str], results: Sequence[Result]
     return rows
 
 
-def _markdown(study: Study, scale: str, n_runs: int, results: Sequence[Result], rows: Sequence[Row]) -> str:
+def _markdown(
+    study: Study, scale: str, n_runs: int, results: Sequence[Result], rows: Sequence[Row], pictures: Sequence[str]
+) -> str:
     at = study.scales[scale]
     done = f"{len(results)} of {n_runs} runs have ended"
     hours = sum(result.seconds for result in results) / 3600
@@ -98,7 +102,7 @@ def _markdown(study: Study, scale: str, n_runs: int, results: Sequence[Result], 
         study.question,
         f"{at.steps:,} agent steps a run, {at.seeds} seeds, {', '.join(at.games)}; {done}, {hours:.1f} core hours. "
         f"Made with sbbatch {__version__} by `sbbatch study run {study.id} --scale {scale}`.",
-        "![Learning curves of each game, and scores of all](curves.png)",
+        *(f"![{name.capitalize()}]({name}.png)" for name in pictures),
         f"**Claim.** {study.claim}",
         f"**Verdict**{'' if len(results) == n_runs else f' so far ({done})'}",
         "\n".join(f"- {verdict}" for verdict in verdicts),
