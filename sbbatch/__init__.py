@@ -12,6 +12,7 @@ from sbbatch.agents.ppo import PPO
 from sbbatch.agents.pqn import PQN
 from sbbatch.agents.qrdqn import QRDQN
 from sbbatch.agents.rainbow import CompactRainbow, Rainbow
+from sbbatch.analysis import AnalysisMetrics
 from sbbatch.batch import ABS, BatchSizeCallback, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.envs import make_ale_vec_env
 from sbbatch.moved import keep_old_names
@@ -29,6 +30,7 @@ __all__ = [
     "PPO",
     "PQN",
     "QRDQN",
+    "AnalysisMetrics",
     "BatchSizeCallback",
     "BatchSizeSchedule",
     "CompactRainbow",

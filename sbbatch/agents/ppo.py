@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sbbatch.agents.base import arguments as checks
 from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
 from sbbatch.agents.base.measuring import in_parts, streams_kept, undisturbed
-from sbbatch.agents.base.rollout import RolloutAgent
+from sbbatch.agents.base.rollout import Hold, RolloutAgent
 from sbbatch.arguments import Count, Fraction, Natural, Positive, Within, checked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling, Behavior
@@ -42,7 +42,8 @@ class PPO(RolloutAgent, SB3PPO):
     the same numbers. What is new is keyword-only.
 
     ``batch_size`` is SB3's: samples of a minibatch. When the length of rollouts changes, the number of minibatches
-    stays as ``n_steps * n_envs / batch_size`` says, and ``batch_size`` follows.
+    stays as ``n_steps * n_envs / batch_size`` says, and ``batch_size`` follows; with ``hold="minibatch_size"`` it is
+    the other way round.
 
     With ``ABS()`` it is the continuous-control agent of the Adaptive Batch Scaling paper: rollouts of 1,024 to 8,192
     steps, by the KL divergence of the new policy from the old, Gaussian or categorical. Deviations from the authors'
@@ -55,6 +56,8 @@ class PPO(RolloutAgent, SB3PPO):
     :param scale_epochs: whether the epochs follow the length of the rollout when that changes:
         ``max(n_epochs * length // epoch_reference, 1)``, the ABS authors' rule
     :param epoch_reference: length that ``n_epochs`` is for; None: ``n_steps``
+    :param hold: what stays when the length of the rollout changes: the number of minibatches (the ABS authors'), or
+        with ``"minibatch_size"`` their samples, so that longer rollouts have more gradient steps (Beukman et al. 2026)
     :param batch_size_callback: changes the length of rollouts during training, e.g. ``ABS(1024, 8192)``; saved with the
         model, with its state
     :raises InvalidValue: an argument that is not allowed
@@ -104,6 +107,7 @@ class PPO(RolloutAgent, SB3PPO):
         *,
         scale_epochs: bool = True,
         epoch_reference: Count | None = None,
+        hold: Hold = "n_minibatches",
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
         of_sb3 = checks.of_sb3(SB3PPO, locals())
@@ -116,6 +120,7 @@ class PPO(RolloutAgent, SB3PPO):
         except (AssertionError, ValueError) as error:  # SB3's own, of arguments that do not go together
             raise InvalidValue(f"PPO: {error}") from error
         self.batch_size_callback = batch_size_callback
+        self.hold = hold
         self._set_up_resizing(n_epochs, epoch_reference, scale_epochs)
         if _init_setup_model:
             self._setup_model()
@@ -132,6 +137,7 @@ class PPO(RolloutAgent, SB3PPO):
                 "which begin at other numbers than 0; extend one of sbbatch.networks.actor_critic"
             )
         check_actor_critic_kwargs(self.policy_class, self.policy_kwargs, self.observation_space)
+        self._held_size = self.batch_size if self.hold == "minibatch_size" else None
         self.n_minibatches = -(-self.n_steps * self.n_envs // self.batch_size)
         try:
             with fits_in_memory():
@@ -161,7 +167,9 @@ class PPO(RolloutAgent, SB3PPO):
     @property
     def _shortest(self) -> int:
         """Rollout whose minibatches have two samples: SB3 normalises their advantages."""
-        return -(-2 * self.n_minibatches // self.n_envs) if self.normalize_advantage else 1
+        if self._held_size is not None or not self.normalize_advantage:
+            return 1
+        return -(-2 * self.n_minibatches // self.n_envs)
 
     def check_batch(self, name: str, size: object) -> int:
         """See :meth:`~sbbatch.batch.protocol.BatchScalable.check_batch`."""
@@ -177,7 +185,8 @@ class PPO(RolloutAgent, SB3PPO):
         if n_steps == self.n_steps:  # the last minibatch may stay short
             return
         super()._follow(n_steps)
-        self.batch_size = n_steps * self.n_envs // self.n_minibatches
+        if self._held_size is None:
+            self.batch_size = n_steps * self.n_envs // self.n_minibatches
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int

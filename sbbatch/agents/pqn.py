@@ -14,7 +14,7 @@ from sbbatch.agents.base import arguments as checks
 from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
 from sbbatch.agents.base.measuring import at, flat_gradient, undisturbed
 from sbbatch.agents.base.q_learning import QLearningAgent
-from sbbatch.agents.base.rollout import RolloutAgent, in_minibatches
+from sbbatch.agents.base.rollout import Hold, RolloutAgent, in_minibatches
 from sbbatch.arguments import Count, Fraction, Natural, Positive, checked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling
@@ -77,6 +77,8 @@ class PQN(QLearningAgent, RolloutAgent):
     :param scale_epochs: whether the epochs follow the length of the rollout when that changes:
         ``max(n_epochs * length // epoch_reference, n_epochs)``, the ABS authors' rule
     :param epoch_reference: length that ``n_epochs`` is for; None: ``n_steps``
+    :param hold: what stays when the length of the rollout changes: the number of minibatches (the ABS authors'), or
+        with ``"minibatch_size"`` their samples, so that longer rollouts have more gradient steps (Beukman et al. 2026)
     :param batch_size_callback: changes the length of rollouts during training, e.g. ``ABS(16, 64)``; saved with the
         model, with its state
     :raises InvalidValue: an argument that is not allowed; checked before anything is built
@@ -124,6 +126,7 @@ class PQN(QLearningAgent, RolloutAgent):
         *,
         scale_epochs: bool = True,
         epoch_reference: Count | None = None,
+        hold: Hold = "n_minibatches",
         batch_size_callback: BatchSizeCallback | None = None,
     ) -> None:
         of_sb3 = checks.of_sb3(OnPolicyAlgorithm, locals())
@@ -132,6 +135,7 @@ class PQN(QLearningAgent, RolloutAgent):
         super().__init__(policy_class, self._make_env(env, seed=seed), **of_sb3, _init_setup_model=False)
         self.q_lambda = q_lambda
         self.n_minibatches = n_minibatches
+        self.hold = hold
         self.exploration_fraction = exploration_fraction
         self.exploration_initial_eps = exploration_initial_eps
         self.exploration_final_eps = exploration_final_eps
@@ -150,6 +154,9 @@ class PQN(QLearningAgent, RolloutAgent):
             raise InvalidValue("policy_kwargs: noisy_sigma0: PQN explores by epsilon; leave it out")
         checks.check_discrete_actions(type(self).__name__, self.action_space)
         self._check_minibatches("n_steps", self.n_steps)
+        if self.hold == "minibatch_size":
+            self._held_size = self.batch_size
+            self._follow(self.n_steps)
         self.gae_lambda = self.q_lambda
         self.shuffle_rng = np.random.default_rng(self._seed_of(1))
         self._make_generators()
@@ -170,7 +177,13 @@ class PQN(QLearningAgent, RolloutAgent):
     @property
     def batch_size(self) -> int:  # type: ignore[override]
         """Samples of a minibatch."""
-        return self.n_steps * self.n_envs // self.n_minibatches
+        return self._held_size or self.n_steps * self.n_envs // self.n_minibatches
+
+    @classmethod
+    def as_attributes(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """A new number of minibatches is that of the present length."""
+        is_new = "n_minibatches" in arguments or "hold" in arguments
+        return super().as_attributes(arguments) | ({"_held_size": None} if is_new else {})
 
     @property
     def min_epochs(self) -> int:
@@ -227,19 +240,22 @@ class PQN(QLearningAgent, RolloutAgent):
 
     # --------------------------------------------------------------------------------------------- measuring
 
-    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
+    def gradient_parts(self, n_parts: int, part_size: int | None = None) -> tuple[th.Tensor, int]:
         """
-        Gradients of contiguous parts of the present rollout.
+        Gradients of contiguous parts of the present rollout, or of random ones of a given size.
 
         :param n_parts: at most ``n_steps * n_envs``
+        :param part_size: samples in each part, or as many as there are; None: the parts are the whole rollout, in the
+            order of time
         :return: ``(n_parts, parameters)``, samples in each part
         """
         observations, actions, targets = self._samples()
-        part_size = len(targets) // n_parts
+        n, most = len(targets), len(targets) // n_parts
+        order = np.arange(n) if part_size is None else np.random.default_rng(0).permutation(n)
+        part_size = most if part_size is None else min(part_size, most)
         with undisturbed(self.policy), th.enable_grad():
             gradients = []
-            for start in range(0, n_parts * part_size, part_size):
-                part = th.arange(start, start + part_size)
+            for part in th.from_numpy(order).split(part_size)[:n_parts]:
                 gradients.append(flat_gradient(self._loss(observations, actions, targets, part), self.q_net))
         return th.stack(gradients), part_size
 

@@ -5,7 +5,7 @@ stacks of such arrays ``(..., runs, tasks)``; the two may have different numbers
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,26 @@ def comparison_interval(
     :param seed: of the resampling
     :return: lower and upper end
     """
+    return bootstrap_interval((first, second), comparison, n_resamples, level, seed)
+
+
+def bootstrap_interval(
+    sides: Sequence[np.ndarray],
+    statistic: Callable[..., Any],
+    n_resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """
+    :func:`comparison_interval` of any number of sides.
+
+    :param sides: scores ``(runs, tasks)`` of each
+    :param statistic: called with a stack of resampled scores for each side
+    :param n_resamples: how often
+    :param level: share of the resamples inside
+    :param seed: of the resampling
+    :return: lower and upper end
+    """
     rng = np.random.default_rng(seed)
-    drawn = [resampled(scores, n_resamples, rng) for scores in (first, second)]
-    return percentile_interval(comparison(*drawn), level)
+    drawn = [resampled(scores, n_resamples, rng) for scores in sides]
+    return percentile_interval(statistic(*drawn), level)

@@ -101,5 +101,10 @@ class BatchScalable(Protocol):
 class HasGradientParts(Protocol):
     """An agent with one loss on fixed targets, whose gradient has a noise to measure."""
 
-    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
-        """Gradients ``(n_parts, parameters)`` of the parts of one batch, and the samples in each part."""
+    def gradient_parts(self, n_parts: int, part_size: int | None = None) -> tuple[th.Tensor, int]:
+        """
+        Gradients ``(n_parts, parameters)`` of the parts of one batch, and the samples in each part.
+
+        :param n_parts: how many
+        :param part_size: samples in each, whatever the batch size; None: all parts together are one batch
+        """

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch as th
-import torch.nn.functional as F
 
 from sbbatch.arguments import Fraction, Positive, Within, checked
 from sbbatch.functional.returns import scaled_log_policy
@@ -44,8 +43,9 @@ class Bootstrap(Protocol):
 def _select(estimate: ReturnEstimate, selector: ReturnEstimate, batch: ReplayBatch) -> BootstrapTarget:
     """``estimate`` of the action that ``selector`` likes best."""
     q_values = selector.q_values
-    best = F.one_hot(q_values.argmax(dim=1), q_values.shape[1]).to(q_values.dtype)
-    return BootstrapTarget(estimate, best, th.zeros_like(q_values), batch.rewards)
+    nothing = th.zeros_like(q_values)
+    best = nothing.scatter(1, q_values.argmax(dim=1, keepdim=True), 1.0)
+    return BootstrapTarget(estimate, best, nothing, batch.rewards)
 
 
 @dataclass(frozen=True)

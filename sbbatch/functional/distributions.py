@@ -47,37 +47,33 @@ class _QuantileHuberLoss(th.autograd.Function):
     @staticmethod
     def forward(ctx: Any, quantiles: th.Tensor, targets: th.Tensor, taus: th.Tensor, kappa: float) -> th.Tensor:
         n_targets = targets.shape[1]
-        sorted_targets = targets.double().sort(dim=1).values
+        sorted_targets = targets.sort(dim=1).values.double()
         # Only differences matter. Around zero, sums of squares do not cancel.
         center = sorted_targets[:, n_targets // 2].unsqueeze(1)
         sorted_targets, own = sorted_targets - center, quantiles.detach().double() - center
-        # Prefix sums with a leading zero, so that a difference of two entries is the sum over a range of targets.
+        # Prefix sums with a leading zero: entry k is the sum over the k smallest targets.
         moments = th.stack([sorted_targets, sorted_targets.square()]).cumsum(dim=2)  # (2, batch, m)
         moments = th.nn.functional.pad(moments, (1, 0))
+        total = moments[0, :, -1:]
 
-        # Targets split into four ranges: far below, near below, near above, far above each own quantile.
-        cuts = th.searchsorted(sorted_targets, th.cat([own - kappa, own, own + kappa], dim=1))  # (batch, 3 n)
-        at_cuts = moments.gather(2, cuts.expand(2, -1, -1))
-        counts = [c.double() for c in cuts.chunk(3, dim=1)]
-        (sum_low, sum_mid, sum_high), (sq_low, sq_mid, sq_high) = (m.chunk(3, dim=1) for m in at_cuts)
-        low, mid, high = counts
-        n_above, sum_above = n_targets - high, moments[0, :, -1:] - sum_high
+        # At each cut x: how many targets are below it, sum_j max(x - t_j, 0), and half the sum of its squares.
+        cuts = th.cat([own - kappa, own, own + kappa], dim=1)  # (batch, 3 n)
+        n_below = th.searchsorted(sorted_targets, cuts)
+        sums, squares = moments.gather(2, n_below.expand(2, -1, -1))
+        hinges = n_below * cuts - sums
+        halves = 0.5 * ((hinges - sums) * cuts + squares)
 
-        # First moments of (own - target) in each range; they are the gradient, and half of the loss.
-        far_below = low * own - sum_low
-        near_below = (mid - low) * own - (sum_mid - sum_low)
-        near_above = (high - mid) * own - (sum_high - sum_mid)
-        far_above = n_above * own - sum_above
-        square_below = own * (2 * near_below - (mid - low) * own) + (sq_mid - sq_low)
-        square_above = own * (2 * near_above - (high - mid) * own) + (sq_high - sq_mid)
-
-        below = kappa * (far_below - 0.5 * kappa * low) + 0.5 * square_below
-        above = -kappa * (far_above + 0.5 * kappa * n_above) + 0.5 * square_above
-        gradient = (1 - taus) * (kappa * low + near_below) + taus * (near_above - kappa * n_above)
+        # A Huber loss is the difference of two half squares, kappa apart, and its slope that of two hinges. For the
+        # targets above, both follow from those below and the sums over all.
+        (low, mid, high), (half_low, half_mid, half_high) = hinges.chunk(3, dim=1), halves.chunk(3, dim=1)
+        slope_below, slope_above = mid - low, mid - high + n_targets * kappa
+        below = half_mid - half_low
+        above = half_high - half_mid + kappa * (total - n_targets * (own + 0.5 * kappa))
         scale = 1.0 / (n_targets * kappa)
+        gradient = slope_below - taus * (slope_below + slope_above)
         ctx.save_for_backward((gradient * scale).to(quantiles.dtype))
         # Rounding may leave a loss of zero a little below it.
-        return (((1 - taus) * below + taus * above).sum(dim=1) * scale).clamp(min=0).to(quantiles.dtype)
+        return ((below + taus * (above - below)).sum(dim=1) * scale).clamp(min=0).to(quantiles.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: th.Tensor) -> tuple[th.Tensor, None, None, None]:

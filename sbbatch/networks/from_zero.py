@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 
@@ -19,8 +21,14 @@ class CountsFromZero(BaseModel):
     """
 
     def extract_features(self, obs: Any, features_extractor: BaseFeaturesExtractor) -> th.Tensor:
-        """SB3's, of numbers that begin at 0."""
+        """SB3's, of numbers that begin at 0. Whether these are images is found out once, not for every batch."""
+        if self._sees_images:
+            return features_extractor(obs.float() / 255.0)
         return super().extract_features(_from_zero(obs, self.observation_space), features_extractor)
+
+    @cached_property
+    def _sees_images(self) -> bool:
+        return self.normalize_images and is_image_space(self.observation_space)
 
 
 def starts_elsewhere(space: spaces.Space) -> bool:

@@ -30,6 +30,26 @@ class SameConv2d(nn.Conv2d):
         return super().forward(F.pad(inputs, pads))
 
 
+class PatchConv2d(nn.Conv2d):
+    """
+    Convolution as one matrix product with all patches: for maps so small that preparing a convolution takes longer
+    than the arithmetic. Without padding; parameters, first weights and results are ``nn.Conv2d``'s, up to float
+    rounding.
+    """
+
+    def forward(self, inputs: th.Tensor) -> th.Tensor:
+        """
+        :param inputs: maps ``(batch, channels, height, width)``, fastest in channels-last memory
+        :return: maps ``(batch, out_channels, height', width')`` in channels-last memory
+        """
+        patches = inputs.unfold(2, self.kernel_size[0], self.stride[0]).unfold(3, self.kernel_size[1], self.stride[1])
+        batch, _, height, width = patches.shape[:4]
+        # Patches and weights in the order height, width, channels: for weights kept channels-last that is a view.
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+        maps = F.linear(patches.permute(0, 2, 3, 4, 5, 1).reshape(-1, weight.shape[1]), weight, self.bias)
+        return maps.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
 class Stochastic:
     """
     A module that draws random numbers, but only inside :func:`stochastic`; outside it is deterministic.
@@ -47,6 +67,21 @@ class Stochastic:
         """Be deterministic again."""
 
 
+def members(network: nn.Module) -> list[nn.Module]:
+    """What ``network.modules()`` yields, in its order, without walking through their names."""
+    found: dict[nn.Module, None] = {}
+
+    def visit(module: nn.Module) -> None:
+        if module not in found:
+            found[module] = None
+            for child in module._modules.values():
+                if child is not None:
+                    visit(child)
+
+    visit(network)
+    return list(found)
+
+
 @contextmanager
 def stochastic(network: nn.Module, rng: np.random.Generator) -> Iterator[None]:
     """
@@ -55,7 +90,7 @@ def stochastic(network: nn.Module, rng: np.random.Generator) -> Iterator[None]:
     :param network: any module
     :param rng: the generator to draw from
     """
-    modules = [module for module in network.modules() if isinstance(module, Stochastic)]
+    modules = [module for module in members(network) if isinstance(module, Stochastic)]
     try:
         for module in modules:
             module.draw(rng)

@@ -16,7 +16,7 @@ from torch import nn
 from sbbatch.arguments import Count, checked
 from sbbatch.errors import InvalidValue, describe_space
 from sbbatch.networks.layer_norm import LAYER_NORMS, LayerNorm, normalized_convolutions
-from sbbatch.networks.layers import SameConv2d
+from sbbatch.networks.layers import PatchConv2d, SameConv2d
 
 _SMALLEST_IMAGE = 36  # pixels of a side, for the convolutions of the Nature DQN
 
@@ -163,7 +163,7 @@ class MinAtarCNN(ConvTorso):
         layer_norm: LayerNorm | None = None,
     ) -> None:
         n_channels = check_images(observation_space, normalized_image)
-        cnn = nn.Sequential(nn.Conv2d(n_channels, 16, 3, 1), nn.ReLU(), nn.Flatten())
+        cnn = nn.Sequential(PatchConv2d(n_channels, 16, 3, 1), nn.ReLU(), nn.Flatten())
         super().__init__(observation_space, cnn, features_dim, layer_norm)
 
 

@@ -22,6 +22,7 @@ from sbbatch.networks.checks import Activation, NetArch, check_head_kwargs, chec
 from sbbatch.networks.from_zero import CountsFromZero
 from sbbatch.networks.heads import ExpectedHead, ImplicitQuantileHead, QuantileHead, ReturnEstimate
 from sbbatch.networks.initializers import Initializer
+from sbbatch.networks.layers import members
 from sbbatch.networks.torsos import ConvTorso, DictTorso, NatureCNN
 
 # The implementation of an optimizer that is fastest on CPUs, and not PyTorch's choice there; the result is the same.
@@ -227,7 +228,12 @@ class ValuePolicy(BasePolicy):
 
     def set_training_mode(self, mode: bool) -> None:
         """Training or evaluation mode of the online network; the target network always stays in evaluation mode."""
-        self.q_net.set_training_mode(mode)
+        modules = members(self.q_net)
+        if all(type(module).train is nn.Module.train for module in modules):
+            for module in modules:  # as `train` does, which takes as long as a layer of a small network
+                vars(module)["training"] = mode
+        else:
+            self.q_net.train(mode)
         self.training = mode
 
 

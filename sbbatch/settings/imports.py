@@ -29,6 +29,7 @@ KNOWN_MODULES = (
     "rl_zoo3.callbacks",
     "rl_zoo3.wrappers",
     "sb3_contrib.common.wrappers",
+    "sbbatch.analysis",
     "sbbatch.batch",
     "stable_baselines3.common.atari_wrappers",
     "stable_baselines3.common.callbacks",

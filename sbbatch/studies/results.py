@@ -112,13 +112,16 @@ def scores_of(results: Sequence[Result], arm: str, score: str, games: Sequence[s
 
     :param results: all that have ended
     :param arm: which
-    :param score: a key of ``SCORES``
+    :param score: a key of ``SCORES``, or another number such as ``"seconds"``, which has no scale
     :param games: environments
-    :param scaled: on each game's scale, so that games can be averaged, and not as raw returns
+    :param scaled: on each game's scale, so that games can be averaged, and not as raw returns; games without a
+        published human score are left out
     """
+    scaled = scaled and score in SCORES
+    games = [game for game in games if not scaled or scale_of(game).human is not None]
     raw = {(one.run.seed, one.run.game): float(getattr(one, score)) for one in results if one.run.arm == arm}
     if scaled:
-        raw = {(seed, game): human_normalized(scale_of(game), value) for (seed, game), value in raw.items()}
+        raw = {(seed, game): human_normalized(scale_of(game), raw[seed, game]) for seed, game in raw if game in games}
     seeds = [seed for seed in sorted({seed for seed, _ in raw}) if all((seed, game) in raw for game in games)]
     return np.array([[raw[seed, game] for game in games] for seed in seeds]).reshape(-1, len(games))
 

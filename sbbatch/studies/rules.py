@@ -5,13 +5,21 @@ shows what was going to be asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from sbbatch.analysis.comparison import comparison_interval, iqm_difference, probability_of_improvement
+from sbbatch.analysis.batch_law import BatchLaw
+from sbbatch.analysis.comparison import (
+    bootstrap_interval,
+    comparison_interval,
+    iqm_difference,
+    probability_of_improvement,
+)
 from sbbatch.analysis.metrics import iqm
+from sbbatch.errors import InvalidValue
 
 # From an arm and a column of `runs.csv` to scores ``(seeds, games)`` on the games' own scales.
 Scores = Callable[[str, str], np.ndarray]
@@ -42,6 +50,14 @@ class Compare:
     score: str = "final_return"
     margin: float = 0.1
     min_seeds: int = 5
+
+    def __str__(self) -> str:
+        return f"{self.first} against {self.second}, {self.score}: '{self.better}', '{self.worse}' or '{self.equal}'"
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Both."""
+        return self.first, self.second
 
     def decide(self, scores: Scores) -> str:
         """
@@ -81,6 +97,9 @@ class BestInside:
     arms: Sequence[str]
     score: str = "final_return"
 
+    def __str__(self) -> str:
+        return f"{self.name}, {self.score}: which of {', '.join(self.arms)} is best, and is it inside?"
+
     def decide(self, scores: Scores) -> str:
         """
         :param scores: of the runs that have ended
@@ -95,4 +114,184 @@ class BestInside:
         return f"{self.name}: best is {best}{edge} ({', '.join(f'{arm} {mean:.3f}' for arm, mean in means.items())})"
 
 
-Rule = Compare | BestInside
+@dataclass(frozen=True)
+class Interaction:
+    """
+    Is the gain of one pair of arms larger than that of another? By the 95 % interval of the difference of their
+    differences of interquartile means, for "it helps there more than here" is a claim about that and not about two
+    verdicts.
+
+    :param gain: the pair that the claim speaks for, e.g. batch 8 and batch 32 of a wide network
+    :param rival: the pair it is held against, e.g. those of a narrow one
+    :param larger: what it means if the first gain is larger
+    :param smaller: what it means if the second is
+    :param score: the column that counts
+    :param min_seeds: with fewer the interval is too narrow to decide anything
+    """
+
+    gain: tuple[str, str]
+    rival: tuple[str, str]
+    larger: str
+    smaller: str
+    score: str = "final_return"
+    min_seeds: int = 5
+
+    def __str__(self) -> str:
+        return f"{self._name}: '{self.larger}' or '{self.smaller}'"
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """All that it looks at."""
+        return (*self.gain, *self.rival)
+
+    @property
+    def _name(self) -> str:
+        (a, b), (c, d) = self.gain, self.rival
+        return f"({a} - {b}) against ({c} - {d}), {self.score}"
+
+    def decide(self, scores: Scores) -> str:
+        """
+        :param scores: of the runs that have ended
+        :return: one line: what was compared, the verdict, and the numbers
+        """
+        found = [scores(arm, self.score) for arm in self.arms]
+        n = min(map(len, found))
+        if not n:
+            return f"{self._name}: {NOT_DECIDED} (no seed has ended on all games)"
+        difference = iqm_difference(*found[:2]) - iqm_difference(*found[2:])
+        low, high = bootstrap_interval(found, lambda a, b, c, d: iqm_difference(a, b) - iqm_difference(c, d))
+        verdict = self.larger if low > 0 else self.smaller if high < 0 else NOT_DECIDED
+        if n < self.min_seeds:
+            verdict = f"{NOT_DECIDED}, which takes {self.min_seeds} seeds"
+        return f"{self._name}: {verdict} (difference of gains {difference:+.3f} [{low:+.3f}, {high:+.3f}], {n} seeds)"
+
+
+@dataclass(frozen=True)
+class MoreGames:
+    """
+    Is one arm better than another on most games, by however little? By the 95 % interval of the share of games on which
+    its mean return is higher: decided if a half lies outside.
+
+    :param first: the arm that the claim speaks for
+    :param second: its rival
+    :param score: the column that counts
+    """
+
+    first: str
+    second: str
+    score: str = "final_return"
+
+    def __str__(self) -> str:
+        return f"{self._name}: most, or fewer than half?"
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Both."""
+        return self.first, self.second
+
+    @property
+    def _name(self) -> str:
+        return f"games on which {self.first} is ahead of {self.second}, {self.score}"
+
+    def decide(self, scores: Scores) -> str:
+        """
+        :param scores: of the runs that have ended
+        :return: one line: the share, and whether it is most
+        """
+        pair = [scores(arm, self.score) for arm in self.arms]
+        if not min(map(len, pair)):
+            return f"{self._name}: {NOT_DECIDED} (no seed has ended on all games)"
+        low, high = bootstrap_interval(pair, _share_of_games)
+        verdict = "most" if low > 0.5 else "fewer than half" if high < 0.5 else NOT_DECIDED
+        n_games = pair[0].shape[1]
+        return f"{self._name}: {verdict} ({_share_of_games(*pair):.2f} [{low:.2f}, {high:.2f}] of {n_games})"
+
+
+@dataclass(frozen=True)
+class Cheaper:
+    """
+    How much of the time of another arm does one take? The ratio of their mean wall times with its 95 % interval. It
+    means something if both were run on one machine, as many at a time.
+
+    :param first: the arm that the claim speaks for
+    :param second: its rival
+    """
+
+    first: str
+    second: str
+
+    def __str__(self) -> str:
+        return f"{self._name}: less than 1, or more?"
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Both."""
+        return self.first, self.second
+
+    @property
+    def _name(self) -> str:
+        return f"time of {self.first} as a share of that of {self.second}"
+
+    def decide(self, scores: Scores) -> str:
+        """
+        :param scores: of the runs that have ended
+        :return: one line: the ratio, and what it says
+        """
+        pair = [scores(arm, "seconds") for arm in self.arms]
+        if not min(map(len, pair)):
+            return f"{self._name}: {NOT_DECIDED} (no seed has ended on all games)"
+        low, high = bootstrap_interval(pair, _ratio_of_means)
+        verdict = "cheaper" if high < 1 else "dearer" if low > 1 else NOT_DECIDED
+        return f"{self._name}: {verdict} ({_ratio_of_means(*pair):.2f} [{low:.2f}, {high:.2f}])"
+
+
+@dataclass(frozen=True)
+class RatioLaw:
+    """
+    Does the best batch size fall as updates become more frequent? By the slope of :class:`~sbbatch.analysis.BatchLaw`,
+    fitted to the scores of all arms, which choose the best batch size and learning rate at each ratio.
+
+    :param settings: of each arm: updates per data step, batch size and learning rate
+    :param score: the column that counts
+    """
+
+    settings: Mapping[str, tuple[float, int, float]]
+    score: str = "final_return"
+
+    def __str__(self) -> str:
+        return "law of the batch size, fitted to all arms: does the best one fall as updates become more frequent?"
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """All that it looks at."""
+        return tuple(self.settings)
+
+    def decide(self, scores: Scores) -> str:
+        """
+        :param scores: of the runs that have ended
+        :return: one line: the verdict, and both slopes
+        """
+        rows = []
+        for arm, (ratio, batch_size, learning_rate) in self.settings.items():
+            for seed in scores(arm, self.score):
+                for game, score in enumerate(seed):
+                    rows.append((str(game), ratio, batch_size, learning_rate, float(score)))
+        names = ("environment", "ratio", "batch_size", "learning_rate", "score")
+        try:
+            law = BatchLaw.fit({name: [row[i] for row in rows] for i, name in enumerate(names)})
+        except InvalidValue as error:
+            return f"law of the batch size: {NOT_DECIDED} ({error})"
+        low, high = law.batch_size.slope_interval()
+        verdict = "falls with the ratio" if high < 0 else "grows with the ratio" if low > 0 else NOT_DECIDED
+        return f"law of the batch size: {verdict} (batch size {law.batch_size}; learning rate {law.learning_rate})"
+
+
+def _share_of_games(first: np.ndarray, second: np.ndarray) -> Any:
+    return (first.mean(axis=-2) > second.mean(axis=-2)).mean(axis=-1)
+
+
+def _ratio_of_means(first: np.ndarray, second: np.ndarray) -> Any:
+    return first.mean(axis=(-2, -1)) / second.mean(axis=(-2, -1))
+
+
+Rule = Compare | BestInside | Interaction | MoreGames | Cheaper | RatioLaw

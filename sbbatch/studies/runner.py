@@ -64,6 +64,17 @@ def adopt(commands: Sequence[Command], source: Path) -> list[Command]:
     return [command for command in missing.values() if command.state == "done"]
 
 
+def stated_seconds(study: Study, scale: str) -> float:
+    """
+    What one run takes by the speed that the study states.
+
+    :param study: which
+    :param scale: name of its scale
+    """
+    at = study.scales[scale]
+    return _START_SECONDS + at.steps / at.steps_per_second
+
+
 def plan(study: Study, scale: str, commands: Sequence[Command]) -> str:
     """
     What the missing runs cost: by the times of those of the same length that are done, else by the speed that the study
@@ -73,15 +84,13 @@ def plan(study: Study, scale: str, commands: Sequence[Command]) -> str:
     :param scale: name of its scale
     :param commands: of that scale
     """
-    speed = study.scales[scale].steps_per_second
     times: dict[str, list[float]] = {}
     for command in commands:
         if command.state == "done":
             times.setdefault(command.run.arm, []).append(command.result().seconds)
     measured = [value for values in times.values() for value in values]
     missing = [command.run for command in commands if command.state != "done"]
-    stated = [[_START_SECONDS + run.steps / speed] for run in missing]
-    seconds = [times.get(run.arm) or measured or one for run, one in zip(missing, stated, strict=True)]
+    seconds = [times.get(run.arm) or measured or [stated_seconds(study, scale)] for run in missing]
     hours = sum(float(np.mean(values)) for values in seconds) / 3600
     known = "measured here" if measured else "by the speed stated in the study"
     cost = f"about {hours:,.1f} core hours ({known}), {len(missing) * study.megabytes / 1000:,.2f} GB"

@@ -11,6 +11,7 @@ from typing import Any
 
 from sbbatch.studies.rules import Rule
 
+_FEWEST_STEPS = 1_000  # between two evaluations
 ROOT = "{root}"  # in the words of a run: the folder of all studies, which differs from machine to machine
 # Options of `sbbatch train` that say where and how a run is written down, and nothing about its result.
 _HOUSEKEEPING = {"-f", "--log-folder", "--no-progress", "--log-interval", "--save-freq", "--num-threads", "--verbose"}
@@ -39,6 +40,7 @@ class Scale:
     :param games: environments
     :param steps_per_second: of a run on one core, as measured somewhere, for the plan
     :param settings: what a small budget changes in all arms, e.g. a shorter warm-up
+    :param options: further words of the command, likewise
     """
 
     steps: int
@@ -46,6 +48,7 @@ class Scale:
     games: tuple[str, ...]
     steps_per_second: float
     settings: Settings = field(default_factory=dict)
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Run:
 class Study:
     """
     One experiment. Settings are written as ``sbbatch train -params`` reads them; ``algo`` is the agent, a mapping gives
-    each game its own value, and :class:`SizesOf` replays another run.
+    each game or family of games (``"ALE"``, ``"MinAtar"``) its own value, ``None`` leaves it to the agent's own files,
+    and :class:`SizesOf` replays another run.
 
     :param id: group and name, e.g. ``small_batch/step_size``
     :param title: of its report
@@ -92,9 +96,10 @@ class Study:
     :param rules: how the claim is decided, written down before the final runs
     :param settings: what all arms have in common
     :param options: further words of the command, for all arms
-    :param evaluations: how many, evenly spread; the last one is at the end
+    :param evaluations: how many, evenly spread; the last one is at the end; fewer in runs of a few steps
     :param eval_episodes: whole episodes in each
     :param megabytes: that a run leaves on disk
+    :param figure: of the paper that it repeats, by number or subject
     :param blocked: why the study must not be run yet beyond ``smoke``, if so
     """
 
@@ -110,7 +115,16 @@ class Study:
     evaluations: int = 5
     eval_episodes: int = 10
     megabytes: float = 5.0
+    figure: str = "our own"
     blocked: str = ""
+
+    def n_runs(self, scale: str) -> int:
+        """
+        How many there are.
+
+        :param scale: name of the scale
+        """
+        return self.scales[scale].seeds * len(self.scales[scale].games) * len(self.arms)
 
     def runs(self, scale: str) -> list[Run]:
         """
@@ -126,15 +140,17 @@ class Study:
         settings = {**self.settings, **self.arms[arm], **at.settings}
         for key, value in settings.items():
             if isinstance(value, Mapping):
-                settings[key] = value[game]
+                settings[key] = value[game] if game in value else value[game.partition("/")[0]]
             elif isinstance(value, SizesOf):
                 needs = self._run(at, value.arm, game, (seed + 1) % at.seeds)
                 settings[key] = f"yoked('{ROOT}/{self.id}/{needs.id}')"
+        settings = {key: value for key, value in settings.items() if value is not None}
         options = {"--algo": settings.pop("algo"), "--env": game, "-n": at.steps, "--seed": seed}
-        options |= {"--eval-freq": max(at.steps // self.evaluations, 1), "--eval-episodes": self.eval_episodes}
+        every = max(at.steps // self.evaluations, min(at.steps, _FEWEST_STEPS))
+        options |= {"--eval-freq": every, "--eval-episodes": self.eval_episodes}
         words = [str(word) for option in options.items() for word in option]
         params = ["-params", *(f"{key}:{value}" for key, value in settings.items())] if settings else []
-        return Run(self.id, arm, game, seed, at.steps, ("train", *words, *self.options, *params), needs)
+        return Run(self.id, arm, game, seed, at.steps, ("train", *words, *self.options, *at.options, *params), needs)
 
 
 def canonical(words: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ import sb3_contrib
 import stable_baselines3
 import torch as th
 from interleave import PEER, Measure, in_own_processes, interleaved, seconds_per_call, show
-from rollouts import GAME, UPDATES_ALONE, measuring, pqn
+from rollouts import GAME, UPDATES_ALONE, cost_of_metrics, measuring, pqn
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 
@@ -40,6 +40,7 @@ EXAMPLES = """examples:
   python scripts/benchmark --only step                         one gradient step of each agent
   python scripts/benchmark --only pqn                          PQN beside a plain one in PyTorch
   python scripts/benchmark --only measuring                    what ABS costs
+  python scripts/benchmark --only metrics                      what AnalysisMetrics costs
   python scripts/benchmark --only memory --env Pong --model logs/qrdqn/ALE-Pong-v5_1/best_model.zip
 
 Figures of two machines, or of two runs, cannot be compared; the ratios inside one run can."""
@@ -190,7 +191,7 @@ def make_parser() -> Parser:
     description = "Measure our agents beside SB3's and sb3-contrib's on the same work, in one run."
     parser = Parser(prog="scripts/benchmark", description=description, epilog=EXAMPLES)
     add = parser.add_argument
-    parts = ["step", "loop", "pqn", "measuring", "sample", "memory"]
+    parts = ["step", "loop", "pqn", "measuring", "metrics", "sample", "memory"]
     add("--only", choices=parts, help="one part (default: step, loop and sample)")
     add("--algo", choices=REPLAY_AGENTS, help="one agent that learns from replay (default: all)")
     add("--rounds", type=int, default=5, help="rounds of each median")
@@ -224,6 +225,7 @@ def main(argv: list[str] | None = None) -> int:
         "loop": lambda: speeds("loop", [args.algo] if args.algo else PEERS, args.rounds, args.updates),
         "pqn": lambda: pqn(args.rounds, args.updates),
         "measuring": lambda: measuring(args.rounds),
+        "metrics": lambda: cost_of_metrics(args.rounds),
         "sample": lambda: sampling(args.rounds),
         "memory": lambda: [memory(args.env, args.model, args.transitions, None if args.raw else "lz4")],
     }

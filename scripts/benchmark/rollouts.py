@@ -11,8 +11,11 @@ from interleave import PEER, Measure, in_own_processes, interleaved, seconds_per
 from plain_pqn import PlainPQN
 from stable_baselines3.common.logger import Logger
 
-from sbbatch import PQN, QRDQN
+from sbbatch import PQN, QRDQN, AnalysisMetrics
+from sbbatch.analysis.look import GradientNorm
+from sbbatch.analysis.metrics_callback import NORM_EVERY
 from sbbatch.envs.ale import make_ale_vec_env
+from sbbatch.networks.torsos import MinAtarCNN
 
 GAME = "Pong"
 UPDATES_ALONE = 50  # gradient steps before measuring: a warm-up
@@ -86,3 +89,44 @@ def cost_of_measuring(agent: Any, name: str, n_timesteps: int, rounds: int) -> d
     between = seconds["training"] / timed * scaling.check_every
     row = {"what": "measuring for ABS, s", "agent": name, "measurement": seconds["measurement"]}
     return row | {"training_between_two": between, "percent": 100 * seconds["measurement"] / between}
+
+
+def cost_of_metrics(rounds: int) -> list[dict[str, Any]]:
+    """Seconds of a row of ``AnalysisMetrics`` and of the training between two, on a MinAtar and an Atari network."""
+    options: dict[str, Any] = {"batch_size": 8, "n_steps": 3, "learning_starts": 3_000, "seed": 0, "device": "cpu"}
+    small = {"features_extractor_class": MinAtarCNN, "n_quantiles": 51}
+    minatar = QRDQN("CnnPolicy", "MinAtar/Breakout-v1", policy_kwargs=small, buffer_size=20_000, **options)
+    atari = QRDQN("CnnPolicy", make_ale_vec_env(GAME, 1, seed=0), buffer_size=20_000, **options)
+    rows = []
+    for agent, name in ((minatar, "qrdqn, MinAtar, 51 quantiles"), (atari, "qrdqn, Atari, 200 quantiles")):
+        agent.set_logger(Logger(None, []))
+        agent.learn(3_100)
+        callback = AnalysisMetrics()
+        callback.init_callback(agent)
+        callback.on_training_start({}, {})
+        callback.on_rollout_start()
+        work: dict[str, Measure] = {
+            "row": lambda callback=callback: seconds_per_call(callback.measure, 1),  # type: ignore[misc]
+            "norm": lambda agent=agent: seconds_per_call(lambda: _one_norm(agent), 5),  # type: ignore[misc]
+            "update": lambda agent=agent: (
+                seconds_per_call(  # type: ignore[misc]
+                    lambda: agent.learn(400, reset_num_timesteps=False), 1
+                )
+                / 100
+            ),
+        }
+        callback.on_training_end()
+        seconds = interleaved(work, rounds)
+        per_update = seconds["row"] / callback.every + seconds["norm"] / NORM_EVERY
+        row = {"what": "AnalysisMetrics, s", "agent": name, **seconds, "percent": 100 * per_update / seconds["update"]}
+        rows.append(row)
+        show(row)
+    return rows
+
+
+def _one_norm(agent: Any) -> float:
+    parameters = list(agent.q_net.parameters())
+    norm = GradientNorm(parameters)
+    for parameter in parameters:
+        norm.note(parameter)
+    return norm.take()

@@ -73,6 +73,7 @@ OF_PQN = [
     *(("epoch_reference", value) for value in (0, "x")),
     *(("exploration_final_eps", value) for value in (7, "x")),
     ("scale_epochs", 1),
+    ("hold", "epochs"),
     ("n_steps", 10**12),  # more than fits in memory
 ]
 OF_PPO = [

@@ -9,7 +9,7 @@ from torch import nn
 from sbbatch.networks.action_layers import LayerSpec
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.initializers import INITIALIZERS
-from sbbatch.networks.layers import ROWS_WORTH_A_WEIGHT, NoisyLinear, SameConv2d, stochastic
+from sbbatch.networks.layers import ROWS_WORTH_A_WEIGHT, NoisyLinear, PatchConv2d, SameConv2d, members, stochastic
 
 
 @pytest.mark.parametrize(("sigma0", "expected"), [(0.5, -0.001471863), (0.1, -0.200294373)])
@@ -133,3 +133,31 @@ def test_noisy_layers_keep_their_own_first_weights():
     before = layer.weight.clone()
     INITIALIZERS["glorot_uniform"](nn.Sequential(layer))
     assert th.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize("memory_format", [th.channels_last, th.contiguous_format])
+@pytest.mark.parametrize(("size", "kernel", "stride"), [((10, 10), 3, 1), ((7, 9), (2, 3), 2), ((5, 8), 5, (1, 3))])
+def test_a_product_with_patches_is_the_convolution_with_its_gradients(size, kernel, stride, memory_format):
+    th.manual_seed(0)
+    plain = nn.Conv2d(4, 16, kernel, stride).to(memory_format=memory_format)
+    patches = PatchConv2d(4, 16, kernel, stride).to(memory_format=memory_format)
+    patches.load_state_dict(plain.state_dict())
+    for n in (1, 8):
+        images = th.rand(n, 4, *size).to(memory_format=memory_format)
+        results = []
+        for layer in (plain, patches):
+            layer.zero_grad()
+            own = images.clone().requires_grad_()
+            maps = layer(own)
+            maps.square().mean().backward()
+            results.append([maps, own.grad, layer.weight.grad, layer.bias.grad])
+        for one, other in zip(*results, strict=True):
+            th.testing.assert_close(one, other, rtol=0, atol=1e-5)
+        assert patches.weight.grad.stride() == patches.weight.stride()  # fused Adam reads memory in order
+
+
+def test_members_are_pytorchs_modules_each_once_and_in_its_order():
+    shared = nn.Linear(2, 2)
+    network = nn.Sequential(shared, nn.Sequential(nn.ReLU(), shared), nn.ModuleDict({"one": nn.Identity()}))
+    network.register_module("nothing", None)
+    assert members(network) == list(network.modules())

@@ -181,3 +181,26 @@ def test_sb3s_orthogonal_start_reaches_the_convolutions_and_leaves_them_channels
     # Rows of length sqrt(2), at right angles: W Wᵀ = 2 I (of 16 and 32 rows of 36 and more weights).
     assert th.allclose(rows @ rows.T, 2 * th.eye(len(rows)), atol=1e-5)
     assert first.weight.is_contiguous(memory_format=th.channels_last)
+
+
+SMALL = {"features_extractor_class": MinAtarCNN}
+
+
+class Frozen(nn.BatchNorm1d):
+    """Always in evaluation mode, as people freeze their batch norms."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, Frozen])
+def test_the_mode_reaches_every_module_as_it_wants(norm):
+    policy = CnnPolicy(spaces.Box(0, 255, (4, 10, 10), np.uint8), spaces.Discrete(3), lambda _: 1e-3, **SMALL)
+    policy.q_net.head.layers.hidden.append(norm(128))
+    for mode in (True, False, True):
+        policy.set_training_mode(mode)
+        modes = [module.training for module in policy.q_net.modules() if not isinstance(module, Frozen)]
+        assert set(modes) == {mode}
+        assert policy.training is mode
+        assert policy.q_net.head.layers.hidden[-1].training is (mode and norm is not Frozen)
+        assert not any(module.training for module in policy.q_net_target.modules())

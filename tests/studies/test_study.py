@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from studies import SMALL
 
-from sbbatch.studies.catalogue import STUDIES, find_study
-from sbbatch.studies.rules import NOT_DECIDED, BestInside, Compare
+from sbbatch.studies.arms import axis, grid
+from sbbatch.studies.catalogue import find_study
+from sbbatch.studies.rules import NOT_DECIDED, BestInside, Cheaper, Compare, Interaction, MoreGames, RatioLaw
 from sbbatch.studies.study import canonical
-from sbbatch.zoo.commands.cli import main
 
 BY_HAND = """sbbatch train --algo qrdqn --env MinAtar/Breakout-v1 -n 105000 --seed 1 --eval-freq 21000
 --eval-episodes 10 --save-freq -1 -f /tmp/runs --no-progress --log-interval 200
@@ -43,23 +43,25 @@ def test_the_pilot_has_the_runs_that_were_begun_by_hand():
     assert len(runs) == 24
 
 
-@pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
-def test_every_study_has_runs_of_its_own_and_rules_about_its_arms(study):
-    for scale in study.scales:
-        runs = study.runs(scale)
-        distinct = {run.id.rpartition("_")[0] for run in runs}
-        assert len(distinct) == len({run.id for run in runs}) == len(runs)
-    for rule in study.rules:
-        arms = (rule.first, rule.second) if isinstance(rule, Compare) else rule.arms
-        assert set(arms) <= set(study.arms)
+def test_games_and_families_of_games_have_values_of_their_own_or_none():
+    games = ("CartPole-v1", "MinAtar/Breakout-v1", "MinAtar/Asterix-v1")
+    study = replace(
+        SMALL,
+        arms={"one": {"gamma": {"MinAtar": "0.9", "CartPole-v1": None, "MinAtar/Asterix-v1": "0.8"}}},
+        scales={"smoke": replace(SMALL.scales["smoke"], games=games, seeds=1)},
+    )
+    given = [[word for word in run.words if word.startswith("gamma")] for run in study.runs("smoke")]
+    assert given == [[], ["gamma:0.9"], ["gamma:0.8"]]
 
 
-@pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
-def test_train_takes_the_commands_of_every_arm(study, capsys):
-    pytest.importorskip("minatar", reason="MinAtar's games are an extra")
-    for run in study.runs("smoke")[: len(study.arms)]:
-        if run.needs is None:  # whose file is not there yet
-            assert main([*run.words, "--show-config"]) == 0, capsys.readouterr().err
+def test_a_grid_has_every_combination():
+    arms = grid({"DQN": {}, "n = 3": {"n_steps": 3}}, axis("batch_size", (8, 32), "B{}"))
+    assert arms == {
+        "DQN B8": {"batch_size": 8},
+        "DQN B32": {"batch_size": 32},
+        "n = 3 B8": {"n_steps": 3, "batch_size": 8},
+        "n = 3 B32": {"n_steps": 3, "batch_size": 32},
+    }
 
 
 def scores(**arms):
@@ -89,3 +91,42 @@ def test_the_best_of_a_row_must_lie_inside():
     assert rule.decide(scores(low=[1, 1], middle=[2, 2], high=[0, 3])).startswith("batch 8: best is middle (")
     assert "best is high, at the edge: widen" in rule.decide(scores(low=[1, 1], middle=[2, 2], high=[2, 3]))
     assert NOT_DECIDED in rule.decide(scores(low=[1, 1], middle=[], high=[2, 3]))
+
+
+GAINS = Interaction(("a", "b"), ("c", "d"), larger="LARGER", smaller="SMALLER")
+FAR, NEAR = [5, 5.1] * 5, [1, 1.1] * 5
+
+
+@pytest.mark.parametrize(
+    ("arms", "verdict"),
+    [
+        ({"a": FAR, "b": NEAR, "c": FAR, "d": [4, 4.1] * 5}, "LARGER (difference of gains +3.000"),  # 4 against 1
+        ({"a": NEAR, "b": FAR, "c": NEAR, "d": NEAR}, "SMALLER (difference of gains -4.000"),
+        ({"a": FAR, "b": NEAR, "c": FAR, "d": NEAR}, NOT_DECIDED),
+        ({"a": FAR, "b": NEAR, "c": NEAR, "d": [1, 1.1]}, f"{NOT_DECIDED}, which takes 5 seeds"),
+    ],
+)
+def test_a_gain_is_held_against_another_gain(arms, verdict):
+    assert f", final_return: {verdict}" in GAINS.decide(scores(**arms))
+
+
+def test_games_are_counted():
+    rule = MoreGames("a", "b")
+    games = np.arange(20.0)  # a is ahead on 18 of 20 by little, behind on two by much
+    columns = {"a": games + np.where(games < 18, 0.1, -9.0), "b": games}
+    told = rule.decide(lambda arm, score: np.tile(columns[arm], (3, 1)))
+    assert told.endswith("final_return: most (0.90 [0.90, 0.90] of 20)")
+
+
+def test_time_is_compared_as_a_ratio():
+    told = Cheaper("a", "b").decide(scores(a=[60, 90] * 5, b=[100, 200] * 5))
+    assert told == "time of a as a share of that of b: cheaper (0.50 [0.50, 0.50])"
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(-1, "falls"), (1, "grows")])
+def test_the_slope_of_the_best_batch_decides_the_law(sign, verdict):
+    cells = {f"{r} {b}": (r, b, 1e-3) for r in (0.25, 1.0, 4.0) for b in (64, 128, 256)}
+    best = {0.25: 128 / 2**sign, 1.0: 128, 4.0: 128 * 2**sign}
+    arms = {arm: [-abs(np.log(b / best[r]))] * 2 for arm, (r, b, _) in cells.items()}
+    told = RatioLaw(cells).decide(scores(**arms))
+    assert told.startswith(f"law of the batch size: {verdict} with the ratio (batch size ~ ratio^{sign * 0.5:.2f} [")

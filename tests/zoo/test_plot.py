@@ -6,6 +6,7 @@ import yaml
 
 from sbbatch.errors import UserError
 from sbbatch.zoo.commands.plot import main
+from sbbatch.zoo.commands.train import main as train
 from sbbatch.zoo.plot.comparison import draw_comparisons, read_runs, read_training, report_runs
 from sbbatch.zoo.plot.curves import plot_run
 from sbbatch.zoo.plot.runs import group_runs, read_run
@@ -272,3 +273,38 @@ def test_picture_and_table_are_written_beside_the_runs(
     assert capsys.readouterr().out.endswith(f"{out}\n{out.with_suffix('.pdf')}\n")
     assert not list((tmp_path / "elsewhere").iterdir())
     assert main([kind, *map(str, sorted((tmp_path / "dqn").iterdir()))]) == 0  # the pictures are no runs
+
+
+# --------------------------------------------------------------------------------------------------------- metrics
+
+
+def write_metrics(run, *rows):
+    text = "\n".join(["timesteps,updates,srank,noise_scale", *rows, ""])
+    (run / "metrics.csv").write_text(text)
+
+
+def test_metrics_of_seeds_are_drawn_together(seeds, tmp_path, capsys):
+    write_metrics(seeds[0], "10,0,4,", "20,10,6,", "30,20,8,")
+    write_metrics(seeds[1], "10,0,2,", "20,10,4,3.5")
+    assert main(["metrics", *map(str, seeds), "-o", str(tmp_path / "m.png")]) == 0
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+
+
+def test_a_run_without_metrics_is_refused_in_one_line(seeds, capsys):
+    assert main(["metrics", str(seeds[0])]) == 2
+    assert "no metrics.csv" in capsys.readouterr().err
+
+
+def test_a_run_with_the_callback_from_yaml_leaves_table_and_picture(tmp_path, capsys):
+    callback = "{sbbatch.analysis.AnalysisMetrics: {every: 10, n_states: 32}}"
+    (tmp_path / "my.yml").write_text(
+        "CartPole-v1: {policy: MlpPolicy, n_timesteps: 300, learning_starts: 50, target_update_interval: 20, "
+        f"callback: {callback}}}"
+    )
+    words = ["--algo", "dqn", "--env", "CartPole-v1", "-conf", str(tmp_path / "my.yml"), "-f", str(tmp_path)]
+    assert train([*words, "--eval-freq", "-1", "--no-progress", "--seed", "0"]) == 0
+    (table,) = tmp_path.rglob("metrics.csv")
+    assert table.with_name("metrics.png").exists()
+    assert "metrics picture" in capsys.readouterr().out
+    assert "metrics/srank" in (table.with_name("progress.csv")).read_text()

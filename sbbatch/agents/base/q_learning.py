@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -35,6 +36,7 @@ class QLearningAgent(Agent):
     max_grad_norm: float | None
     exploration: EpsilonGreedy
     noise_rng: np.random.Generator  # noisy layers, sampled quantiles, target noise
+    last_loss = math.nan  # of the last gradient step, as it was optimized: with importance weights
 
     def _make_generators(self) -> None:
         self.exploration = EpsilonGreedy(int(self.action_space.n), seed=self._seed_of(0))
@@ -80,12 +82,14 @@ class QLearningAgent(Agent):
 
     def _optimize(self, loss: th.Tensor) -> float:
         """One gradient step; returns the loss."""
-        value = loss.item()
+        self.last_loss = value = loss.item()
         self._require_finite_loss(value)
-        self.policy.optimizer.zero_grad()
+        parameters = list(self.q_net.parameters())
+        for parameter in parameters:  # `zero_grad` does so too, but records a profile of it each time
+            parameter.grad = None
         loss.backward()
         if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+            nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
         self.policy.optimizer.step()
         return value
 
@@ -104,4 +108,4 @@ class QLearningAgent(Agent):
         self._generator_states = {"exploration": self.exploration.get_state(), "noise": noise}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "exploration", "noise_rng"]
+        return [*super()._excluded_save_params(), "exploration", "noise_rng", "last_loss"]

@@ -447,14 +447,14 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         chosen = rng.choice(newest, size=min(n_states, len(newest)), replace=False)
         return observations_at(buffer, chosen, self._vec_normalize_env)
 
-    def gradient_parts(self, n_parts: int) -> tuple[th.Tensor, int]:
+    def gradient_parts(self, n_parts: int, part_size: int | None = None) -> tuple[th.Tensor, int]:
         """
         Gradients of the parts of a batch drawn as in training, under one draw of its noise, as there.
-
-        :param n_parts: at most ``batch_size``
+        :param n_parts: how many
+        :param part_size: samples in each; None: ``batch_size`` in all, of which ``n_parts`` must not be more
         :return: ``(n_parts, parameters)``, samples in each part
         """
-        part_size, buffer = self.batch_size // n_parts, self.replay_buffer
+        part_size, buffer = part_size or self.batch_size // n_parts, self.replay_buffer
         generators = [self.noise_rng] + ([buffer.rng] if isinstance(buffer, FrameReplayBuffer) else [])
         kept, noise = streams_kept(self.device, generators), stochastic(self.policy, self.noise_rng)
         with undisturbed(self.policy), kept, th.enable_grad(), noise:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch as th
@@ -28,14 +28,17 @@ from sbbatch.envs.make import id_of
 from sbbatch.errors import InvalidValue, check_int
 from sbbatch.replay.sizes import free_memory, n_bytes_of
 
+Hold = Literal["n_minibatches", "minibatch_size"]
+
 
 class RolloutAgent(Agent, OnPolicyAlgorithm):
     """
     Batch sizes of agents that learn from rollouts: steps per environment and rollout, ``n_steps``.
 
-    A new length is asked for at any time and used by the next rollout; no step is lost. The number of minibatches
-    stays, so that a longer rollout means larger gradient batches, and the epochs follow by one rule
-    (:meth:`epochs_for`). Schedules count environment steps and do not notice.
+    A new length is asked for at any time and used by the next rollout; no step is lost. What stays is said by ``hold``:
+    the number of minibatches, so that a longer rollout means larger gradient batches, or their size, so that it means
+    more gradient steps. The epochs follow by one rule (:meth:`epochs_for`). Schedules count environment steps and do
+    not notice.
     """
 
     n_minibatches: int
@@ -43,9 +46,11 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
     batch_size: int  # samples of a minibatch
     epoch_reference: int
     scale_epochs: bool
+    hold: Hold = "n_minibatches"
     reference_length: ClassVar[int]  # of a rollout that `scaling_defaults` are for
     rollout_copies: ClassVar[int] = 1  # of the observations, while the agent learns from them
     _own_epochs: int  # `n_epochs` as it was given
+    _held_size: int | None = None  # samples of a minibatch, if it is they that stay
     _requested_n_steps: int | None = None
     _n_rollouts = 0
     _n_gradient_steps = 0  # SB3's `_n_updates` of PPO are epochs
@@ -101,8 +106,9 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
 
     @property
     def size_multiple(self) -> int:
-        """Minibatches of equal size: ``n_steps * n_envs`` must be a multiple of their number."""
-        return self.n_minibatches // math.gcd(self.n_envs, self.n_minibatches)
+        """Minibatches of equal size: ``n_steps * n_envs`` must be a multiple of what is held, their number or size."""
+        unit = self._held_size or self.n_minibatches
+        return unit // math.gcd(self.n_envs, unit)
 
     @property
     def samples_per_unit(self) -> int:
@@ -119,9 +125,12 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
     def _check_minibatches(self, name: str, n_steps: int) -> None:
         if n_steps % self.size_multiple:
             nearest = max(round(n_steps / self.size_multiple), 1) * self.size_multiple
+            parts = (
+                f"minibatches of {self._held_size}" if self._held_size else f"{self.n_minibatches} equal minibatches"
+            )
             raise InvalidValue(
                 f"{name}: got {n_steps}, whose {n_steps * self.n_envs} samples in {self.n_envs} environments do not "
-                f"split into {self.n_minibatches} equal minibatches; the nearest that do: {nearest}"
+                f"split into {parts}; the nearest that do: {nearest}"
             )
 
     def _check_memory(self, name: str, n_steps: int) -> None:
@@ -163,6 +172,8 @@ class RolloutAgent(Agent, OnPolicyAlgorithm):
 
     def _follow(self, n_steps: int) -> None:
         """What depends on the length of rollouts."""
+        if self._held_size is not None:
+            self.n_minibatches = -(-n_steps * self.n_envs // self._held_size)
         self.n_steps = n_steps
         self.n_epochs = self.epochs_for(n_steps)
 

@@ -13,8 +13,10 @@ as the paper's. The results in docs/results/abs_minatar, of three seeds, were ma
 
 from __future__ import annotations
 
-from sbbatch.studies.games import MINATAR_PAIR
-from sbbatch.studies.rules import Compare
+from typing import Any
+
+from sbbatch.studies.arms import versus
+from sbbatch.studies.games import ATARI_57, ATARI_THREE, MINATAR_PAIR
 from sbbatch.studies.study import Scale, Study
 
 THRESHOLDS = {  # docs/results/abs_minatar/thresholds_*.json
@@ -30,8 +32,9 @@ SETTINGS = {
     "exploration_final_eps": 0.05,
 }
 SPEED = 7_500.0  # agent steps per second
+ATARI_PQN_SPEED = 72.0  # docs/speed.md
 SCALES = {
-    "smoke": Scale(6_000, 2, MINATAR_PAIR[:1], SPEED, {"n_envs": 8}),
+    "smoke": Scale(4_000, 1, MINATAR_PAIR[:1], SPEED, {"n_envs": 8}),
     "laptop": Scale(2_000_000, 5, MINATAR_PAIR, SPEED),
 }
 EVALUATION = ("--n-eval-envs", "100")
@@ -44,12 +47,28 @@ def fixed(length: int) -> dict[str, str]:
     return {"batch_size_callback": f"abs({length}, {length}, check_every=5)"}
 
 
-def adaptive(name: str) -> dict[str, dict[str, str]]:
+def adaptive(name: str, more: str = "", atari: str = "16, 64") -> dict[str, dict[str, str]]:
     """
     :param name: of the callback, as a setting spells it
+    :param more: arguments of it besides bounds, thresholds and clock
+    :param atari: its arguments on Atari, where thresholds and clock are the authors'
     """
-    calls = {game: f"{name}(8, 128, {bounds}, check_every=5)" for game, bounds in THRESHOLDS.items()}
-    return {"batch_size_callback": calls}
+    calls = {game: f"{name}(8, 128, {bounds}, check_every=5{more})" for game, bounds in THRESHOLDS.items()}
+    return {"batch_size_callback": calls | {"ALE": f"{name}({atari}{more})"}}
+
+
+def on_minatar(**settings: Any) -> dict[str, Any]:
+    """Settings that count on MinAtar, and are left to the agent's own file on Atari."""
+    return {name: {"ALE": None, "MinAtar": value} for name, value in settings.items()}
+
+
+# The same training on both: A1's on MinAtar, on Atari the authors' from hyperparams/pqn.yml.
+BOTH = {"algo": "pqn"} | on_minatar(**{name: value for name, value in SETTINGS.items() if name != "algo"})
+# PQN on Atari-57: 20 million agent steps; the authors' seeds are not known, 5 are ours.
+PAPER_SCALES = SCALES | {
+    "lab": Scale(20_000_000, 5, ATARI_THREE, ATARI_PQN_SPEED),
+    "paper": Scale(20_000_000, 5, ATARI_57, ATARI_PQN_SPEED),
+}
 
 
 STUDY = Study(
@@ -66,16 +85,9 @@ STUDY = Study(
     },
     scales=SCALES,
     rules=tuple(
-        Compare(
-            "ABS 8-128",
-            rival,
-            better=f"ABS is better than {rival}",
-            worse=f"ABS is worse than {rival}",
-            equal=f"ABS is as good as {rival}",
-            score=score,
-        )
-        for rival in ("fixed 8", "fixed 32", "fixed 128", "linear 8-128")
+        rule
         for score in ("last_evaluation", "area")
+        for rule in versus("ABS 8-128", ("fixed 8", "fixed 32", "fixed 128", "linear 8-128"), score=score)
     ),
     settings=SETTINGS,
     options=EVALUATION,

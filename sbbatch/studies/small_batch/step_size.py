@@ -20,7 +20,7 @@ _SETTINGS = {
     "train_freq": 1,
     "policy_kwargs": "dict(features_extractor_class='MinAtarCNN', n_quantiles=51)",
 }
-_SMOKE = Scale(1_500, 1, MINATAR_PAIR[:1], _SPEED, {"learning_starts": 500})
+_SMOKE = Scale(500, 1, MINATAR_PAIR[:1], _SPEED, {"learning_starts": 300})
 _RATE_8, _RATE_32 = (RATES.get(batch, "1e-3") for batch in BATCHES)
 
 PILOT = Study(

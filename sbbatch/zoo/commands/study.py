@@ -48,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("study", nargs="?", help="its id; `sbbatch study list` shows them")
     add("--scale", default="smoke", help="budget: smoke, laptop, lab or paper (default: smoke)")
     add("--jobs", type=whole_number(1), help="runs at a time, with one thread each (default: 1; Slurm: 256)")
+    add("--first", type=whole_number(1), help="run: so many of what is missing (default: all)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--ray", nargs="?", const="auto", metavar="ADDRESS", help="run: on a Ray cluster (auto)")
     slurm = "run: as an array of Slurm jobs, with options of submitit, e.g. slurm_partition=cpu timeout_min=600"
@@ -87,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         missing = (command.words for command in commands if command.state != "done")
         print("\n".join(shlex.join(["sbbatch", *words]) for words in missing))
     elif args.action == "run":
-        return _run(study, args.scale, commands, _engine(args))
+        return _run(study, args.scale, commands, _engine(args), args.first)
     elif args.action == "status":
         _status(study, args.scale, commands)
     elif args.action == "adopt":
@@ -118,11 +119,12 @@ def _engine(args: argparse.Namespace) -> Engine:
     return LocalPool(args.jobs or 1)
 
 
-def _run(study: Study, scale: str, commands: list[Command], engine: Engine) -> int:
+def _run(study: Study, scale: str, commands: list[Command], engine: Engine, first: int | None) -> int:
     if study.blocked and scale != "smoke":
         raise InvalidValue(f"{study.id} cannot be run yet: {study.blocked}")
     print(f"{study.id} at scale {scale}: {plan(study, scale, commands)}", flush=True)
-    for command, outcome in run_missing(commands, engine):
+    missing = [command for command in commands if command.state != "done"][:first]
+    for command, outcome in run_missing(missing, engine):
         n_done = sum(one.state == "done" for one in commands)
         print(f"[{n_done}/{len(commands)}] {outcome}: {command.folder}", flush=True)
     _status(study, scale, commands)

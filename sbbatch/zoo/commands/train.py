@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from sbbatch.analysis.metrics_callback import FILE_NAME
 from sbbatch.envs.make import canonical_id
 from sbbatch.errors import InvalidValue, UserError, check_int
 from sbbatch.settings.imports import allow_imports, import_packages
@@ -32,6 +33,7 @@ from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.logs.folders import RunFolder, id_of_run, open_run
 from sbbatch.zoo.plot.batch_trace import plot_batch
 from sbbatch.zoo.plot.curves import plot_run
+from sbbatch.zoo.plot.metrics import plot_metrics
 from sbbatch.zoo.run.build import model_file
 from sbbatch.zoo.run.request import Request, Resumption, settings_of_trained_agent, shorten_warm_up
 from sbbatch.zoo.run.resume import newest_model
@@ -143,6 +145,8 @@ def draw_pictures(folder: RunFolder) -> None:
     pictures = {"learning curve": lambda: plot_run(folder.path)}
     if folder.batch_sizes.exists():
         pictures["batch size picture"] = lambda: plot_batch([folder.path])
+    if (folder.path / FILE_NAME).exists():
+        pictures["metrics picture"] = lambda: plot_metrics([folder.path])
     for name, draw in pictures.items():
         try:
             say(f"{name}: {draw()[0]}")

@@ -89,6 +89,13 @@ def read_training(folders: Sequence[Path | str], by: Sequence[str] | None = None
     return found
 
 
+def mean_over_runs(group: Group, curves: Sequence[Points]) -> Comparison:
+    """Of whatever was measured now and then in each run, at the steps of the shortest."""
+    shortest = min((steps for steps, _ in curves), key=lambda steps: steps[-1])
+    steps = shortest[shortest >= max(own[0] for own, _ in curves)]
+    return _together(group, curves, steps, [], statistic="mean")
+
+
 def _together(group: Group, curves: Sequence[Points], steps: np.ndarray, notes: list[str], **drawn: Any) -> Comparison:
     if not len(steps):
         raise InvalidValue(f"{group.label} on {group.environment}: the runs have nothing at common agent steps yet")
