@@ -20,7 +20,8 @@ from sbbatch.studies.study import Study
 
 ALL_GAMES = "all, scaled"
 PICTURES = {
-    "curves": "Learning curves of each game, and scores of all",
+    "curves": "Learning curves of each game",
+    "scores": "Scores of all games together",
     "profiles": "Performance profiles, and return over time",
 }
 INTERVALS = (
@@ -51,7 +52,8 @@ class Row(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.iqm:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        interval = f" [{self.low:.3g}, {self.high:.3g}]" if self.seeds > 1 else ""  # of one nobody knows
+        return f"{self.iqm:.3g}{interval}"
 
 
 def write_report(study: Study, scale: str, commands: Sequence[Command], folder: Path) -> str:
@@ -75,13 +77,13 @@ def write_report(study: Study, scale: str, commands: Sequence[Command], folder: 
     with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([Row._fields, *((*row[:4], *(f"{x:.6g}" for x in row[4:])) for row in rows)])
     arms = list(study.arms)
-    draw(arms, games, results, [row for row in rows if row.game == ALL_GAMES], folder / "curves.png")
+    names = [*draw(arms, games, results, [row for row in rows if row.game == ALL_GAMES], folder), "profiles"]
     draw_profiles(arms, games, results, picture_files(folder / "profiles"))
     verdicts = [rule.decide(partial(scores_of, results, games=games)) for rule in study.rules]
     facts, tables = _facts(study, scale, len(commands), results), _tables(study, games, rows)
-    pictures = {what: (folder / f"{name}.png").read_bytes() for name, what in PICTURES.items()}
+    pictures = {PICTURES[name]: (folder / f"{name}.png").read_bytes() for name in names}
     html = study_page(study, scale, commands, facts, verdicts, tables, pictures)
-    text = _markdown(study, facts, verdicts, tables)
+    text = _markdown(study, facts, verdicts, tables, names)
     for name, content in (("report.html", html), ("report.md", text)):
         (folder / name).write_text(content, encoding="utf-8")
     return text
@@ -125,12 +127,18 @@ def _tables(study: Study, games: Sequence[str], rows: Sequence[Row]) -> dict[str
     return found
 
 
-def _markdown(study: Study, facts: str, verdicts: Sequence[str], tables: Mapping[str, Sequence[Sequence[str]]]) -> str:
+def _markdown(
+    study: Study,
+    facts: str,
+    verdicts: Sequence[str],
+    tables: Mapping[str, Sequence[Sequence[str]]],
+    pictures: Sequence[str],
+) -> str:
     parts = [
         f"# {study.title}",
         study.question,
         facts,
-        *(f"![{what}]({name}.png)" for name, what in PICTURES.items()),
+        *(f"![{PICTURES[name]}]({name}.png)" for name in pictures),
         f"**Claim.** {study.claim}",
         "**Verdict**",
         "\n".join(f"- {verdict}" for verdict in verdicts),
