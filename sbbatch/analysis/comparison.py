@@ -38,6 +38,17 @@ def iqm_difference(first: np.ndarray, second: np.ndarray) -> Any:
     return one - other
 
 
+def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """
+    The share of all runs whose score is above each threshold: an agent's whole distribution at a look.
+
+    :param scores: ``(runs, tasks)``
+    :param thresholds: ``(thresholds,)``
+    :return: ``(thresholds,)``
+    """
+    return (scores.ravel() > thresholds[:, None]).mean(axis=1)
+
+
 def comparison_interval(
     first: np.ndarray,
     second: np.ndarray,

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from sbbatch.analysis.figure import RETURN, STEPS, curve_style, legend_below, number_axes, picture
+from sbbatch.analysis.metrics import Statistic, iqm, stratified_bootstrap_interval
 
+_RESAMPLES = 2_000
 _MARKED = 40  # points that have room for a mark each
 _COLUMNS = 3  # of panels
 Points = tuple[np.ndarray, ...]  # agent steps, and returns there
@@ -34,8 +36,37 @@ class Curve:
         mark = {"marker": "o", "markersize": 3.5} if len(self.steps) <= _MARKED else {}
         axes.plot(self.steps, self.middle, label=label, **mark, **style)
         axes.fill_between(self.steps, self.low, self.high, color=style["color"], alpha=0.15, linewidth=0)
-        for tail in self.tails:
-            axes.plot(*tail, linewidth=0.8, alpha=0.6, **style)
+        for steps, returns in self.tails:  # from the end of the line to the run's own return there, and on
+            ends = np.append(self.steps[-1], steps), np.append(self.middle[-1], returns)
+            axes.plot(*ends, linewidth=0.8, alpha=0.6, **style)
+
+
+def curve_over_runs(
+    panel: str,
+    label: str,
+    steps: np.ndarray,
+    returns: np.ndarray,
+    statistic: Statistic = iqm,
+    tails: Sequence[Points] = (),
+) -> Curve:
+    """
+    A statistic over runs at each point, and its 95 % bootstrap interval; of one run nobody knows any.
+
+    :param panel: see :class:`Curve`, as for ``label``, ``steps`` and ``tails``
+    :param returns: of each run ``(runs, points)``
+    :param statistic: called with an array and an axis
+    """
+    low = high = np.full(len(steps), np.nan)
+    if len(returns) > 1:
+        columns = [returns[:, [i]] for i in range(returns.shape[1])]
+        low, high = np.transpose([stratified_bootstrap_interval(one, statistic, _RESAMPLES) for one in columns])
+    return Curve(panel, label, steps, statistic(returns, axis=0), low, high, tails)
+
+
+def over_runs(name: str, counts: Sequence[int]) -> str:
+    """What a caption says of curves: ``name`` of the statistic, and how many runs each of them is over."""
+    alone = max(counts) == 1
+    return " of single runs, without intervals" if alone else f", {name} over runs; bands: 95 % bootstrap intervals"
 
 
 def draw_curves(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -88,6 +89,12 @@ def plain_number(value: float, _: Any = None) -> str:
     return f"{known:,.10g}" if abs(known) >= 1 else np.format_float_positional(known, trim="-")
 
 
+def counted(numbers: Sequence[int], of: str) -> str:
+    """1 run, 2 runs, or 1 to 3 runs."""
+    low, high = min(numbers), max(numbers)
+    return f"{low} to {high} {of}s" if low < high else f"{low} {of}{'s' if low > 1 else ''}"
+
+
 def setting_name(key: str) -> str:
     """A setting in words: ``"policy_kwargs.net_arch"`` as policy net arch."""
     return key.replace("_kwargs.", " ").replace("_", " ")
@@ -104,20 +111,22 @@ def number_axes(axes: Any, x: str, y: str) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
 
 
-def log_axis(axis: Any, base: int = 10, zero: bool = False) -> None:
+def log_axis(axis: Any, base: int = 10, zero: float = 0.0) -> None:
     """
     Make ``axes.xaxis`` or ``axes.yaxis`` logarithmic, with plain numbers at the powers of the base.
 
     :param base: 2 for 8, 16, 32; 10 for 0.001, 0.01 and what lies between if that is all
-    :param zero: there may be zeros: linear below 1
+    :param zero: there may be zeros: linear below this number; 0: there are none
     """
-    from matplotlib.ticker import LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator, NullLocator, SymmetricalLogLocator
 
-    kind = {"value": "symlog", "linthresh": 1} if zero else {"value": "log"}
+    kind = {"value": "symlog", "linthresh": zero} if zero else {"value": "log"}
     getattr(axis.axes, f"set_{axis.axis_name}scale")(**kind, base=base)
     low, high = axis.get_view_interval()
-    subs = (1, 2, 5) if base == 10 and high < 50 * low else (1,)
-    if not zero:
+    subs = (1, 2, 5) if base == 10 and high < 50 * max(low, zero) else (1,)
+    if zero:
+        axis.set_major_locator(SymmetricalLogLocator(linthresh=zero, base=base, subs=subs))
+    else:
         axis.set_major_locator(LogLocator(base, subs, numticks=99))
     axis.set_major_formatter(plain_number)
     axis.set_minor_locator(NullLocator())
@@ -130,7 +139,9 @@ def legend_below(figure: Any, title: str | None = None) -> None:
         for mark, label in zip(*axes.get_legend_handles_labels(), strict=True):
             marks.setdefault(label, mark)
     letters = int(figure.get_figwidth() / 0.068)  # in a line
-    labels = [textwrap.fill(label, letters - 8) for label in marks]
+    # What stands in brackets at the end, such as (3 runs), stays together.
+    whole = [re.sub(r"\([^()]*\)$", lambda end: end[0].replace(" ", "\xa0"), label) for label in marks]
+    labels = [textwrap.fill(label, letters - 8).replace("\xa0", " ") for label in whole]
     longest = max(len(line) for label in labels for line in label.splitlines())
     columns = max(1, min(letters // (longest + 8), len(labels)))
     title = title and textwrap.fill(title, letters)

@@ -133,7 +133,10 @@ def require_atari_game(env_id: str) -> str:
     word = re.split(r"NoFrameskip|-", env_id.removeprefix("ALE/"))[0] if looks_like_atari(env_id) else env_id
     near = difflib.get_close_matches(_key(word), _games(), n=1, cutoff=0.6)
     if not near:
-        raise InvalidValue(f"unknown environment '{env_id}'; expected an id such as 'CartPole-v1' or 'ALE/Breakout-v5'")
+        raise InvalidValue(
+            f"unknown environment '{env_id}'; expected an id such as 'CartPole-v1' or 'ALE/Breakout-v5', or that of a "
+            "package given by --gym-packages (in Python imported)"
+        )
     game = _games()[near[0]]
     nearest = f"ALE/{game}-v5" if looks_like_atari(env_id) else rom_name(game) if env_id.islower() else game
     raise InvalidValue(f"unknown environment '{env_id}'; did you mean '{nearest}'?")

@@ -12,6 +12,7 @@ from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from sbbatch.envs.judged import judged
 from sbbatch.errors import InvalidValue
 
 
@@ -21,20 +22,22 @@ class GymVecEnv(VecEnv):
 
     SB3 expects the first observation of the next episode in the step that ends one, with the final observation in
     ``infos[i]["terminal_observation"]``. So does Gymnasium's mode ``SAME_STEP``. In its other modes an ended episode
-    is reset by this class at once, through the option ``reset_mask``, so that no step is lost for the reset.
+    is reset by this class at once, through the option ``reset_mask``, so that no step is lost for the reset. What the
+    environments of a ``SyncVectorEnv`` return is judged, see :class:`~sbbatch.envs.judged.JudgedEnv`.
 
     :param envs: the vector environment, with or without wrappers
     :raises InvalidValue: one that resets with its next step only
     """
 
     def __init__(self, envs: VectorEnv) -> None:
-        base, mode = envs.unwrapped, envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        base, mode = judged(envs).unwrapped, envs.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         # A process without shared memory forgets to take note of such a reset.
         takes_mask = isinstance(base, SyncVectorEnv) or (isinstance(base, AsyncVectorEnv) and base.shared_memory)
         if mode is AutoresetMode.NEXT_STEP and not takes_mask:
             raise InvalidValue(
                 f"env: got {type(base).__name__}, which resets an environment only with the step after its episode has "
-                "ended; make it with gymnasium.make_vec(..., vectorization_mode='sync')"
+                "ended; make it with gymnasium.make_vec(..., vectorization_mode='sync'), or, if it takes that, "
+                "autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP"
             )
         self.vector, self._listed = envs, DictInfoToList(envs)
         self._resets_itself = mode is AutoresetMode.SAME_STEP

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -15,11 +16,13 @@ from sbbatch.envs.checks import SIMPLE_SPACES
 from sbbatch.errors import InvalidValue, describe, describe_space, reason_of
 
 _RETURNED_BY = {
-    "step": ("(observation, reward, terminated, truncated, info)", 5),
-    "reset": ("(observation, info)", 2),
+    "step": ("step(action) -> (observation, reward, terminated, truncated, info)", 5),
+    "reset": ("reset(seed=...) -> (observation, info)", 2),
 }
-# Gymnasium's own wrappers and checks, which fail in their words at what an environment returns.
-_OF_GYMNASIUM = ("gymnasium.utils.passive_env_checker", "gymnasium.wrappers.")
+# Gymnasium's own wrappers and checks, which fail in their words at what an environment returns; and the call itself, of
+# a method that does not take what it is given.
+_NOT_THE_USERS = ("gymnasium.utils.passive_env_checker", "gymnasium.wrappers.", "gymnasium.core.", f"{__name__}.")
+_LARGEST = 1e308  # that a float can be; Python's integers go on
 
 
 class Misbehavior(InvalidValue):
@@ -75,12 +78,13 @@ class JudgedEnv(gym.Wrapper):
         """As of the environment."""
         observation, reward, terminated, truncated, info = self._returned("step", action)
         self._look(observation)
-        if not isinstance(reward, (float, int, np.floating, np.integer)):
+        is_number = isinstance(reward, (float, np.floating, np.integer))
+        if not is_number and not (isinstance(reward, int) and abs(reward) < _LARGEST):
             reward = self._number("reward", reward, "a number")
         if not isinstance(terminated, bool):
-            terminated = bool(self._number("terminated flag", terminated, "True or False"))
+            terminated = self._flag("terminated", terminated)
         if not isinstance(truncated, bool):
-            truncated = bool(self._number("truncated flag", truncated, "True or False"))
+            truncated = self._flag("truncated", truncated)
         return observation, reward, terminated, truncated, self._info("step", info)
 
     def _returned(self, method: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -89,9 +93,10 @@ class JudgedEnv(gym.Wrapper):
             returned = getattr(self.env, method)(*args, **kwargs)
         except (AssertionError, TypeError, ValueError) as error:
             *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-            if not f"{frame.f_globals.get('__name__')}.".startswith(_OF_GYMNASIUM):
+            of_user = not f"{frame.f_globals.get('__name__')}.".startswith(_NOT_THE_USERS)
+            if of_user or isinstance(error, Misbehavior):
                 raise
-            raise Misbehavior(f"{method} of {self._who} fails in Gymnasium ({reason_of(error)})", expected) from error
+            raise Misbehavior(f"{method} of {self._who} fails ({reason_of(error)})", expected) from error
         if not isinstance(returned, tuple) or len(returned) != n_expected:
             got = f"{len(returned)} values" if isinstance(returned, tuple) else describe(returned)
             raise Misbehavior(f"{method} of {self._who} returned {got}", expected)
@@ -108,6 +113,12 @@ class JudgedEnv(gym.Wrapper):
         if array.size == 1 and array.dtype.kind in "biuf":
             return array.item()
         raise Misbehavior(f"the {quantity} of {self._who} is {describe(value)}", expected)
+
+    def _flag(self, quantity: str, value: Any) -> bool:
+        number = self._number(f"{quantity} flag", value, "True or False")
+        if number not in (0, 1):
+            raise Misbehavior(f"the {quantity} flag of {self._who} is {number}", "True or False")
+        return bool(number)
 
     def _look(self, observation: Any) -> None:
         if self._observations and not (
@@ -130,16 +141,30 @@ class JudgedEnv(gym.Wrapper):
             raise Misbehavior(f"the {quantity} of {self._who} is {describe(value)}", describe_space(space))
         if array.shape != space.shape:
             raise Misbehavior(f"the {quantity} of {self._who} has the shape {array.shape}", describe_space(space))
-        if space.dtype.kind in "biu" and array.dtype != space.dtype:
-            with np.errstate(invalid="ignore"):
-                lost = array[array.astype(space.dtype) != array]
-            if lost.size:
-                got = f"the {quantity} of {self._who} contains {array.dtype} {lost[0]}"
-                raise Misbehavior(got, describe_space(space))
-        if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-            past = space.start + (space.n if isinstance(space, spaces.Discrete) else space.nvec)
-            if ((array < space.start) | (array >= past)).any():
-                raise Misbehavior(f"the {quantity} of {self._who} is {describe(value)}", describe_space(space))
+        require_held(f"{quantity} of {self._who}", array, space)
+
+
+def require_held(what: str, values: np.ndarray, space: spaces.Space) -> None:
+    """
+    Refuse numbers that a space does not hold: its dtype would change them, or they are not among those it counts.
+
+    :param what: quantity and whose, for the message
+    :param values: of one environment or of several, ``(..., *shape)``
+    :param space: a simple one
+    :raises Misbehavior: the first of them
+    """
+    assert space.dtype is not None
+    if space.dtype.kind in "biu" and values.dtype != space.dtype:
+        with np.errstate(invalid="ignore"):
+            lost = values[values.astype(space.dtype) != values]
+        if lost.size:
+            raise Misbehavior(f"the {what} contains {values.dtype} {lost[0]}", describe_space(space))
+    if isinstance(space, spaces.Box):
+        return
+    start = getattr(space, "start", 0)
+    n = space.n if isinstance(space, spaces.Discrete) else getattr(space, "nvec", 2)  # of a MultiBinary
+    if ((values < start) | (values >= start + n)).any():
+        raise Misbehavior(f"the {what} is {describe(values)}", describe_space(space))
 
 
 def as_array(value: Any) -> np.ndarray:
@@ -153,12 +178,13 @@ def as_array(value: Any) -> np.ndarray:
 def judged(env: Any) -> Any:
     """
     An environment that is judged: before SB3's ``Monitor``, which counts its rewards, and as a whole. So are those of a
-    ``DummyVecEnv``, in their places; other vector environments are returned as they are.
+    ``DummyVecEnv`` or ``SyncVectorEnv``, in their places; other vector environments are returned as they are.
     """
     if isinstance(env, gym.Env):
         return _judged(env, 0)
-    if isinstance(env, VecEnv) and isinstance(env.unwrapped, DummyVecEnv):
-        env.unwrapped.envs = [_judged(one, i) for i, one in enumerate(env.unwrapped.envs)]
+    base = env.unwrapped if isinstance(env, (VecEnv, VectorEnv)) else None
+    if isinstance(base, (DummyVecEnv, SyncVectorEnv)):
+        base.envs = [_judged(one, i) for i, one in enumerate(base.envs)]
     return env
 
 

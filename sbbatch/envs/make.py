@@ -64,7 +64,10 @@ def canonical_id(env_id: str) -> str:
             require_atari_game(env_id)  # its message knows the games
         # An older id of a game stands for its only spelling here.
         nearest = f"ALE/{atari_game(near[0])}-v5" if atari_game(near[0]) else near[0]
-        raise InvalidValue(f"unknown environment '{env_id}'; did you mean '{nearest}'?") from None
+        raise InvalidValue(
+            f"unknown environment '{env_id}'; did you mean '{nearest}'? Those of other packages need --gym-packages "
+            "(in Python an import)"
+        ) from None
 
 
 def is_mujoco(env_id: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -42,13 +43,17 @@ def readable_space(space: spaces.Space) -> spaces.Space:
     return FlatMultiDiscrete(space) if isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1 else space
 
 
-def readable(env: Any, tell: bool = True) -> Any:
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=4)
+
+
+def readable(env: Any, tell: Callable[[str], Any] | None = _warn) -> Any:
     """
     An environment whose observations the agents can read: texts of a Dict are left out, with a warning, and
     ``MultiDiscrete`` of several dimensions is flat. What needs no change is returned as it is.
 
     :param env: environment or vector environment; anything else is passed on
-    :param tell: whether to warn of what is left out
+    :param tell: called with what is left out, in a sentence; ``None``: nothing
     """
     space = getattr(env, "observation_space", None)
     texts = [key for key, part in space.spaces.items() if is_text(part)] if isinstance(space, spaces.Dict) else []
@@ -59,12 +64,11 @@ def readable(env: Any, tell: bool = True) -> Any:
         readable_env = FilterObservation(env, [key for key in space.spaces if key not in texts])
     else:
         return env
-    if texts and tell:
+    if texts and tell is not None:
         rest = describe_space(readable_env.observation_space)
-        warnings.warn(
+        tell(
             f"observation {', '.join(texts)}: a text, from which no agent here learns, is left out; {rest} is left. "
-            "A wrapper that makes numbers of it, such as minigrid.wrappers.FlatObsWrapper, would keep it",
-            stacklevel=3,
+            "A wrapper that makes numbers of it, such as minigrid.wrappers.FlatObsWrapper, would keep it"
         )
     return readable_env
 
@@ -85,16 +89,16 @@ def as_read(observation: Any, space: spaces.Space) -> Any:
 
 def as_played(actions: np.ndarray, space: spaces.Space) -> np.ndarray:
     """
-    Actions of a policy, which counts from 0 and knows floats only, as the environment takes them.
+    Actions of a policy, which counts from 0 and knows few dtypes, as the environment takes them.
 
     :param actions: one, or a batch
     :param space: the environment's actions
     """
-    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-        return actions + space.start if np.any(space.start) else actions
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) and np.any(space.start):
+        actions = actions + space.start
     if isinstance(space, spaces.Box) and space.dtype.kind in "iu":
-        return np.rint(actions).astype(space.dtype)
-    return actions
+        actions = np.rint(actions)
+    return actions.astype(space.dtype, copy=False)
 
 
 class VecReadable(VecEnvWrapper):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +67,7 @@ class Command:
         return next((state for state, path in states.items() if path.exists()), "missing")
 
     def done(self) -> dict[str, Any]:
-        """How a run that is done was made (command, version, attempts), and its result."""
+        """How a run that is done was made (command, versions, attempts), and its result."""
         return dict(json.loads((self.folder / "done.json").read_text(encoding="utf-8")))
 
     def result(self) -> Result:
@@ -134,7 +137,8 @@ class Command:
         :param attempts: how often it was begun (0: elsewhere)
         """
         command = shlex.join(["sbbatch", *self.run.words])
-        done = {"command": command, "version": __version__, "attempts": attempts, "result": result.numbers()}
+        versions = installed_versions() if attempts else {}
+        done = {"command": command, "versions": versions, "attempts": attempts, "result": result.numbers()}
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.folder / "done.json") as file:
             file.write(json.dumps(done, indent=1).encode())
@@ -152,3 +156,15 @@ def is_complete(folder: Path, steps: int) -> bool:
         return False
     with np.load(path, allow_pickle=False) as evaluations:
         return bool(evaluations["timesteps"][-1] >= steps)
+
+
+@cache
+def installed_versions() -> dict[str, str]:
+    """Of what decides the numbers: Python, packages, and our own commit where this is a checkout of it."""
+    found = {"python": platform.python_version(), "sbbatch": __version__}
+    found |= {name: metadata.version(name) for name in ("torch", "numpy", "stable-baselines3", "gymnasium")}
+    root = Path(__file__).resolve().parents[2]
+    if (root / ".git").exists() and shutil.which("git"):
+        program = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+        found["commit"] = subprocess.run(program, capture_output=True, text=True).stdout.strip()
+    return found

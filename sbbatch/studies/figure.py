@@ -1,4 +1,4 @@
-"""The figure of a study: learning curves of each game, and the scores of all games together."""
+"""The figures of a study: learning curves of each game, and the scores of all games together."""
 
 from __future__ import annotations
 
@@ -7,55 +7,53 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import trim_mean
 
-from sbbatch.analysis.figure import RETURN, STEPS, curve_style, legend_below, number_axes, picture
+from sbbatch.analysis.curves import curve_over_runs, draw_curves, over_runs
+from sbbatch.analysis.figure import counted, curve_style, picture, picture_files
 from sbbatch.studies.results import N_BINS, Result
 
-_RESAMPLES = 2_000
+CURVES, SCORES = "curves", "scores"  # names of the pictures
 
 
-def draw(arms: Sequence[str], games: Sequence[str], results: Sequence[Result], rows: Sequence[Any], path: Path) -> None:
+def draw(
+    arms: Sequence[str], games: Sequence[str], results: Sequence[Result], rows: Sequence[Any], folder: Path
+) -> list[str]:
     """
     :param arms: a color each
-    :param games: environments, a panel each
+    :param games: environments, a panel each that has results
     :param results: all that have ended
-    :param rows: of the summary; those of all games together are drawn beside the curves
-    :param path: the picture
+    :param rows: of the summary; those of all games together are drawn as the scores, if there are any
+    :param folder: where the pictures go, as PNG and PDF
+    :return: names of the pictures
     """
-    n_rows = -(-(len(games) + 1) // 3)
-    n_columns = min(len(games) + 1, 3)
-    styles = {arm: curve_style(i) for i, arm in enumerate(arms)}
-    with picture([path], 4.4 * n_columns, 3.2 * n_rows) as figure:
-        axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-        for one, game in zip(axes, games, strict=False):
-            for arm, style in styles.items():
-                curves = [result.curve for result in results if (result.run.game, result.run.arm) == (game, arm)]
-                if curves:
-                    _curve(one, np.array(curves), results[0].run.steps, f"{arm} ({len(curves)} runs)", style)
-            one.set_title(game)
-            number_axes(one, STEPS, RETURN)
-        legend_below(figure, "training, interquartile mean over runs; bands: 95 % bootstrap intervals")
-        together = [row for row in rows if row[0] == "final_return" and row[1].startswith("all")]
-        _scores(axes[len(games)], together, styles)
-        for one in axes[len(games) + 1 :]:
-            one.set_axis_off()
-
-
-def _curve(axes: Any, curves: np.ndarray, steps: int, label: str, style: dict[str, Any]) -> None:
-    """Interquartile mean over seeds with its 95 % bootstrap interval; curves are ``(seeds, bins)``."""
-    at = (np.arange(N_BINS) + 0.5) * steps / N_BINS
-    drawn = np.random.default_rng(0).integers(len(curves), size=(_RESAMPLES, len(curves)))
-    low, high = np.quantile(trim_mean(curves[drawn], 0.25, axis=1), [0.025, 0.975], axis=0)
-    axes.plot(at, trim_mean(curves, 0.25, axis=0), label=label, **style)
-    axes.fill_between(at, low, high, color=style["color"], alpha=0.15, linewidth=0)
-
-
-def _scores(axes: Any, rows: Sequence[Any], styles: dict[str, dict[str, Any]]) -> None:
-    for y, (_, _, arm, _, value, low, high) in enumerate(rows):
-        axes.plot([low, high], [y, y], **styles[arm])
-        axes.plot(value, y, "o", color=styles[arm]["color"])
-    axes.set(title="all games", xlabel="scaled training return, last 10 %, IQM", yticks=range(len(rows)))
-    axes.set_yticklabels([row[2] for row in rows], fontsize="small")
-    axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
+    found = {
+        (game, arm): [one.curve for one in results if (one.run.game, one.run.arm) == (game, arm)]
+        for game in games
+        for arm in arms
+    }
+    found = {key: curves for key, curves in found.items() if curves}
+    labels = {
+        arm: f"{arm} ({counted([len(own) for (_, one), own in found.items() if one == arm], 'run')})"
+        for arm in arms
+        if any(one == arm for _, one in found)
+    }
+    at = (np.arange(N_BINS) + 0.5) * results[0].run.steps / N_BINS
+    # The order of the arms is that of the colors, in both pictures.
+    ordered = sorted(found, key=lambda key: list(labels).index(key[1]))
+    curves = [curve_over_runs(game, labels[arm], at, np.array(found[game, arm])) for game, arm in ordered]
+    caption = "training" + over_runs("interquartile mean", [len(own) for own in found.values()])
+    draw_curves(curves, picture_files(folder / CURVES), None, caption)
+    together = [row for row in rows if row[0] == "final_return" and row[1].startswith("all")]
+    if not together:
+        return [CURVES]
+    with picture(picture_files(folder / SCORES), 6.4, 0.9 + 0.3 * len(together)) as figure:
+        axes = figure.subplots()
+        for y, (_, _, arm, _, value, low, high) in enumerate(together):
+            style = curve_style(list(labels).index(arm))
+            axes.plot([low, high], [y, y], **style)
+            axes.plot(value, y, "o", color=style["color"])
+        what = "training return of all games, last 10 %, scaled:\ninterquartile mean and 95 % bootstrap interval"
+        axes.set(xlabel=what, yticks=range(len(together)), ylim=(len(together) - 0.5, -0.5))
+        axes.set_yticklabels([f"{row[2]} ({counted([row[3]], 'seed')})" for row in together])
+        axes.grid(visible=False, axis="y")
+    return [CURVES, SCORES]

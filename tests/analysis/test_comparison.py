@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from sbbatch.analysis.comparison import comparison_interval, iqm_difference, probability_of_improvement
+from sbbatch.analysis.comparison import (
+    comparison_interval,
+    iqm_difference,
+    performance_profile,
+    probability_of_improvement,
+)
 
 X = np.array([[0.1, 0.5, 2.0], [0.2, 0.7, 1.0], [0.3, 0.6, 4.0], [0.4, 0.9, 0.5]])
 Y = np.array([[0.0, 0.6, 2.5], [0.2, 0.4, 1.5], [0.1, 0.3, 3.0], [0.5, 0.8, 0.1]])
@@ -22,6 +27,11 @@ def test_the_probability_of_improvement_counts_pairs_and_halves_ties():
 
 def test_the_difference_of_interquartile_means():
     assert iqm_difference(X, np.arange(8.0)[:, None]) == pytest.approx(0.6 - 3.5)
+
+
+def test_a_profile_counts_what_is_above():
+    shares = performance_profile(X, np.array([0.5, 1.0, 2.0]))  # of 12 runs, of which some are just there
+    assert shares == pytest.approx([6 / 12, 2 / 12, 1 / 12])
 
 
 def test_both_sides_are_resampled_independently():

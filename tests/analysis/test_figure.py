@@ -32,6 +32,24 @@ def test_logarithmic_axes_have_plain_ticks(base, ends, ticks):
     assert [text for place, text in shown if ends[0] <= place <= ends[1]] == ticks
 
 
+@pytest.mark.parametrize("length", range(60, 90))
+def test_a_legend_does_not_break_the_number_of_runs(length):
+    figure = new_figure(6.4, 4)
+    figure.subplots().plot([0, 1], [0, 1], label=f"{'word ' * (length // 5)}{'x' * (length % 5)} (12 runs)")
+    legend_below(figure)
+    assert "(12 runs)" in figure.legends[0].get_texts()[0].get_text()
+
+
+@pytest.mark.parametrize(("zero", "top"), [(1, 300), (0.1, 3), (0.0001, 0.1)])
+def test_an_axis_with_zeros_has_ticks_from_there_on(zero, top):
+    axis = (axes := new_figure(4, 3).subplots()).yaxis
+    axes.set_ylim(0, top)
+    log_axis(axis, zero=zero)
+    ticks = [tick for tick in axis.get_majorticklocs() if 0 <= tick <= top]
+    assert {0, zero} <= set(ticks)
+    assert len(ticks) >= 3
+
+
 def test_one_legend_tells_each_curve_once(tmp_path):
     """Also of more curves than there are colors."""
     figure = new_figure(6, 4)

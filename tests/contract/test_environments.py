@@ -14,11 +14,13 @@ from contract_tools import (
     refusal,
 )
 from gymnasium import spaces
+from gymnasium.wrappers import FrameStackObservation, TimeAwareObservation
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 
 from sbbatch import DQN, PPO
 from sbbatch.errors import InvalidType, InvalidValue, NumericalError
+from sbbatch.zoo.run.build import make_env
 
 VECTOR = spaces.Box(-1, 1, (4,), np.float32)
 UNREADABLE = [
@@ -29,6 +31,7 @@ UNREADABLE = [
     spaces.Box(-1, 1, (3, 0)),
     spaces.Box(-1, 1, ()),
     spaces.Text(4),
+    spaces.Dict({"a": VECTOR, "b": spaces.Sequence(spaces.Discrete(2))}),
 ]
 
 
@@ -37,6 +40,16 @@ UNREADABLE = [
 @pytest.mark.parametrize("space", UNREADABLE)
 def test_observations_that_no_policy_is_for_are_refused(algorithm, policy, space):
     assert "observation space" in refusal(InvalidValue, algorithm, policy, SpaceEnv(space))
+
+
+@pytest.mark.parametrize("vec_env", ["dummy", "subproc"])
+@pytest.mark.parametrize("space", UNREADABLE)
+def test_they_are_refused_from_the_command_line_before_sb3_sees_them(space, vec_env):
+    gym.register("Unreadable-v0", lambda: SpaceEnv(space), disable_env_checker=True)
+    try:
+        assert "observation space" in refusal(InvalidValue, make_env, "Unreadable-v0", vec_env=vec_env)
+    finally:
+        del gym.registry["Unreadable-v0"]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +162,16 @@ def test_an_evaluation_environment_is_wrapped_as_that_to_learn_in_or_refused_bef
     assert agent.num_timesteps == 0
     same = EvalCallback(VecNormalize(cart_poles(1), training=False), eval_freq=8, n_eval_episodes=1, verbose=0)
     assert agent.learn(64, same).num_timesteps >= 64
+
+
+@one_of_each_kind
+@pytest.mark.parametrize("wraps", [TimeAwareObservation, lambda env: FrameStackObservation(env, 2)])
+def test_an_evaluation_environment_shows_what_that_to_learn_in_shows(algorithm, wraps):
+    plain = gym.make("CartPole-v1")
+    for learned, evaluated in ((plain, wraps(plain)), (wraps(plain), plain)):
+        agent = make_agent(algorithm, env=lambda learned=learned: learned)
+        told = refusal(InvalidValue, agent.learn, 64, [EvalCallback(evaluated, eval_freq=8, verbose=0)])
+        assert told.startswith("EvalCallback: wrap eval_env")
 
 
 class OneStep(SpaceEnv):

@@ -88,6 +88,33 @@ def test_one_that_cannot_be_reset_at_once_is_refused_with_the_way_to_go():
         PPO("MlpPolicy", gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="vector_entry_point"))
 
 
+@pytest.mark.parametrize(
+    ("returned", "named"),
+    [
+        ((np.zeros(2, np.float32), [1.0, 2.0], False, False, {}), "the reward"),
+        ((np.zeros(3, np.float32), 1.0, False, False, {}), "the observation"),
+        ((np.zeros(2, np.float32), 1.0, False, {}), "step"),
+    ],
+)
+def test_what_their_environments_return_is_judged(returned, named):
+    class Wrong(Counting):
+        def step(self, action):
+            return returned if self.episode == 2 else super().step(action)
+
+    env = gym.vector.SyncVectorEnv([lambda: Wrong(0), lambda: Wrong(1)])
+    with pytest.raises(InvalidValue, match=f"step 2: {named} of environment 1"):
+        PPO("MlpPolicy", env, n_steps=8, device="cpu").learn(16)
+
+
+def test_a_reward_of_one_element_is_taken():
+    class Listed(Counting):
+        def step(self, action):
+            observation, reward, *rest = super().step(action)
+            return observation, np.array([reward]), *rest
+
+    assert PPO("MlpPolicy", gym.vector.SyncVectorEnv([Listed] * 2), n_steps=8, device="cpu").learn(16)
+
+
 def test_attributes_are_those_of_the_environments():
     env = GymVecEnv(vector(AutoresetMode.NEXT_STEP))
     env.set_attr("episode", 7)

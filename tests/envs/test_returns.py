@@ -47,7 +47,19 @@ def refused(algorithm, env, steps=8):
     return str(caught.value)
 
 
-BAD_REWARDS = [None, [1.0, 2.0], np.ones(2), np.ones((1, 2)), "1", {"r": 1.0}, 1j, np.array(None), []]
+BAD_REWARDS = [
+    10**400,
+    -(10**309),
+    None,
+    [1.0, 2.0],
+    np.ones(2),
+    np.ones((1, 2)),
+    "1",
+    {"r": 1.0},
+    1j,
+    np.array(None),
+    [],
+]
 TAKEN = [np.array([1.5]), [1.5], np.array(1.5), np.float32(1.5), np.array([[1.5]]), th.tensor([1.5]), (1.5,)]
 ways = pytest.mark.parametrize(
     "way",
@@ -107,6 +119,8 @@ BAD_OBSERVATIONS = [
     (spaces.Discrete(3, start=1), 0, "0"),
     (spaces.Discrete(3), np.array([2]), "(1,)"),
     (spaces.MultiDiscrete([2, 3], start=[1, 0]), np.array([0, 0]), "[0, 0]"),
+    (spaces.MultiBinary(3), np.array([0, 2, 0], np.int8), "[0, 2, 0]"),
+    (spaces.MultiBinary(3), np.array([-1, 0, 1]), "[-1, 0, 1]"),
     (DICT, np.zeros(3), "expected one of a, b"),
     (DICT, {"a": FINE}, "dictionary of a"),
     (DICT, {"a": np.zeros(2, np.float32), "b": 1}, "observation a"),
@@ -145,7 +159,7 @@ def test_observations_that_lose_nothing_are_taken_as_sb3_takes_them(space, obser
 def test_a_step_of_another_form_is_refused(step):
     told = refused(PPO, Returning(step))
     assert told.startswith("step 3: step of environment 0 returned")
-    assert told.endswith("expected (observation, reward, terminated, truncated, info)")
+    assert told.endswith("(observation, reward, terminated, truncated, info)")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +173,8 @@ def test_a_reset_without_info_is_refused(reset):
     ("step", "named"),
     [
         ((FINE, 1.0, None, False, {}), "terminated"),
+        ((FINE, 1.0, 2.5, False, {}), "terminated"),
+        ((FINE, 1.0, False, np.nan, {}), "truncated"),
         ((FINE, 1.0, False, [True, False], {}), "truncated"),
         ((FINE, 1.0, False, False, None), "info"),
     ],
@@ -183,6 +199,15 @@ def test_environments_that_gymnasium_has_made_are_judged_too(env, at):
         del gym.registry["Returning-v0"]
     assert told.startswith(f"{at}: ")
     assert "of environment 0" in told
+
+
+@ways
+def test_an_environment_whose_reset_takes_no_seed_is_refused(way):
+    class Seedless(Returning):
+        def reset(self):
+            return FINE, {}
+
+    assert refused(DQN, way(Seedless)).startswith("step 0: reset of environment 0 fails (TypeError: ")
 
 
 def test_the_environments_own_mistakes_keep_their_traceback():
@@ -218,6 +243,8 @@ def test_a_judged_environment_is_still_the_users_own():
         (lambda obs, rewards: (obs[:, :1], rewards), "observation"),
         (lambda obs, rewards: (obs, rewards[:1]), "rewards"),
         (lambda obs, rewards: (obs, [None, None]), "rewards"),
+        (lambda obs, rewards: (obs + 0.5, rewards), "observation"),
+        (lambda obs, rewards: (obs + 256, rewards), "observation"),
     ],
 )
 def test_vector_environments_of_the_users_own_are_judged_as_a_whole(algorithm, spoil, named):
@@ -227,9 +254,12 @@ def test_vector_environments_of_the_users_own_are_judged_as_a_whole(algorithm, s
 
         def step_wait(self):
             obs, rewards, dones, infos = self.venv.step_wait()
-            return *spoil(obs, rewards), dones, infos
+            return *spoil(obs.astype(np.int64), rewards), dones, infos
 
-    assert refused(algorithm, Spoilt(DummyVecEnv([Returning, Returning]))).startswith(f"step 2: the {named} of the env")
+    def made():
+        return Returning((np.zeros(3, np.uint8), 1.0, False, False, {}), space=IMAGE)
+
+    assert refused(algorithm, Spoilt(DummyVecEnv([made, made]))).startswith(f"step 2: the {named} of the env")
 
 
 def test_rewards_in_a_column_are_taken():

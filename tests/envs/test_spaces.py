@@ -21,12 +21,16 @@ SETTINGS = {
     PQN: {"n_steps": 8},
     PPO: {"n_steps": 8, "batch_size": 4},
 }
-NUMBERED = [spaces.Discrete(3, start=1), spaces.Discrete(2, start=-4)]
+NUMBERED = [spaces.Discrete(3, start=1), spaces.Discrete(2, start=-4), spaces.Discrete(3, dtype=np.int32)]
 MANY = [
     spaces.MultiDiscrete([2, 3], start=[5, -1]),
     spaces.Box(-3, 9, (2,), np.int32),
     spaces.Box(0, 5, (3,), np.uint8),
     spaces.Box(-1, 1, (2,), np.float32),
+    spaces.Box(-2, 3, (2,), np.float16),
+    spaces.Box(-1, 1, (2,), np.float64),
+    spaces.MultiDiscrete([3, 4], dtype=np.int32),
+    spaces.MultiBinary(3),
 ]
 SEEN = [
     spaces.Discrete(4, start=2),
@@ -50,7 +54,7 @@ class Strict(gym.Env):
         return self.observation_space.sample(), {}
 
     def step(self, action):
-        assert self.action_space.contains(np.int64(action) if np.ndim(action) == 0 else action), repr(action)
+        assert self.action_space.contains(action), repr(action)
         assert np.asarray(action).dtype == self.action_space.dtype
         self.played.append(np.array(action))
         self.left -= 1

@@ -22,6 +22,12 @@ from sbbatch.zoo.commands import cli
 DIES = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).mkdir(parents=True); os.kill(os.getpid(), 9)"
 
 
+@pytest.fixture(autouse=True)
+def versions(monkeypatch):
+    """Without git, which would be one more process."""
+    monkeypatch.setattr(command, "installed_versions", lambda: {"sbbatch": "1.2.3"})
+
+
 def test_a_study_runs_through_a_kill_once_and_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(catalogue.STUDIES, SMALL.id, SMALL)
     monkeypatch.chdir(tmp_path)
@@ -47,8 +53,13 @@ def test_a_study_runs_through_a_kill_once_and_is_reported(tmp_path, monkeypatch,
         (a, s, "300") for s in "01" for a in ("8", "32")
     ]
     assert all(float(row["final_return"]) >= 8 for row in rows)  # no episode of CartPole is shorter
-    assert (out / "curves.png").stat().st_size > 10_000
+    pictures = [f"{name}.{kind}" for name in ("curves", "scores") for kind in ("png", "pdf")]
+    assert all((out / name).stat().st_size > 5_000 for name in pictures)
+    assert "![Scores](scores.png)" in (out / "report.md").read_text()
     assert "not decided at this budget" in (out / "report.md").read_text()
+    page = (out / "report.html").read_text()
+    assert "4 runs: sbbatch 1.2.3" in page
+    assert page.count("data:image/png") == 2
 
 
 @pytest.fixture
@@ -132,7 +143,7 @@ def test_half_a_study_is_half_a_report(tmp_path, outcomes):
     commands[0].execute()
     text = write_report(SMALL, "smoke", commands, tmp_path / "report")
     assert "so far (1 of 4 runs have ended)" in text
-    assert "| 8 | 20 [20, 20] | -0.00418 [-0.00418, -0.00418] | 1 |" in text  # (20 - 22) / (500 - 22)
+    assert "| 8 | 20 | -0.00418 | 1 |" in text  # (20 - 22) / (500 - 22)
     assert "| 32 |  |  | 0 |" in text
 
 

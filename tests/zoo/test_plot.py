@@ -202,6 +202,14 @@ def test_training_is_the_mean_over_runs_up_to_the_end_of_the_shortest(seeds):
         ({"arguments": {"trained_agent": "a.zip"}}, {}, ["trained agent a.zip", "trained agent default"]),
         ({"arguments": {"seed": 5, "num_threads": 2}}, {"arguments": {"seed": 6, "num_threads": 1}}, [""]),
         ({"batch_size": 8}, {"batch_size": 8.0}, [""]),
+        ({"policy_kwargs": {"net_arch": [64], "n_quantiles": 8}},
+         {"policy_kwargs": "dict(n_quantiles=8, net_arch=[64])"}, [""]),
+        ({"policy_kwargs": "dict(activation_fn=nn.ReLU, net_arch=[8])"},
+         {"policy_kwargs": {"net_arch": [64], "activation_fn": "nn.ReLU"}},
+         ["policy net arch [64]", "policy net arch [8]"]),
+        ({"batch_size_callback": "abs(8,64)"}, {"batch_size_callback": "abs(8, 64)"}, [""]),
+        ({"learning_rate": "lin_1e-3"}, {"learning_rate": "nonsense("},
+         ["learning rate lin_1e-3", "learning rate nonsense("]),
     ],
 )  # fmt: skip
 def test_runs_that_differ_in_anything_but_the_seed_are_curves_of_their_own(tmp_path, first, second, labels):
@@ -209,6 +217,15 @@ def test_runs_that_differ_in_anything_but_the_seed_are_curves_of_their_own(tmp_p
     groups = group_runs(list(map(read_run, runs)))
     assert [group.details for group in groups] == labels
     assert all(group.agent == "QRDQN" and not group.pooled() for group in groups)
+
+
+def test_training_episodes_do_not_depend_on_how_evaluations_are_played(tmp_path):
+    runs = [
+        write_run(tmp_path, "dqn", i, [1, 2], [[i]], arguments={"eval_episodes": i, "stuck_steps": i}, **more)
+        for i, more in enumerate([{}, {"eval_env_kwargs": {"x": 1}}, {"gamma": 0.5}])
+    ]
+    assert [len(one.returns) for one in read_training(runs)] == [1, 2]
+    assert len(read_runs(runs)) == 3
 
 
 def test_by_says_what_tells_runs_apart_and_the_rest_is_pooled(tmp_path):

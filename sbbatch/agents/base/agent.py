@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import numpy as np
 import torch as th
 from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import create_empty_array
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, EvalCallback, EventCallback
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
@@ -17,7 +18,7 @@ from stable_baselines3.common.utils import get_device, get_system_info
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, sync_envs_normalization
 
 from sbbatch.agents.base.arguments import as_steps, check_callbacks
-from sbbatch.agents.base.collect import step_named
+from sbbatch.agents.base.collect import judge_observations, step_named
 from sbbatch.agents.base.finite import require_finite, require_finite_look
 from sbbatch.arguments import Count, check_arguments, checked, declared, with_defaults
 from sbbatch.batch.callback import BatchSizeCallback, find_batch_size_callback
@@ -27,7 +28,7 @@ from sbbatch.envs.gym_vector import GymVecEnv
 from sbbatch.envs.judged import judged
 from sbbatch.envs.make import id_of, make_env, protocol_of
 from sbbatch.envs.readable import as_played, as_read, readable
-from sbbatch.errors import InvalidType, InvalidValue, NumericalError, restored
+from sbbatch.errors import InvalidType, InvalidValue, NumericalError, reason_of, restored
 from sbbatch.files import PathOrFile, open_to_write
 from sbbatch.persistence.parameters import fitting_states, without_compiler
 from sbbatch.persistence.saved_agent import check_holds, load_agent
@@ -116,9 +117,23 @@ class Agent(BaseAlgorithm):
         every = [own, *(callback if isinstance(callback, list) else [callback])]
         callbacks = [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in every if one is not None]
         made = super()._init_callback(callbacks, progress_bar)
-        if self.get_vec_normalize_env() is not None:
-            _check_evaluations(made, self.env)
+        self._check_evaluations(made)
         return made
+
+    def _check_evaluations(self, callback: BaseCallback | None) -> None:
+        """What ``EvalCallback`` needs to play with this agent, asked for before anything is learned."""
+        for one in callback.callbacks if isinstance(callback, CallbackList) else [callback]:
+            if isinstance(one, EventCallback):
+                self._check_evaluations(one.callback)
+            if isinstance(one, EvalCallback):
+                look = create_empty_array(one.eval_env.observation_space, one.eval_env.num_envs, fn=np.zeros)
+                try:
+                    if self.get_vec_normalize_env() is not None:
+                        sync_envs_normalization(self.env, one.eval_env)  # type: ignore[arg-type]
+                    self.policy.obs_to_tensor(as_read(look, self.observation_space))
+                except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+                    why = reason_of(error)
+                    raise InvalidValue(f"EvalCallback: wrap eval_env as the environment to learn in ({why})") from error
 
     @checked
     def learn(
@@ -165,6 +180,8 @@ class Agent(BaseAlgorithm):
         """SB3's, which resets the environments."""
         with step_named(self):
             prepared = super()._setup_learn(*args, **kwargs)
+        assert self.env is not None
+        judge_observations(self._last_obs, self.env, self.num_timesteps)
         require_finite("observation", self._last_obs, self.num_timesteps)  # type: ignore[arg-type]
         return prepared
 
@@ -362,15 +379,3 @@ class Agent(BaseAlgorithm):
         env = readable(env)
         check_environment(env)
         return readable(BaseAlgorithm._wrap_env(judged(env), verbose, monitor_wrapper))
-
-
-def _check_evaluations(callback: BaseCallback | None, env: Any) -> None:
-    """What ``EvalCallback`` needs to take over a normalization, asked for before anything is learned."""
-    for one in callback.callbacks if isinstance(callback, CallbackList) else [callback]:
-        if isinstance(one, EventCallback):
-            _check_evaluations(one.callback, env)
-        if isinstance(one, EvalCallback):
-            try:
-                sync_envs_normalization(env, one.eval_env)
-            except (AssertionError, AttributeError) as error:
-                raise InvalidValue(f"EvalCallback: wrap eval_env as the environment to learn in ({error})") from error

@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvStepReturn
 
 from sbbatch.agents.base.finite import require_finite_step
-from sbbatch.envs.judged import Misbehavior, as_array
+from sbbatch.envs.judged import Misbehavior, as_array, require_held
 from sbbatch.envs.readable import as_played
 from sbbatch.errors import InvalidValue, describe, describe_space
 
@@ -98,7 +98,7 @@ def judged_step(
 
     :return: the rewards ``(n_envs,)``
     """
-    _require_size("observation", observations, env.observation_space, env.num_envs, step)
+    judge_observations(observations, env, step)
     if not (isinstance(rewards, np.ndarray) and rewards.shape == (env.num_envs,) and rewards.dtype.kind == "f"):
         numbers = as_array(rewards)
         if numbers.dtype.kind not in "biuf" or numbers.size != env.num_envs:
@@ -109,10 +109,15 @@ def judged_step(
     return rewards
 
 
-def _require_size(quantity: str, values: Any, space: spaces.Space, n_envs: int, step: int) -> None:
-    if isinstance(space, spaces.Dict):
-        for key, part in space.spaces.items():
-            _require_size(f"{quantity} {key}", values[key], part, n_envs, step)
-    elif np.size(values) != n_envs * math.prod(space.shape or ()):
-        got = f"step {step}: the {quantity} of the environments has the shape {np.shape(values)}"
-        raise InvalidValue(f"{got}, expected {describe_space(space)} for each of the {n_envs}")
+def judge_observations(observations: Any, env: VecEnv, step: int) -> None:
+    """What arrives from environments that nobody has judged, such as those of a user's own processes."""
+    space = env.observation_space
+    for key, part in space.spaces.items() if isinstance(space, spaces.Dict) else [("", space)]:
+        values, who = (observations[key] if key else observations), " ".join(["observation", key]).strip()
+        if np.size(values) != env.num_envs * math.prod(part.shape or ()):
+            got = f"step {step}: the {who} of the environments has the shape {np.shape(values)}"
+            raise InvalidValue(f"{got}, expected {describe_space(part)} for each of the {env.num_envs}")
+        try:
+            require_held(f"{who} of the environments", np.asarray(values), part)
+        except Misbehavior as error:
+            raise InvalidValue(f"step {step}: {error}") from None

@@ -43,9 +43,9 @@ STUDY = Study(
     claim="ABS improves PPO on MuJoCo (Park 2026).",
     arms={**_RIVALS, "ABS": {"batch_size_callback": _ABS}},
     scales={
-        "smoke": Scale(3_000, 1, MUJOCO_PAIR[:1], 600.0, {"n_epochs": 1, "batch_size": 256}),
-        "laptop": Scale(1_000_000, 5, MUJOCO_PAIR, 600.0),
-        "paper": Scale(5_000_000, 5, MUJOCO_PAIR, 600.0),
+        "smoke": Scale(1_000, 1, MUJOCO_PAIR[:1], 300.0, {"n_epochs": 1, "batch_size": 256}),
+        "laptop": Scale(1_000_000, 5, MUJOCO_PAIR, 300.0),
+        "paper": Scale(5_000_000, 5, MUJOCO_PAIR, 300.0),
     },
     rules=versus("ABS", _RIVALS),
     settings=_SETTINGS,

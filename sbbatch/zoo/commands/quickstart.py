@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     say(f"\ntrained agent: {describe_returns(trained)}")
     say(f"random policy: {describe_returns(at_random)}")
     say(f"difference:    {np.mean(trained) - np.mean(at_random):+.1f} raw return a game, after {minutes:.1f} minutes")
-    say(f"learning curve: {folder.curve}\ngame:           {gif}")
+    say(f"learning curve: {folder.path / 'learning_curve.png'}\ngame:           {gif}")
     return 0
 
 

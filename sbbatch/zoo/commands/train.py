@@ -31,9 +31,9 @@ from sbbatch.zoo.commands.options import (
 )
 from sbbatch.zoo.console.progress import say
 from sbbatch.zoo.logs.folders import RunFolder, id_of_run, open_run
-from sbbatch.zoo.plot.batch_trace import PICTURE_NAME, plot_batch
+from sbbatch.zoo.plot.batch_trace import plot_batch
 from sbbatch.zoo.plot.curves import plot_run
-from sbbatch.zoo.plot.metrics import METRICS_PICTURE, plot_metrics
+from sbbatch.zoo.plot.metrics import plot_metrics
 from sbbatch.zoo.run.build import model_file
 from sbbatch.zoo.run.request import Request, Resumption, settings_of_trained_agent, shorten_warm_up
 from sbbatch.zoo.run.resume import newest_model
@@ -142,11 +142,11 @@ def _request(args: Namespace, settings: Settings, words: list[str], arguments: d
 
 def draw_pictures(folder: RunFolder) -> None:
     """Draw what a run has learned, or say why that cannot be: a run is worth more than its pictures."""
-    pictures = {"learning curve": lambda: plot_run(folder.path, folder.curve)}
+    pictures = {"learning curve": lambda: plot_run(folder.path)}
     if folder.batch_sizes.exists():
-        pictures["batch size picture"] = lambda: plot_batch([folder.path], folder.path / f"{PICTURE_NAME}.png")
+        pictures["batch size picture"] = lambda: plot_batch([folder.path])
     if (folder.path / FILE_NAME).exists():
-        pictures["metrics picture"] = lambda: plot_metrics([folder.path], folder.path / f"{METRICS_PICTURE}.png")
+        pictures["metrics picture"] = lambda: plot_metrics([folder.path])
     for name, draw in pictures.items():
         try:
             say(f"{name}: {draw()[0]}")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -64,6 +65,12 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning, one sentence."""
     _LOG.warning("%s", text)
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Print a warning the first time that it comes."""
+    warn(text)
 
 
 @contextmanager

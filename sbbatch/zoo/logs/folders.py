@@ -39,7 +39,6 @@ class RunFolder:
         self.evaluations = path / "evaluations.npz"  # SB3's
         self.episodes = path / "0.monitor.csv"  # returns of the training episodes, one line each
         self.batch_sizes = path / BATCH_LOG_NAME  # how the batch size changed, if it did
-        self.curve = path / "learning_curve.png"
         self.replay_buffer = path / "replay_buffer"  # to which its class adds the suffix
 
 

@@ -33,6 +33,9 @@ _MEASURES = ("divergence", "noise_scale")  # columns that a batch size can follo
 _SIZES = {"n_steps": "rollout length\n(steps)", "batch_size": "batch size\n(samples)"}
 _WIDE_SIZES = 6.0  # from here on the sizes are on a logarithmic axis: the small ones would be one line otherwise
 
+_FAR = 5.0  # times the largest divergence that is a threshold whose axis is logarithmic
+_RARE = 0.05  # share of the measurements that may be lost in the linear part of such an axis
+
 _DOTS = {"markersize": 5, "markeredgewidth": 0}
 _RINGS = {"markerfacecolor": "white", "markeredgewidth": 1.4, "markersize": 5, "linewidth": 1}
 _TARGET = {"linestyle": ":", "linewidth": 1.4}
@@ -154,12 +157,17 @@ def _draw(figure: Any, runs: list[BatchRun], names: list[str]) -> None:
             _draw_measure(axes, run, measure, style, faint=len(runs) ** -0.5)
         _draw_sizes(sizes, run, style, alone)
     for axes, measure in zip(followed, measures, strict=True):
-        if measure == "divergence":
-            for threshold in {value for run in runs for value in run.thresholds or ()}:
-                axes.axhline(threshold, **_THRESHOLD)
-        else:
-            log_axis(axes.yaxis, zero=True)  # it spans orders of magnitude, and is 0 where there is no signal
-        axes.set_ylim(bottom=0)
+        measured = np.concatenate([run.rows[measure] for run in runs])
+        positive = measured[measured > 0]
+        thresholds = {value for run in runs for value in run.thresholds or () if measure == "divergence"}
+        for threshold in thresholds:
+            axes.axhline(threshold, **_THRESHOLD)
+        # A noise scale spans orders of magnitude, and is 0 where there is no signal; a divergence may be far from the
+        # thresholds. Both would be a line on zero.
+        far = max(thresholds, default=0) > _FAR * positive.max(initial=0) if thresholds else measure == "noise_scale"
+        if far and positive.size:
+            log_axis(axes.yaxis, zero=10.0 ** np.floor(np.log10(np.quantile(positive, _RARE))))
+        axes.set_ylim(0, (2 if far else 1.1) * max(positive.max(initial=0), *thresholds, 0) or 1)
     shown = np.concatenate([run.rows[column] for run in runs for column in ("size", "target")])
     low, high = np.nanmin(shown), np.nanmax(shown)
     if high / low < _WIDE_SIZES:
@@ -206,7 +214,7 @@ def _draw_returns(axes: Any, run: BatchRun, style: dict[str, Any], alone: bool) 
 
 def _draw_measure(axes: Any, run: BatchRun, measure: str, style: dict[str, Any], faint: float) -> None:
     steps = run.rows["timesteps"]
-    axes.plot(steps, run.rows[measure], ".", color=style["color"], alpha=0.6 * faint, zorder=2, **_DOTS)
+    axes.plot(steps, run.rows[measure], ".", color=style["color"], alpha=0.6 * faint, zorder=2, clip_on=False, **_DOTS)
     if measure == "divergence":
         mean = run.rows["divergence_mean"]
         known = np.isfinite(mean)

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from sbbatch.analysis.curves import Curve, Points, draw_curves
-from sbbatch.analysis.figure import picture_files
-from sbbatch.analysis.metrics import Statistic, iqm, running_mean, smoothing_window, stratified_bootstrap_interval
+from sbbatch.analysis.curves import Curve, Points, curve_over_runs, draw_curves, over_runs
+from sbbatch.analysis.figure import counted, picture_files
+from sbbatch.analysis.metrics import Statistic, iqm, running_mean, smoothing_window
 from sbbatch.errors import InvalidValue
 from sbbatch.files import write_csv
 from sbbatch.zoo.plot.runs import Group, group_runs, read_run
 
-_RESAMPLES = 2_000
 _LAST = 3  # evaluations that the final score averages
 _POINTS = 60  # of a curve of training episodes
 _NEAR = 0.05  # of the length of a run: such ends are one
@@ -44,13 +43,7 @@ class Comparison:
     def curve(self) -> Curve:
         """The statistic over runs, and its 95 % bootstrap interval, at each point."""
         group, (statistic, _) = self.group, _STATISTICS[self.statistic]
-        if len(self.returns) > 1:
-            columns = [self.returns[:, [i]] for i in range(self.returns.shape[1])]
-            low, high = np.transpose([stratified_bootstrap_interval(one, statistic, _RESAMPLES) for one in columns])
-        else:  # nobody knows
-            low = high = np.full(len(self.timesteps), np.nan)
-        middle = statistic(self.returns, axis=0)
-        return Curve(group.environment, group.label, self.timesteps, middle, low, high, self.tails)
+        return curve_over_runs(group.environment, group.label, self.timesteps, self.returns, statistic, self.tails)
 
     def final(self) -> np.ndarray:
         """Score of each run: the mean of its last common evaluations ``(runs,)``."""
@@ -84,7 +77,7 @@ def read_runs(folders: Sequence[Path | str], by: Sequence[str] | None = None) ->
 def read_training(folders: Sequence[Path | str], by: Sequence[str] | None = None) -> list[Comparison]:
     """The training episodes of runs, for each group of :func:`group_runs`, together up to the end of the shortest."""
     found = []
-    for group in group_runs([read_run(folder) for folder in folders], by):
+    for group in group_runs([read_run(folder).without_evaluations() for folder in folders], by):
         for run in group.runs:
             if not len(run.episodes[0]):
                 raise InvalidValue(f"{run.folder}: no training episode has ended yet, so there is nothing to draw")
@@ -138,23 +131,16 @@ def draw_comparisons(comparisons: Sequence[Comparison], out: Path, title: str | 
     counts: dict[str, list[int]] = defaultdict(list)
     for one in comparisons:
         counts[one.group.label].append(len(one.returns))
-    labels = {label: f"{label} ({_span(own, 'run')})" for label, own in counts.items()}
+    labels = {label: f"{label} ({counted(own, 'run')})" for label, own in counts.items()}
     curves = [replace(one.curve, label=labels[one.group.label]) for one in comparisons]
     windows = [one.window for one in comparisons if one.window]
-    what = f"running means of {_span(windows, 'training episode')}" if windows else "evaluations"
-    alone = max(map(max, counts.values())) == 1
-    mean = f", {_STATISTICS[statistic][1]} over runs; bands: 95 % bootstrap intervals"
-    over = " of single runs, without intervals" if alone else mean
+    what = f"running means of {counted(windows, 'training episode')}" if windows else "evaluations"
+    over = over_runs(_STATISTICS[statistic][1], [len(one.returns) for one in comparisons])
     thin = "; thin lines: single runs that are longer than others" if any(one.tails for one in comparisons) else ""
     draw_curves(curves, files, title, what + over + thin)
     header = ("environment", "agent", "timesteps", "runs", statistic, "low", "high")
     write_csv(files[0].with_suffix(".csv"), header, [row for one in comparisons for row in one.rows()])
     return files
-
-
-def _span(counts: Sequence[int], of: str) -> str:
-    low, high = min(counts), max(counts)
-    return f"{low} to {high} {of}s" if low < high else f"{low} {of}{'s' if low > 1 else ''}"
 
 
 def report_runs(comparisons: Sequence[Comparison]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sbbatch.analysis.curves import draw_curves
-from sbbatch.analysis.figure import picture_files
+from sbbatch.analysis.figure import counted, picture_files
 from sbbatch.analysis.metrics_callback import FILE_NAME, LABELS, read_metrics
 from sbbatch.errors import InvalidValue
 from sbbatch.zoo.plot.comparison import mean_over_runs
@@ -39,7 +39,7 @@ def plot_metrics(
         for group in groups:
             points = [_points(tables[run.folder], name) for run in group.runs]
             if all(len(steps) for steps, _ in points):
-                own = f"{group.label} ({len(points)} run{'s' if len(points) > 1 else ''})"
+                own = f"{group.label} ({counted([len(points)], 'run')})"
                 curve = mean_over_runs(group, points).curve
                 panel = label if len(tasks) == 1 else f"{label}\n{group.environment}"
                 curves.append(replace(curve, panel=panel, label=own))

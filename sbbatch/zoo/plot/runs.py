@@ -17,15 +17,16 @@ import numpy as np
 
 from sbbatch.agents import ALGORITHMS
 from sbbatch.analysis.figure import plain_number, setting_name
-from sbbatch.arguments import declared
-from sbbatch.errors import InvalidValue
+from sbbatch.arguments import Argument, declared
+from sbbatch.errors import InvalidValue, UserError
 from sbbatch.settings.reader import read_yaml
 from sbbatch.settings.resolution import RunArguments
-from sbbatch.settings.schema import plain
+from sbbatch.settings.schema import from_text, plain
 from sbbatch.zoo.logs.folders import BATCH_LOG_NAME
 
 # Options that decide what a run comes to, beside its config.yml; None is their default.
-_DECIDING = ("trained_agent", "truncate_last_trajectory", "eval_episodes", "eval_max_steps", "stuck_steps")
+_OF_EVALUATIONS = ("eval_episodes", "eval_max_steps", "stuck_steps", "eval_env_kwargs")
+_DECIDING = ("trained_agent", "truncate_last_trajectory", *_OF_EVALUATIONS)
 _MOST_DIGITS = 6  # of a seed that somebody chose; one that was drawn has ten and tells a reader nothing
 _LEFT_BY_A_RUN = ("*monitor.csv", "evaluations.npz", BATCH_LOG_NAME, "*/args.yml")
 
@@ -60,7 +61,14 @@ class Run:
     def given(self) -> dict[str, Any]:
         """Options and settings that it was given; mappings whole, and their members as well."""
         options = {key: option for key, option in self.arguments.items() if option is not None}
-        return {**options, **_with_members(self.settings)}
+        known = _arguments(self.agent)
+        read = {key: _in_one_spelling(value, known.get(key)) for key, value in self.settings.items()}
+        return {**options, **_with_members(read)}
+
+    def without_evaluations(self) -> Run:
+        """As if nobody had said how it is evaluated, which its training episodes do not depend on."""
+        kept = ({key: one[key] for key in one if key not in _OF_EVALUATIONS} for one in (self.arguments, self.settings))
+        return Run(self.folder, *kept)
 
     @property
     def deciding(self) -> list[str]:
@@ -180,8 +188,23 @@ def beside(runs: Sequence[Run]) -> Path:
 @cache
 def _defaults(agent: str) -> dict[str, Any]:
     """Settings that were not given, as a file would have them; those inside of mappings are not known."""
-    known = {**declared(RunArguments), **(declared(ALGORITHMS[agent]) if agent in ALGORITHMS else {})}
-    return {key: plain(one.default) for key, one in known.items() if one.default is not inspect.Parameter.empty}
+    known = _arguments(agent).items()
+    return {key: plain(one.default) for key, one in known if one.default is not inspect.Parameter.empty}
+
+
+@cache
+def _arguments(agent: str) -> dict[str, Argument]:
+    return {**declared(RunArguments), **(declared(ALGORITHMS[agent]) if agent in ALGORITHMS else {})}
+
+
+def _in_one_spelling(value: Any, argument: Argument | None) -> Any:
+    """A setting in words, such as ``dict(net_arch=[64])`` or ``abs(8,64)``, as a file would have what it stands for."""
+    if argument is None or not isinstance(value, str) or argument.schedules:
+        return value
+    try:
+        return plain(from_text("", value, argument))
+    except UserError:
+        return value  # of another version, or of somebody else
 
 
 def _with_members(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sbbatch.envs.ale import make_ale_vec_env
 from sbbatch.envs.atari import atari_game, get_protocol
+from sbbatch.envs.checks import check_environment
 from sbbatch.envs.judged import JudgedEnv, Misbehavior
 from sbbatch.envs.make import canonical_id, make_gym_env
 from sbbatch.envs.readable import readable
@@ -28,7 +29,7 @@ from sbbatch.files import find_file
 from sbbatch.persistence.normalization import save_normalization, statistics_of
 from sbbatch.settings.imports import ClassSpec, import_packages
 from sbbatch.settings.resolution import ATARI_WRAPPER, Settings, run_protocol, run_value
-from sbbatch.zoo.console.progress import warn
+from sbbatch.zoo.console.progress import warn, warn_once
 
 VEC_ENVS: dict[str, type[DummyVecEnv] | type[SubprocVecEnv]] = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
 # Making more would seem to hang, and processes without number take the machine with them.
@@ -71,7 +72,9 @@ class EnvRecipe:
         """What :meth:`make` has made, in its wrappers, without texts."""
         for wrapper in self.wrappers:
             env = wrapper.make(env)
-        return readable(env, tell=self.training and not self.apart)
+        env = readable(env, warn_once if self.training and not self.apart else None)
+        check_environment(env)
+        return env
 
 
 class ApartEnv(JudgedEnv):

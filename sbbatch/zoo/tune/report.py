@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
-from html import escape
 from itertools import combinations
 from typing import Any
 
@@ -20,6 +18,8 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial
 
 from sbbatch.analysis.figure import picture
+from sbbatch.analysis.page import image, page, paragraph, section, verbatim
+from sbbatch.analysis.page import table as html_table
 from sbbatch.analysis.trials import SIZE, draw_history, draw_importances, draw_map
 from sbbatch.errors import UserError
 from sbbatch.files import atomic_write
@@ -30,14 +30,6 @@ from sbbatch.zoo.tune.space import Space, optuna_name
 from sbbatch.zoo.tune.study import n_counted, outcome_of
 
 BEST_NAME, TABLE_NAME, PAGE_NAME = "best.yml", "trials.csv", "report.html"
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1000px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-table { border-collapse: collapse; font-size: 13px; }
-th, td { padding: 3px 10px; text-align: right; border-bottom: 1px solid #ddd; } th { background: #f4f4f4; }
-pre { background: #f6f6f6; padding: 0.8em; overflow-x: auto; font-size: 13px; }
-img { max-width: 100%; } .scroll { overflow-x: auto; }
-"""
 _LEADING = 3  # arguments that are drawn against each other
 _FEWEST_TRIALS = 8  # too few to tell importances from
 _TOP_TRIALS = 5  # that PED-ANOVA compares with all, at least
@@ -151,24 +143,17 @@ def _page(request: StudyRequest, lines: list[str], best: str, table: pd.DataFram
         f"each trial: {budget.n_seeds} x {budget.n_timesteps:,} agent steps with {budget.n_evaluations} evaluations of "
         f"{budget.eval_episodes} episodes; seed of the study: {request.seed}",
     ]
-    parts = [
-        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{escape(title)}</title>",
-        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
-        *(f"<p>{escape(line)}</p>" for line in lines),
-        f"<h2>Best settings</h2><pre>{escape(best)}</pre>" if best else "",
-    ]
-    for name, content in drawn.items():
-        source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-        parts.append(f"<p><img alt='{name}' src='{source}'></p>")
-    space = escape(yaml.safe_dump(plain(request.space.entries), sort_keys=False))
-    parts.append(f"<h2>Search space</h2><pre>{space}</pre>")
+    parts = [paragraph(line) for line in lines]
+    parts += [section("Best settings", verbatim(best))] if best else []
+    parts += [image(name, content) for name, content in drawn.items()]
+    space = yaml.safe_dump(plain(request.space.entries), sort_keys=False)
+    parts.append(section("Search space", verbatim(space)))
     if len(table):
         ranked = table.assign(whole=table["outcome"] == "complete")
         ranked = ranked.sort_values(["whole", "score"], ascending=False).drop(columns="whole")
-        with pd.option_context("display.max_colwidth", None):
-            html = ranked.apply(lambda column: column.map(_short)).to_html(index=False, border=0)
-        parts.append(f"<h2>Trials, best first</h2><div class='scroll'>{html}</div>")
-    return "\n".join([*parts, "</body></html>\n"])
+        cells = ranked.apply(lambda column: column.map(_short)).to_numpy().tolist()
+        parts.append(section("Trials, best first", html_table(list(ranked.columns), cells)))
+    return page(title, parts)
 
 
 def draw_study(study: optuna.Study, space: Space) -> dict[str, bytes]:

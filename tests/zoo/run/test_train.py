@@ -45,7 +45,7 @@ def test_a_run_leaves_the_zoos_files(logs, capsys, pictures):
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     inner = {f"CartPole-v1/{name}" for name in (".lock", "args.yml", "command.txt", "config.yml")}
     outer = {"CartPole-v1.zip", "best_model.zip", "evaluations.npz", "progress.csv", "0.monitor.csv"}
-    assert files == inner | outer | {"learning_curve.png"}
+    assert files == inner | outer | {"learning_curve.png", "learning_curve.pdf"}
     assert str(folder / "CartPole-v1.zip") in capsys.readouterr().out
     assert evaluations(folder)[0] == [100, 160]  # 150 rounded up to whole updates of 16 steps
 
