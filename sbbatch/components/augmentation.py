@@ -37,7 +37,7 @@ class Identity:
 class _OfImages:
     """
     One that changes images ``(batch, channels, height, width)`` and leaves vectors as they are; in a dictionary, all
-    images in it. Observations and next observations have draws of their own.
+    images in it. Observations and next observations have draws of their own, and so has each of those that follow.
     """
 
     def images(self, images: th.Tensor, rng: np.random.Generator) -> th.Tensor:
@@ -50,12 +50,22 @@ class _OfImages:
     def __call__(self, batch: ReplayBatch, rng: np.random.Generator) -> ReplayBatch:
         """See :class:`Augmentation`."""
 
-        def of(observations: Observations) -> Observations:
-            if isinstance(observations, dict):
-                return {key: self.images(part, rng) if part.dim() == 4 else part for key, part in observations.items()}
-            return self.images(observations, rng) if observations.dim() == 4 else observations
+        def changed(part: th.Tensor, n_outer: int) -> th.Tensor:
+            if part.dim() != 3 + n_outer:
+                return part
+            if n_outer == 1:
+                return self.images(part, rng)
+            return self.images(part.flatten(0, 1), rng).unflatten(0, part.shape[:2])
 
-        return replace(batch, observations=of(batch.observations), next_observations=of(batch.next_observations))
+        def of(observations: Observations, n_outer: int = 1) -> Observations:
+            if isinstance(observations, dict):
+                return {key: changed(part, n_outer) for key, part in observations.items()}
+            return changed(observations, n_outer)
+
+        new = replace(batch, observations=of(batch.observations), next_observations=of(batch.next_observations))
+        if (later := batch.following) is None:
+            return new
+        return replace(new, following=later._replace(observations=of(later.observations, 2)))
 
 
 @checked

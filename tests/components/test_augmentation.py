@@ -21,7 +21,7 @@ from sbbatch.components.augmentation import AUGMENTATIONS, Identity, Intensity, 
 from sbbatch.components.bootstrap import Double
 from sbbatch.errors import InvalidValue, UserError
 from sbbatch.networks.initializers import glorot_uniform
-from sbbatch.replay.batch import ReplayBatch
+from sbbatch.replay.batch import Following, ReplayBatch
 
 
 def batch_of(observations, next_observations=None):
@@ -133,6 +133,19 @@ def test_vectors_are_left_alone_and_of_a_dictionary_the_images_are_changed(augme
     assert changed.observations["vector"] is batch.observations["vector"]
     same = th.equal(changed.observations["image"].float(), batch.observations["image"].float())
     assert same == isinstance(augmentation, Identity)
+
+
+def test_each_of_the_observations_that_follow_has_a_draw_of_its_own():
+    images = positions(5).unsqueeze(1).expand(-1, 40, -1, -1, -1)  # 40 equal ones after each of five
+    batch = replace(batch_of(positions(5)), following=Following(images, th.zeros(5, 40).long(), th.ones(5, 40)))
+    changed = Shift(1)(batch, np.random.default_rng(0)).following
+    assert changed.observations.shape == images.shape
+    assert changed.actions is batch.following.actions
+    for one in changed.observations:
+        assert len({tuple(image.flatten().tolist()) for image in one}) == 9
+    # The draws of the batch itself come first, so that it is the same with and without.
+    alone = Shift(1)(replace(batch, following=None), np.random.default_rng(0))
+    assert th.equal(alone.observations, Shift(1)(batch, np.random.default_rng(0)).observations)
 
 
 @pytest.mark.parametrize(
