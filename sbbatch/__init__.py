@@ -14,6 +14,7 @@ from sbbatch.agents.ppo import PPO
 from sbbatch.agents.pqn import PQN
 from sbbatch.agents.qrdqn import QRDQN
 from sbbatch.agents.rainbow import CompactRainbow, Rainbow
+from sbbatch.agents.spr import SPR
 from sbbatch.analysis import AnalysisMetrics
 from sbbatch.batch import ABS, BatchSizeCallback, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.envs import make_ale_vec_env
@@ -33,6 +34,7 @@ __all__ = [
     "PPO",
     "PQN",
     "QRDQN",
+    "SPR",
     "AnalysisMetrics",
     "BatchSizeCallback",
     "BatchSizeSchedule",

@@ -10,6 +10,7 @@ from sbbatch.agents.ppo import PPO
 from sbbatch.agents.pqn import PQN
 from sbbatch.agents.qrdqn import QRDQN
 from sbbatch.agents.rainbow import CompactRainbow, Rainbow
+from sbbatch.agents.spr import SPR
 
 # The only registry: command line, contract tests and studies read it.
 ALGORITHMS: dict[str, type[Agent]] = {
@@ -20,6 +21,7 @@ ALGORITHMS: dict[str, type[Agent]] = {
     "compact_rainbow": CompactRainbow,
     "der": DER,
     "drq": DrQ,
+    "spr": SPR,
     "btr": BTR,
     "pqn": PQN,
     "ppo": PPO,

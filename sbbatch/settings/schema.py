@@ -16,6 +16,7 @@ from sbbatch.batch.schedule import Linear, Piecewise
 from sbbatch.components.augmentation import AUGMENTATIONS
 from sbbatch.components.bootstrap import BOOTSTRAPS
 from sbbatch.errors import InvalidType, InvalidValue, UserError, check_keywords, did_you_mean
+from sbbatch.networks.auxiliary import AUXILIARIES
 from sbbatch.networks.heads import HEADS
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.initializers import INITIALIZERS
@@ -48,6 +49,7 @@ _CLASSES: dict[str, Mapping[str, Any]] = {
 _OBJECTS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "bootstrap": BOOTSTRAPS,
     "augmentation": AUGMENTATIONS,
+    "auxiliary": AUXILIARIES,
     "batch_size_callback": {
         "abs": ABS,
         "noise_scale": GradientNoiseScale,

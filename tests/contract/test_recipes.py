@@ -12,6 +12,7 @@ import sbbatch
 from sbbatch.agents.base import replay
 from sbbatch.components.augmentation import ShiftAndIntensity
 from sbbatch.components.bootstrap import Double, Greedy, Munchausen
+from sbbatch.networks.auxiliary import SelfPrediction
 from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.layers import SameConv2d
@@ -72,6 +73,25 @@ RECIPES = {
         "target_update_interval": 2_000,
         "exploration_initial_eps": 0.0,
         "exploration_final_eps": 0.0,
+        "random_warmup": False,
+    },
+    # labs/atari_100k/configs/SPR.gin; epsilon as in mila-iqia/spr
+    "spr": DOPAMINE
+    | DOPAMINE_PRIORITIES
+    | {
+        "head": CategoricalHead,
+        "bootstrap": Double(),
+        "augmentation": ShiftAndIntensity(pixels=4, scale=0.05, last=True),
+        "auxiliary": SelfPrediction(steps=5, weight=5.0),
+        "learning_rate": 1e-4,
+        "n_steps": 10,
+        "learning_starts": 2_000,
+        "train_freq": 1,
+        "gradient_steps": 2,
+        "target_update_interval": 1,
+        "exploration_initial_eps": 1.0,
+        "exploration_final_eps": 0.0,
+        "exploration_fraction": 0.02,
         "random_warmup": False,
     },
     # labs/atari_100k/configs/DrQ_eps.gin
@@ -163,6 +183,7 @@ def on_images(name):
         ("rainbow", 8_375_146, 1.5e-4),
         ("der", 8_375_146, 1.5e-4),
         ("drq", 4_047_015, 1.5e-4),
+        ("spr", 8_715_114, 1.5e-4),
         ("compact_rainbow", 4_200_402, 1.5e-4),
         ("btr", 5_266_606, 1.953125e-5),  # 0.005 / 256
         ("pqn", 1_730_470, 1e-8),
@@ -175,7 +196,7 @@ def test_network_and_optimizer_are_those_of_the_source(name, n_parameters, eps):
     assert (group["eps"], group["betas"]) == (pytest.approx(eps), (0.9, 0.999))
     assert type(agent.policy.optimizer) is (th.optim.RAdam if name == "pqn" else th.optim.Adam)
     flax = [module for module in agent.q_net.modules() if isinstance(module, SameConv2d)]
-    assert len(flax) == (3 if name in ("iqn", "rainbow", "der", "drq", "compact_rainbow") else 0)
+    assert len(flax) == (3 if name in ("iqn", "rainbow", "der", "drq", "spr", "compact_rainbow") else 0)
 
 
 @pytest.mark.parametrize(("name", "taus", "first_cosine"), [("iqn", (64, 64, 32), 1), ("btr", (8, 8, None), 0)])
@@ -186,7 +207,12 @@ def test_fractions_and_cosines_are_those_of_the_source(name, taus, first_cosine)
 
 
 @pytest.mark.parametrize(
-    ("name", "dueling", "sigma0"), [("rainbow", "output", 0.1), ("der", "output", 0.1), ("btr", "streams", 0.5)]
+    ("name", "dueling", "sigma0"),
+    [
+        *((name, "output", 0.1) for name in ("rainbow", "der")),
+        ("spr", "output", 0.5),
+        ("btr", "streams", 0.5),
+    ],
 )
 def test_dueling_and_noise_are_those_of_the_source(name, dueling, sigma0):
     layers = on_images(name).q_net.head.layers
@@ -196,7 +222,7 @@ def test_dueling_and_noise_are_those_of_the_source(name, dueling, sigma0):
 
 
 def test_the_support_of_all_rainbows_is_51_atoms_from_minus_10_to_10():
-    for name in ("rainbow", "compact_rainbow", "der"):
+    for name in ("rainbow", "compact_rainbow", "der", "spr"):
         support = on_images(name).q_net.head.support
         assert support.tolist() == pytest.approx([-10 + 0.4 * i for i in range(51)], abs=1e-5)
 
@@ -242,7 +268,7 @@ ON_REPLAY = ("batch_size", 16, 64, 0.05, 0.95, 100_000, 8, 1)
     ("name", "scaling"),
     [
         *((name, ON_REPLAY) for name in ("dqn", "qrdqn", "iqn", "rainbow", "compact_rainbow")),
-        *((name, ("batch_size", 16, 64, 0.05, 0.95, 2_000, 8, 1)) for name in ("der", "drq")),
+        *((name, ("batch_size", 16, 64, 0.05, 0.95, 2_000, 8, 1)) for name in ("der", "drq", "spr")),
         ("btr", ("batch_size", 128, 512, 0.05, 0.95, 102_400, 8, 16)),
         ("pqn", ("n_steps", 16, 64, 0.05, 0.95, 50, 1, 1)),
         ("ppo", ("n_steps", 1024, 8192, 0.01, 0.1, 10, 1, 1)),

@@ -11,6 +11,7 @@ from sbbatch.components.augmentation import Identity, Shift, ShiftAndIntensity
 from sbbatch.components.bootstrap import Double, Munchausen
 from sbbatch.errors import InvalidType, UserError
 from sbbatch.networks import initializers
+from sbbatch.networks.auxiliary import SelfPrediction
 from sbbatch.networks.heads import QuantileHead
 from sbbatch.networks.torsos import MinAtarCNN
 from sbbatch.settings.reader import parse_yaml, read_command_line_value, read_literal, read_yaml
@@ -164,6 +165,7 @@ OBJECTS = [
     ("augmentation", "none", Identity()),
     ("augmentation", "shift(2, False)", Shift(2, last=False)),
     ("augmentation", "shift_intensity(scale=0.1)", ShiftAndIntensity(scale=0.1)),
+    ("auxiliary", "self_prediction(3)", SelfPrediction(3)),
     ("activation_fn", "nn.ReLU", nn.ReLU),
     ("head", "quantile", QuantileHead),
 ]

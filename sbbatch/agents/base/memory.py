@@ -14,6 +14,7 @@ from sbbatch.agents.base.q_learning import QLearningAgent
 from sbbatch.components.augmentation import Augmentation
 from sbbatch.errors import built
 from sbbatch.files import PathOrFile, load_arrays, save_arrays
+from sbbatch.networks.auxiliary import Auxiliary
 from sbbatch.replay.batch import ReplayBatch
 from sbbatch.replay.buffer import FrameReplayBuffer
 from sbbatch.replay.newest import newest_transitions, observations_at
@@ -29,6 +30,7 @@ class RemembersTransitions(QLearningAgent, OffPolicyAlgorithm):
     """
 
     augmentation: Augmentation
+    auxiliary: Auxiliary
     prioritized: bool
     priority_epsilon: float
 
@@ -39,6 +41,8 @@ class RemembersTransitions(QLearningAgent, OffPolicyAlgorithm):
             # A model loaded to play, on a smaller machine, needs no room for training.
             kwargs |= {"seed": self._seed_of(1), "check_memory": self.env is not None}
             kwargs |= {name: getattr(self, name) for name in ("n_steps", "gamma", "frame_stack")}
+            if self.auxiliary.n_following:
+                kwargs["n_following"] = self.auxiliary.n_following
             if self.prioritized and "sampler_class" not in given:
                 exponents = {name: getattr(self, name) for name in ("priority_exponent", "importance_exponent")}
                 kwargs["sampler_class"] = PrioritizedSampler

@@ -31,6 +31,7 @@ from sbbatch.components.target_network import sync_target
 from sbbatch.envs.make import frame_stack_of, id_of
 from sbbatch.envs.readable import as_played
 from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, linear_epsilon
+from sbbatch.networks.auxiliary import Auxiliary, NoAuxiliary
 from sbbatch.networks.heads import ExpectedHead, ReturnEstimate
 from sbbatch.networks.layers import stochastic
 from sbbatch.networks.network_defaults import NetworkDefaults
@@ -88,6 +89,8 @@ class ReplayAgent(RemembersTransitions):
     :param augmentation: random changes of the images of each batch that is learned from, see
         :mod:`sbbatch.components.augmentation`; acting, evaluation and what ABS measures see them as they are. A head, a
         bootstrap or an augmentation of your own is tried on two made-up transitions when the agent is made
+    :param auxiliary: a loss that is added to each sample's, see :mod:`sbbatch.networks.auxiliary`; priorities are made
+        without it
     :param prioritized: draw transitions in proportion to their priorities
     :param priority_exponent: alpha of prioritized replay
     :param importance_exponent: beta of prioritized replay, a number or a function of the progress remaining
@@ -161,6 +164,7 @@ class ReplayAgent(RemembersTransitions):
         head: type[nn.Module] = ExpectedHead,
         bootstrap: Bootstrap = Greedy(),  # noqa: B008 - frozen
         augmentation: Augmentation = Identity(),  # noqa: B008 - frozen
+        auxiliary: Auxiliary = NoAuxiliary(),  # noqa: B008 - frozen
         prioritized: bool = False,
         priority_exponent: Annotated[float, Within(0.0, 10.0)] = 0.5,
         importance_exponent: FractionSchedule = 0.5,
@@ -192,6 +196,7 @@ class ReplayAgent(RemembersTransitions):
         self.head = head
         self.bootstrap = bootstrap
         self.augmentation = augmentation
+        self.auxiliary = auxiliary
         self.prioritized = prioritized
         self.priority_exponent = priority_exponent
         self.importance_exponent = importance_exponent
@@ -219,6 +224,7 @@ class ReplayAgent(RemembersTransitions):
         self._make_generators()
         if self._network_kwargs is None:
             self._network_kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head)
+            self._network_kwargs["auxiliary"] = self.auxiliary
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self._network_kwargs
         ).to(self.device)
@@ -297,7 +303,7 @@ class ReplayAgent(RemembersTransitions):
         td_loss = estimate.td_loss(batch.actions, target)
         with th.no_grad():
             measured = td_loss if self.priority_from == "td_loss" else estimate.td_error(batch.actions, target)
-        return td_loss, measured
+        return td_loss + self.auxiliary(self.q_net, self.q_net_target, batch), measured
 
     @th.no_grad()
     def _target(self, current: ReturnEstimate, batch: ReplayBatch) -> th.Tensor:
