@@ -59,7 +59,7 @@ def test_a_study_runs_through_a_kill_once_and_is_reported(tmp_path, monkeypatch,
     assert "not decided at this budget" in (out / "report.md").read_text()
     page = (out / "report.html").read_text()
     assert "4 runs: sbbatch 1.2.3" in page
-    assert page.count("data:image/png") == 2
+    assert page.count("data:image/png") == 3
 
 
 @pytest.fixture
