@@ -55,7 +55,7 @@ def test_a_study_runs_through_a_kill_once_and_is_reported(tmp_path, monkeypatch,
     assert all(float(row["final_return"]) >= 8 for row in rows)  # no episode of CartPole is shorter
     pictures = [f"{name}.{kind}" for name in ("curves", "scores") for kind in ("png", "pdf")]
     assert all((out / name).stat().st_size > 5_000 for name in pictures)
-    assert "![Scores](scores.png)" in (out / "report.md").read_text()
+    assert "(scores.png)" in (out / "report.md").read_text()
     assert "not decided at this budget" in (out / "report.md").read_text()
     page = (out / "report.html").read_text()
     assert "4 runs: sbbatch 1.2.3" in page
