@@ -35,6 +35,7 @@ class ABS(BatchSizeCallback):
     PQN-L, PQN-XL               16 to 128 *  0.05, 0.95    50 rollouts           one update on a rollout
     PPO                         1024-8192 *  0.01, 0.1     10 rollouts           one update on a rollout
     DQN, QRDQN, IQN, Rainbow    16 to 64     0.05, 0.95    100,000 agent steps   8 gradient steps
+    DER, DrQ, SPR               16 to 64     0.05, 0.95    2,000 agent steps     8 gradient steps
     BTR                         128 to 512   0.05, 0.95    102,400 agent steps   8 gradient steps
     ==========================  ===========  ============  ====================  ===========================
 

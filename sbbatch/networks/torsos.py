@@ -105,6 +105,22 @@ def nature_convolutions(n_channels: int, width: int, conv: type[nn.Conv2d] = nn.
     return nn.Sequential(*(layer for size in sizes for layer in (conv(*size), nn.ReLU())), nn.Flatten())
 
 
+def renormalized(latents: th.Tensor) -> th.Tensor:
+    """Features ``(batch, features)`` scaled to [0, 1) in each sample: ``(x - min) / (max - min + 1e-5)``."""
+    low, high = latents.aminmax(dim=1, keepdim=True)
+    return (latents - low) / (high - low + 1e-5)
+
+
+class Renormalize(nn.Module):
+    """:func:`renormalized` as a layer."""
+
+    def forward(self, latents: th.Tensor) -> th.Tensor:
+        """
+        :param latents: ``(batch, features)``
+        """
+        return renormalized(latents)
+
+
 class NatureCNN(ConvTorso):
     """
     The convolutional network of the Nature DQN (Mnih et al. 2015), in two paddings and at any width.
@@ -122,6 +138,7 @@ class NatureCNN(ConvTorso):
     :param layer_norm: None; ``"chw"`` or ``"channel"`` for a layer norm between every linear map and its ReLU, see
         :class:`~sbbatch.networks.layer_norm.ImageLayerNorm`: the networks of PQN. Where ``features_dim`` is None, the
         hidden layer has one if the policy says so (``layer_norm=True``)
+    :param renormalize: scale the flattened maps of each image to [0, 1] (SPR)
     :raises InvalidValue: not an image space, an unknown padding or layer norm, or a size below 1
     """
 
@@ -134,9 +151,12 @@ class NatureCNN(ConvTorso):
         padding: Literal["valid", "same"] = "valid",
         width: Count = 1,
         layer_norm: LayerNorm | None = None,
+        renormalize: bool = False,
     ) -> None:
         n_channels = check_images(observation_space, normalized_image)
         cnn = nature_convolutions(n_channels, width, nn.Conv2d if padding == "valid" else SameConv2d)
+        if renormalize:
+            cnn.append(Renormalize())
         super().__init__(observation_space, cnn, features_dim, layer_norm)
 
 
@@ -165,6 +185,30 @@ class MinAtarCNN(ConvTorso):
         n_channels = check_images(observation_space, normalized_image)
         cnn = nn.Sequential(PatchConv2d(n_channels, 16, 3, 1), nn.ReLU(), nn.Flatten())
         super().__init__(observation_space, cnn, features_dim, layer_norm)
+
+
+class DataEfficientCNN(ConvTorso):
+    """
+    The convolutions of data-efficient Rainbow (van Hasselt et al. 2019): twice 5x5 with stride 5, 32 and 64 channels,
+    which leave 576 features of 84x84 pixels; hidden layers have 256 units.
+
+    :param observation_space: images ``(channels, height, width)``, uint8
+    :param features_dim: size of the linear layer; None for none, see :class:`ConvTorso`
+    :param normalized_image: skip the check of dtype and bounds; set by ``normalize_images=False``
+    :raises InvalidValue: not an image space
+    """
+
+    hidden_size = 256
+
+    @checked
+    def __init__(
+        self, observation_space: spaces.Space, features_dim: Count | None = 256, normalized_image: bool = False
+    ) -> None:
+        n_channels = check_images(observation_space, normalized_image)
+        first, second = nn.Conv2d(n_channels, 32, 5, 5), nn.Conv2d(32, 64, 5, 5)
+        super().__init__(
+            observation_space, nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten()), features_dim
+        )
 
 
 class DictTorso(CombinedExtractor):

@@ -18,6 +18,7 @@ from torch import nn
 from sbbatch.arguments import checked, declared, with_defaults
 from sbbatch.errors import built
 from sbbatch.networks.action_layers import Dueling, LayerSpec, NoiseScale
+from sbbatch.networks.auxiliary import Auxiliary, NoAuxiliary
 from sbbatch.networks.checks import Activation, NetArch, check_head_kwargs, check_parts, fits_in_memory
 from sbbatch.networks.from_zero import CountsFromZero
 from sbbatch.networks.heads import ExpectedHead, ImplicitQuantileHead, QuantileHead, ReturnEstimate
@@ -108,6 +109,7 @@ class ValuePolicy(BasePolicy):
     :param initializer: sets the first weights, see :mod:`sbbatch.networks.initializers`; None for PyTorch's, as in SB3
     :param layer_norm: a layer norm between each of the hidden layers in ``net_arch`` and its activation; the torso's
         layers have an argument of their own, see :class:`~sbbatch.networks.torsos.NatureCNN`
+    :param auxiliary: an auxiliary loss, whose module is a part of the networks; the algorithm chooses it
     :param head_kwargs: the head's own arguments, e.g. ``n_quantiles=50``
     :raises InvalidValue: a value that is not allowed, or observations that the torso is not for
     :raises InvalidType: a value of the wrong type, or an argument that neither the policy nor the head knows
@@ -139,6 +141,7 @@ class ValuePolicy(BasePolicy):
         noisy_sigma0: NoiseScale = 0.0,
         initializer: Initializer | None = None,
         layer_norm: bool = False,
+        auxiliary: Auxiliary = NoAuxiliary(),  # noqa: B008 - frozen
         **head_kwargs: Any,
     ) -> None:
         check_parts(locals())
@@ -165,7 +168,7 @@ class ValuePolicy(BasePolicy):
         )
         self.net_arch, self.activation_fn, self.layer_norm = net_arch, activation_fn, layer_norm
         self.dueling, self.noisy_sigma0, self.initializer = dueling, noisy_sigma0, initializer
-        self.head_class, self.head_kwargs = head_class, head_kwargs
+        self.head_class, self.head_kwargs, self.auxiliary = head_class, head_kwargs, auxiliary
         with fits_in_memory():
             self._build(lr_schedule)
 
@@ -191,6 +194,9 @@ class ValuePolicy(BasePolicy):
         layers = LayerSpec(torso.features_dim, int(self.action_space.n), *hidden)
         head = built("head", self.head_class, layers, **self.head_kwargs)
         network = ValueNetwork(self.observation_space, self.action_space, torso, head, self.normalize_images)
+        module = self.auxiliary.build(torso, head, int(self.action_space.n))
+        if module is not None:
+            network.auxiliary = module
         if self.initializer is not None:
             self.initializer(network)
         return network.to(self.device)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 
 Observations = th.Tensor | dict[str, th.Tensor]
+
+
+class Following(NamedTuple):
+    """What came after the first observation of each transition, step by step."""
+
+    observations: Observations  # (batch, steps, ...)
+    actions: th.Tensor  # (batch, steps) int64, those that led there
+    mask: th.Tensor  # (batch, steps) float32: 1 until the episode ends, then 0: what it ends with has no part in it
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class ReplayBatch:
     discounts: th.Tensor  # (batch,) float32
     weights: th.Tensor  # (batch,) float32, importance weights; ones for uniform replay
     indices: np.ndarray  # (batch,) int64, for `update_priorities`
+    following: Following | None = None  # on request: `FrameReplayBuffer.n_following`
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -43,7 +52,11 @@ class ReplayBatch:
 
     def _part(self, part: slice) -> ReplayBatch:
         def of(value: Any) -> Any:
-            return {key: item[part] for key, item in value.items()} if isinstance(value, dict) else value[part]
+            if isinstance(value, dict):
+                return {key: of(item) for key, item in value.items()}
+            if isinstance(value, Following):
+                return Following(*map(of, value))
+            return None if value is None else value[part]
 
         return ReplayBatch(*(of(getattr(self, field.name)) for field in fields(self)))
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sbbatch.arguments import Count, Fraction, Natural, Within, checked
 from sbbatch.errors import InvalidValue, check_int, check_keywords
-from sbbatch.replay.batch import Observations, ReplayBatch
+from sbbatch.replay.batch import Following, Observations, ReplayBatch
 from sbbatch.replay.n_step import n_step_returns
 from sbbatch.replay.observations import ObservationMemory
 from sbbatch.replay.samplers import Sampler, UniformSampler
@@ -56,6 +56,8 @@ class FrameReplayBuffer(ReplayBuffer):
     :param sampler_kwargs: its arguments
     :param seed: seed of the buffer's own generator
     :param check_memory: refuse a buffer that cannot fit in the free memory
+    :param n_following: steps after each transition whose observations and actions are handed out as well
+        (:class:`~sbbatch.replay.batch.Following`); 0 for none
     :raises InvalidValue: a buffer that is too large for the memory or too small for ``n_steps``
     """
 
@@ -78,13 +80,14 @@ class FrameReplayBuffer(ReplayBuffer):
         sampler_kwargs: dict[str, Any] | None = None,
         seed: Natural | tuple[int, ...] | None = None,
         check_memory: bool = True,
+        n_following: Natural = 0,
     ) -> None:
         n_rows = check_int("buffer_size", buffer_size, n_envs, hint=", one transition of each environment") // n_envs
         # Only the base class: ReplayBuffer would allocate SB3's arrays.
         BaseBuffer.__init__(self, n_rows, observation_space, action_space, device, n_envs=n_envs)
         if n_steps > self.buffer_size:
             raise InvalidValue(f"n_steps: got {n_steps}, expected at most buffer_size / n_envs = {self.buffer_size}")
-        self.n_steps, self.gamma = n_steps, gamma
+        self.n_steps, self.gamma, self.n_following = n_steps, gamma, n_following
         self.optimize_memory_usage = True
         self.handle_timeout_termination = handle_timeout_termination
         self.frame_stack, self.frame_compression = frame_stack, frame_compression
@@ -281,6 +284,27 @@ class FrameReplayBuffer(ReplayBuffer):
             discounts=self.to_torch(returns.discounts, copy=False),
             weights=self.to_torch(weights, copy=False),
             indices=indices,
+            following=self._following(rows, envs, env) if self.n_following else None,
+        )
+
+    def _following(self, rows: np.ndarray, envs: np.ndarray, env: VecNormalize | None) -> Following:
+        steps, envs = np.arange(self.n_following), envs[:, None]
+        window = (rows[:, None] + steps) % self._n_slots, envs
+        stored = steps < ((self.pos - rows) % self._n_slots)[:, None]
+        goes_on = np.logical_and.accumulate(stored & ~self._dones[window], axis=1)
+        # Where it does not go on, the last observation that there is stands in.
+        last = np.minimum(steps, np.maximum(goes_on.sum(axis=1, keepdims=True) - 1, 0))
+        at, envs = ((rows[:, None] + last) % self._n_slots).reshape(-1), np.repeat(envs, self.n_following)
+        ages, ended = self._ages[at, envs].astype(np.int64), self._dones[at, envs]
+        found = self._to_tensors(
+            {key: memory.read_next(at, envs, ages, ended) for key, memory in self._memories.items()}, env
+        )
+        shape = (len(rows), self.n_following)
+        split = {key: one.unflatten(0, shape) for key, one in found.items()} if isinstance(found, dict) else None
+        return Following(
+            observations=found.unflatten(0, shape) if split is None else split,  # type: ignore[union-attr]
+            actions=self.to_torch(self._actions[window], copy=False),
+            mask=self.to_torch(goes_on.astype(np.float32), copy=False),
         )
 
     def _read(self, rows: np.ndarray, envs: np.ndarray) -> dict[str, np.ndarray]:

@@ -13,13 +13,15 @@ from sbbatch.arguments import Argument
 from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale, ReversedABS, Yoked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.schedule import Linear, Piecewise
+from sbbatch.components.augmentation import AUGMENTATIONS
 from sbbatch.components.bootstrap import BOOTSTRAPS
 from sbbatch.errors import InvalidType, InvalidValue, UserError, check_keywords, did_you_mean
+from sbbatch.networks.auxiliary import AUXILIARIES
 from sbbatch.networks.heads import HEADS
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.initializers import INITIALIZERS
 from sbbatch.networks.multi_skip import MultiSkipCNN
-from sbbatch.networks.torsos import MinAtarCNN, NatureCNN
+from sbbatch.networks.torsos import DataEfficientCNN, MinAtarCNN, NatureCNN
 from sbbatch.settings.reader import ACTIVATIONS, read_call, read_literal
 
 
@@ -38,12 +40,16 @@ def _batch_schedule(first: Any, last: Any = None) -> BatchSizeSchedule:
 _CLASSES: dict[str, Mapping[str, Any]] = {
     "head": HEADS,
     "initializer": INITIALIZERS,
-    "features_extractor_class": {torso.__name__: torso for torso in (NatureCNN, ImpalaCNN, MinAtarCNN, MultiSkipCNN)},
+    "features_extractor_class": {
+        torso.__name__: torso for torso in (NatureCNN, ImpalaCNN, MinAtarCNN, MultiSkipCNN, DataEfficientCNN)
+    },
     "activation_fn": ACTIVATIONS,
 }
 # ... or of an object, which is made with the arguments behind its name.
 _OBJECTS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "bootstrap": BOOTSTRAPS,
+    "augmentation": AUGMENTATIONS,
+    "auxiliary": AUXILIARIES,
     "batch_size_callback": {
         "abs": ABS,
         "noise_scale": GradientNoiseScale,

@@ -21,6 +21,7 @@ SMALL = {
     "buffer_size": 500,
     "batch_size": 8,
     "train_freq": 4,
+    "gradient_steps": 1,
     "target_update_interval": 1000,
     "seed": 0,
     "device": "cpu",

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from sbbatch import BTR, DQN, IQN, QRDQN, CompactRainbow, Rainbow
+from sbbatch.components.augmentation import Shift
 from sbbatch.components.bootstrap import BOOTSTRAPS, BootstrapTarget, Greedy, Munchausen
 from sbbatch.errors import InvalidValue, NumericalError
 from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead, QuantileHead
@@ -93,6 +94,7 @@ def test_a_part_can_be_taken_from_rainbow(part):
     ("word", "check"),
     [
         ("bootstrap:munchausen(alpha=0.5)", lambda agent: agent.bootstrap == Munchausen(alpha=0.5)),
+        ("augmentation:shift(2)", lambda agent: agent.augmentation == Shift(2)),
         ("head:categorical", lambda agent: isinstance(agent.q_net.head, CategoricalHead)),
         ("policy_kwargs:dict(dueling='output')", lambda agent: agent.q_net.head.layers.dueling == "output"),
     ],

@@ -5,13 +5,18 @@ import inspect
 
 import pytest
 import torch as th
+from contract_tools import make_agent
 from stable_baselines3.common.envs import FakeImageEnv
 
 import sbbatch
+from sbbatch.agents.base import replay
+from sbbatch.components.augmentation import ShiftAndIntensity
 from sbbatch.components.bootstrap import Double, Greedy, Munchausen
-from sbbatch.networks.heads import CategoricalHead, ImplicitQuantileHead
+from sbbatch.networks.auxiliary import SelfPrediction
+from sbbatch.networks.heads import CategoricalHead, ExpectedHead, ImplicitQuantileHead
 from sbbatch.networks.impala import ImpalaCNN
 from sbbatch.networks.layers import SameConv2d
+from sbbatch.networks.torsos import DataEfficientCNN
 
 DOPAMINE = {  # what the three agents of its gin files have in common
     "n_steps": 3,
@@ -54,6 +59,55 @@ RECIPES = {
         "exploration_initial_eps": 0.0,
         "exploration_final_eps": 0.0,
         "random_warmup": False,
+    },
+    # labs/atari_100k/configs/DER.gin; its epsilon is not used
+    "der": DOPAMINE
+    | DOPAMINE_PRIORITIES
+    | {
+        "head": CategoricalHead,
+        "bootstrap": Double(),
+        "learning_rate": 1e-4,
+        "n_steps": 10,
+        "learning_starts": 1_600,
+        "train_freq": 1,
+        "target_update_interval": 2_000,
+        "exploration_initial_eps": 0.0,
+        "exploration_final_eps": 0.0,
+        "random_warmup": False,
+    },
+    # labs/atari_100k/configs/SPR.gin; epsilon as in mila-iqia/spr
+    "spr": DOPAMINE
+    | DOPAMINE_PRIORITIES
+    | {
+        "head": CategoricalHead,
+        "bootstrap": Double(),
+        "augmentation": ShiftAndIntensity(pixels=4, scale=0.05, last=True),
+        "auxiliary": SelfPrediction(steps=5, weight=5.0),
+        "learning_rate": 1e-4,
+        "n_steps": 10,
+        "learning_starts": 2_000,
+        "train_freq": 1,
+        "gradient_steps": 2,
+        "target_update_interval": 1,
+        "exploration_initial_eps": 1.0,
+        "exploration_final_eps": 0.0,
+        "exploration_fraction": 0.02,
+        "random_warmup": False,
+    },
+    # labs/atari_100k/configs/DrQ_eps.gin
+    "drq": DOPAMINE
+    | DOPAMINE_EPSILON
+    | {
+        "head": ExpectedHead,
+        "bootstrap": Double(),
+        "augmentation": ShiftAndIntensity(pixels=4, scale=0.05, last=True),
+        "learning_rate": 1e-4,
+        "n_steps": 10,
+        "prioritized": False,
+        "learning_starts": 1_600,
+        "train_freq": 1,
+        "target_update_interval": 1,
+        "exploration_decay_steps": 5_000,
     },
     # rainbow.gin
     "compact_rainbow": DOPAMINE
@@ -127,6 +181,9 @@ def on_images(name):
     [
         ("iqn", 4_549_862, 3.125e-4),
         ("rainbow", 8_375_146, 1.5e-4),
+        ("der", 8_375_146, 1.5e-4),
+        ("drq", 4_047_015, 1.5e-4),
+        ("spr", 8_715_114, 1.5e-4),
         ("compact_rainbow", 4_200_402, 1.5e-4),
         ("btr", 5_266_606, 1.953125e-5),  # 0.005 / 256
         ("pqn", 1_730_470, 1e-8),
@@ -139,7 +196,7 @@ def test_network_and_optimizer_are_those_of_the_source(name, n_parameters, eps):
     assert (group["eps"], group["betas"]) == (pytest.approx(eps), (0.9, 0.999))
     assert type(agent.policy.optimizer) is (th.optim.RAdam if name == "pqn" else th.optim.Adam)
     flax = [module for module in agent.q_net.modules() if isinstance(module, SameConv2d)]
-    assert len(flax) == (3 if name in ("iqn", "rainbow", "compact_rainbow") else 0)
+    assert len(flax) == (3 if name in ("iqn", "rainbow", "der", "drq", "spr", "compact_rainbow") else 0)
 
 
 @pytest.mark.parametrize(("name", "taus", "first_cosine"), [("iqn", (64, 64, 32), 1), ("btr", (8, 8, None), 0)])
@@ -149,7 +206,14 @@ def test_fractions_and_cosines_are_those_of_the_source(name, taus, first_cosine)
     assert (head.first_cosine, head.embedding[0].in_features, head.kappa) == (first_cosine, 64, 1.0)
 
 
-@pytest.mark.parametrize(("name", "dueling", "sigma0"), [("rainbow", "output", 0.1), ("btr", "streams", 0.5)])
+@pytest.mark.parametrize(
+    ("name", "dueling", "sigma0"),
+    [
+        *((name, "output", 0.1) for name in ("rainbow", "der")),
+        ("spr", "output", 0.5),
+        ("btr", "streams", 0.5),
+    ],
+)
 def test_dueling_and_noise_are_those_of_the_source(name, dueling, sigma0):
     layers = on_images(name).q_net.head.layers
     assert layers.dueling == dueling
@@ -157,10 +221,32 @@ def test_dueling_and_noise_are_those_of_the_source(name, dueling, sigma0):
     assert layers.output.weight_sigma.unique().tolist() == pytest.approx([sigma0 / 512**0.5])
 
 
-def test_the_support_of_both_rainbows_is_51_atoms_from_minus_10_to_10():
-    for name in ("rainbow", "compact_rainbow"):
+def test_the_support_of_all_rainbows_is_51_atoms_from_minus_10_to_10():
+    for name in ("rainbow", "compact_rainbow", "der", "spr"):
         support = on_images(name).q_net.head.support
         assert support.tolist() == pytest.approx([-10 + 0.4 * i for i in range(51)], abs=1e-5)
+
+
+@pytest.mark.parametrize(("n_actions", "n_parameters"), [(4, 776_414), (6, 828_842), (18, 1_143_410)])
+def test_the_paper_of_der_has_a_smaller_network(n_actions, n_parameters):
+    env = FakeImageEnv(action_dim=n_actions, screen_height=84, screen_width=84, n_channels=4, channel_first=True)
+    small = {"features_extractor_class": DataEfficientCNN, "dueling": "streams"}
+    agent = sbbatch.DER("CnnPolicy", env, device="cpu", buffer_size=300, policy_kwargs=small)
+    assert agent.q_net.features_extractor.features_dim == 576  # 84 -> 16 -> 3 pixels, 64 channels
+    assert sum(parameter.numel() for parameter in agent.q_net.parameters()) == n_parameters
+
+
+def test_der_copies_its_target_every_2000_steps_and_makes_a_step_of_each_after_the_1600th(monkeypatch):
+    names = {"learning_starts": 1_600, "target_update_interval": 2_000, "train_freq": 1, "gradient_steps": 1}
+    defaults = {name: inspect.signature(sbbatch.DER).parameters[name].default for name in names}
+    assert defaults == names
+    short = {name: max(value // 100, 1) for name, value in names.items()}
+    agent, copied_at, updated_at = make_agent(sbbatch.DER, **short), [], []
+    monkeypatch.setattr(replay, "sync_target", lambda *_, **__: copied_at.append(agent.num_timesteps))
+    monkeypatch.setattr(agent, "_train_step", lambda batch: updated_at.append(agent.num_timesteps) or 0.0)
+    agent.learn(60)
+    assert sorted(set(copied_at)) == [20, 40, 60]
+    assert updated_at == list(range(17, 61))
 
 
 def test_btrs_torso_is_impala_at_twice_the_width_with_a_pool_of_six():
@@ -182,6 +268,7 @@ ON_REPLAY = ("batch_size", 16, 64, 0.05, 0.95, 100_000, 8, 1)
     ("name", "scaling"),
     [
         *((name, ON_REPLAY) for name in ("dqn", "qrdqn", "iqn", "rainbow", "compact_rainbow")),
+        *((name, ("batch_size", 16, 64, 0.05, 0.95, 2_000, 8, 1)) for name in ("der", "drq", "spr")),
         ("btr", ("batch_size", 128, 512, 0.05, 0.95, 102_400, 8, 16)),
         ("pqn", ("n_steps", 16, 64, 0.05, 0.95, 50, 1, 1)),
         ("ppo", ("n_steps", 1024, 8192, 0.01, 0.1, 10, 1, 1)),

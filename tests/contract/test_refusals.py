@@ -15,6 +15,7 @@ from torch import nn
 
 from sbbatch import ABS, DQN, PPO, PQN, BatchSizeSchedule, GradientNoiseScale
 from sbbatch.agents.base import rollout
+from sbbatch.components.augmentation import Shift
 from sbbatch.components.bootstrap import Double
 from sbbatch.errors import InvalidType, InvalidValue, UserError
 from sbbatch.networks.heads import HEADS
@@ -45,6 +46,7 @@ OF_REPLAY = [
     *(("importance_exponent", value) for value in (-1, 2, "x")),
     *(("replay_buffer_class", value) for value in ("x", int)),
     *(("bootstrap", value) for value in (Double, 5)),
+    *(("augmentation", value) for value in (Shift, "shift")),
     *(("head", value) for value in ("quantile", nn.Linear)),
     ("n_steps", 501),
     ("learning_starts", -5),

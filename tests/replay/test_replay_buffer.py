@@ -1,6 +1,7 @@
 """The replay buffer's promises one by one, on transitions that say where they come from."""
 
 import json
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -62,6 +63,67 @@ def assert_same_batch(first, second):
             one, other = {"": one}, {"": other}
         assert one.keys() == other.keys()
         assert all(th.equal(one[key], other[key]) for key in one), name
+
+
+# ------------------------------------------------------------------------------------------- what follows, step by step
+
+
+def following_by_number(buffer):
+    """``number of the observation -> (numbers that follow, actions that lead there, mask)``, environment 0."""
+    batch, found = buffer.sample(200), {}
+    for i, observation in enumerate(batch.observations):
+        numbers = [identity(per_sample(batch.following.observations[i], k))[1] for k in range(buffer.n_following)]
+        found[identity(observation.numpy())[1]] = numbers, *(one[i].tolist() for one in batch.following[1:])
+    return found
+
+
+def test_following_observations_stop_where_the_episode_does_and_at_the_newest():
+    # 1 -> 2 -> 3 -> 4, the end; 5 -> 6 -> 7, as far as it is known. The action of a step is the number it starts from.
+    buffer = make_buffer(VECTOR, n_following=3)
+    for number in (1, 2, 3):
+        add(buffer, vector(number), vector(number + 1), done=number == 3, action=number)
+    for number in (5, 6):
+        add(buffer, vector(number), vector(number + 1), action=number % 4)
+    found = following_by_number(buffer)
+    assert found.keys() == {1, 2, 3, 5, 6}
+    masks = {number: mask for number, (_, _, mask) in found.items()}
+    assert masks == {1: [1, 1, 0], 2: [1, 0, 0], 3: [0, 0, 0], 5: [1, 1, 0], 6: [1, 0, 0]}
+    assert (found[1][0][:2], found[1][1]) == ([2, 3], [1, 2, 3])
+    assert found[2][0][0] == 3
+    assert found[3][0] == [4, 4, 4]  # what stands in is of the same episode
+    assert (found[5][0][:2], found[5][1][:2]) == ([6, 7], [1, 2])
+    assert found[6][0][0] == 7
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("make_env", [VectorEnv, *(partial(kind, stack=4) for kind in (DictEnv, ImageEnv))])
+def test_following_observations_are_the_next_observations_of_longer_and_longer_returns(make_env, n_envs):
+    rng = np.random.default_rng(3)
+    stream = Stream([make_env(env, rng) for env in range(n_envs)], rng)
+    stacked = {"frame_stack": 4} if isinstance(stream.envs[0], ImageEnv) else {}
+    buffer = fill(make_buffer(stream.envs[0].space, 60, n_envs, n_following=4, **stacked), stream, 90)
+    batch = buffer.sample(64)
+    for k in range(4):
+        buffer.n_steps = k + 1
+        there = buffer._gather(batch.indices, batch.weights.numpy(), None).next_observations
+        parts = batch.following.observations
+        for key in parts if isinstance(parts, dict) else [None]:
+            one, other = (parts, there) if key is None else (parts[key], there[key])
+            goes_on = batch.following.mask[:, k] == 1
+            assert goes_on.any()
+            assert th.equal(one[goes_on, k], other[goes_on])
+
+
+def test_what_follows_is_split_with_its_batch_and_is_nothing_unless_asked_for():
+    buffer = make_buffer(VECTOR, n_following=2)
+    for number in range(1, 9):
+        add(buffer, vector(number), vector(number + 1), action=number % 4)
+    batch = buffer.sample(8)
+    parts = batch.split(2)
+    assert th.equal(th.cat([part.following.observations for part in parts]), batch.following.observations)
+    assert th.equal(parts[1].following.actions, batch.following.actions[4:])
+    buffer.n_following = 0
+    assert buffer.sample(8).following is None
 
 
 # ----------------------------------------------------------------------------------------------------- n-step windows

@@ -7,9 +7,11 @@ from torch import nn
 
 from sbbatch import ALGORITHMS
 from sbbatch.batch import ABS, BatchSizeSchedule, GradientNoiseScale
+from sbbatch.components.augmentation import Identity, Shift, ShiftAndIntensity
 from sbbatch.components.bootstrap import Double, Munchausen
 from sbbatch.errors import InvalidType, UserError
 from sbbatch.networks import initializers
+from sbbatch.networks.auxiliary import SelfPrediction
 from sbbatch.networks.heads import QuantileHead
 from sbbatch.networks.torsos import MinAtarCNN
 from sbbatch.settings.reader import parse_yaml, read_command_line_value, read_literal, read_yaml
@@ -160,6 +162,10 @@ OBJECTS = [
     ("batch_size_callback", "schedule({0.0: 8, 0.5: 32})", BatchSizeSchedule.piecewise({0.0: 8, 0.5: 32})),
     ("bootstrap", "double", Double()),
     ("bootstrap", "munchausen(temperature=0.1)", Munchausen(temperature=0.1)),
+    ("augmentation", "none", Identity()),
+    ("augmentation", "shift(2, False)", Shift(2, last=False)),
+    ("augmentation", "shift_intensity(scale=0.1)", ShiftAndIntensity(scale=0.1)),
+    ("auxiliary", "self_prediction(3)", SelfPrediction(3)),
     ("activation_fn", "nn.ReLU", nn.ReLU),
     ("head", "quantile", QuantileHead),
 ]

@@ -58,7 +58,7 @@ def _device(name: str, device: Any) -> Any:
 def _policy_kwargs(name: str, given: Any) -> Any:
     """The policy itself knows which names there are."""
     if given is not None:
-        check_keywords(name, given, None, {*OF_POLICIES, "head_class", "use_sde"})
+        check_keywords(name, given, None, {*OF_POLICIES, "head_class", "auxiliary", "use_sde"})
         for part in ("features_extractor_kwargs", "optimizer_kwargs"):
             check_keywords(f"{name}: {part}", given.get(part) or {}, None)
     return in_python(given)
@@ -155,7 +155,7 @@ def check_replay_arguments(arguments: Mapping[str, Any]) -> None:
     given = arguments["replay_buffer_kwargs"] or {}
     taken = {"buffer_size", "observation_space", "action_space", "device", "n_envs", "optimize_memory_usage", "env"}
     if issubclass(buffer_class, FrameReplayBuffer):
-        taken |= {"n_steps", "gamma"} | (set() if "sampler_class" in given else {"sampler_kwargs"})
+        taken |= {"n_steps", "gamma", "n_following"} | (set() if "sampler_class" in given else {"sampler_kwargs"})
     elif arguments["prioritized"] or (arguments["n_steps"] > 1 and "n_steps" not in given):
         neutral = {"prioritized": False, "n_steps": 1}
         cure = ", ".join(f"{name}={value}" for name, value in neutral.items() if arguments[name] != value)
@@ -163,6 +163,8 @@ def check_replay_arguments(arguments: Mapping[str, Any]) -> None:
             f"replay_buffer_class: got {buffer_class.__name__}, but n-step returns and priorities need sbbatch's own "
             f"replay buffer; give {cure}"
         )
+    elif arguments["auxiliary"].n_following:
+        raise InvalidValue(f"auxiliary: got {arguments['auxiliary']}, which needs sbbatch's own replay buffer")
     check_keywords("replay_buffer_kwargs", given, buffer_class, taken)
 
 

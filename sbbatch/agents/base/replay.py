@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import PyTorchObs, RolloutReturn, TrainFreq
+from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
@@ -21,31 +20,27 @@ from sbbatch.agents.base import arguments as checks
 from sbbatch.agents.base.arguments import Device, Environment, Folder, LearningRate, Policy, PolicyKwargs, Seed
 from sbbatch.agents.base.collect import DeferredStop, Stopped, judged_step
 from sbbatch.agents.base.measuring import flat_gradient, streams_kept, undisturbed
-from sbbatch.agents.base.q_learning import QLearningAgent
+from sbbatch.agents.base.memory import RemembersTransitions
 from sbbatch.agents.base.smoke_test import try_network, try_parts
 from sbbatch.arguments import Count, Fraction, FractionSchedule, Natural, Positive, Within, checked
 from sbbatch.batch.callback import BatchSizeCallback
 from sbbatch.batch.protocol import BatchScaling
+from sbbatch.components.augmentation import Augmentation, Identity
 from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.components.target_network import sync_target
 from sbbatch.envs.make import frame_stack_of, id_of
 from sbbatch.envs.readable import as_played
-from sbbatch.errors import built
-from sbbatch.files import PathOrFile, load_arrays, save_arrays
 from sbbatch.functional.schedules import dopamine_epsilon, geometric_epsilon, linear_epsilon
+from sbbatch.networks.auxiliary import Auxiliary, NoAuxiliary
 from sbbatch.networks.heads import ExpectedHead, ReturnEstimate
 from sbbatch.networks.layers import stochastic
 from sbbatch.networks.network_defaults import NetworkDefaults
 from sbbatch.networks.value_policy import CnnPolicy, MlpPolicy, MultiInputPolicy, ValueNetwork, ValuePolicy
 from sbbatch.replay.batch import ReplayBatch
 from sbbatch.replay.buffer import FrameReplayBuffer
-from sbbatch.replay.newest import newest_transitions, observations_at
-from sbbatch.replay.samplers import PrioritizedSampler, UniformSampler
-
-RECENT = 8192  # transitions that agents are measured on
 
 
-class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
+class ReplayAgent(RemembersTransitions):
     """
     Base of all agents that learn action values from replay.
 
@@ -53,7 +48,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
     keyword-only. Steps are agent steps, summed over environments (one agent step = four ALE frames), except where a
     unit is named.
 
-    Every agent is a choice of parts: a head, a bootstrap, a replay sampler, the layers of its network
+    Every agent is a choice of parts: a head, a bootstrap, a replay sampler, an augmentation, the layers of its network
     (``policy_kwargs``), and numbers whose neutral value switches an idea off (``n_steps=1``, ``batch_divisor=1``,
     ``target_noise=0``). The train step is the same for all.
 
@@ -90,8 +85,12 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
     :param device: ``"auto"``, ``"cpu"``, ``"cuda"`` …
     :param _init_setup_model: build networks and buffer now
     :param head: how returns are represented, see :mod:`sbbatch.networks.heads`; its arguments go to ``policy_kwargs``
-    :param bootstrap: which next action the target uses, see :mod:`sbbatch.components.bootstrap`; a head or a bootstrap
-        of your own is tried on two made-up transitions when the agent is made
+    :param bootstrap: which next action the target uses, see :mod:`sbbatch.components.bootstrap`
+    :param augmentation: random changes of the images of each batch that is learned from, see
+        :mod:`sbbatch.components.augmentation`; acting, evaluation and what ABS measures see them as they are. A head, a
+        bootstrap or an augmentation of your own is tried on two made-up transitions when the agent is made
+    :param auxiliary: a loss that is added to each sample's, see :mod:`sbbatch.networks.auxiliary`; priorities are made
+        without it
     :param prioritized: draw transitions in proportion to their priorities
     :param priority_exponent: alpha of prioritized replay
     :param importance_exponent: beta of prioritized replay, a number or a function of the progress remaining
@@ -164,6 +163,8 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         *,
         head: type[nn.Module] = ExpectedHead,
         bootstrap: Bootstrap = Greedy(),  # noqa: B008 - frozen
+        augmentation: Augmentation = Identity(),  # noqa: B008 - frozen
+        auxiliary: Auxiliary = NoAuxiliary(),  # noqa: B008 - frozen
         prioritized: bool = False,
         priority_exponent: Annotated[float, Within(0.0, 10.0)] = 0.5,
         importance_exponent: FractionSchedule = 0.5,
@@ -194,6 +195,8 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         self.max_grad_norm = max_grad_norm
         self.head = head
         self.bootstrap = bootstrap
+        self.augmentation = augmentation
+        self.auxiliary = auxiliary
         self.prioritized = prioritized
         self.priority_exponent = priority_exponent
         self.importance_exponent = importance_exponent
@@ -221,31 +224,14 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         self._make_generators()
         if self._network_kwargs is None:
             self._network_kwargs = self.network_defaults.under(self.policy_kwargs, self.policy_class, self.head)
+            self._network_kwargs["auxiliary"] = self.auxiliary
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self._network_kwargs
         ).to(self.device)
         try_network(self.policy, self.policy_kwargs.get("activation_fn"))
-        try_parts(self.policy, self.bootstrap, self.priority_from == "td_error")
+        try_parts(self.policy, self.bootstrap, self.augmentation, self.priority_from == "td_error")
         if self.replay_buffer is None:  # last, as it is the largest
             self.replay_buffer = self._make_replay_buffer()
-
-    def _make_replay_buffer(self) -> ReplayBuffer:
-        buffer_class, given = self.replay_buffer_class or FrameReplayBuffer, self.replay_buffer_kwargs or {}
-        kwargs: dict[str, Any] = {"n_envs": self.n_envs, "device": self.device}
-        if issubclass(buffer_class, FrameReplayBuffer):
-            # A model loaded to play, on a smaller machine, needs no room for training.
-            kwargs |= {"seed": self._seed_of(1), "check_memory": self.env is not None}
-            kwargs |= {name: getattr(self, name) for name in ("n_steps", "gamma", "frame_stack")}
-            if self.prioritized and "sampler_class" not in given:
-                exponents = {name: getattr(self, name) for name in ("priority_exponent", "importance_exponent")}
-                kwargs["sampler_class"] = PrioritizedSampler
-                kwargs["sampler_kwargs"] = {**exponents, "epsilon": self.priority_epsilon}
-        else:
-            # Hindsight replay asks the environment for rewards, n-step replay sums rewards itself.
-            known = set(inspect.signature(buffer_class.__init__).parameters) & {"env", "gamma"}
-            kwargs |= {name: getattr(self, name) for name in ("optimize_memory_usage", *known)}
-        spaces = self.observation_space, self.action_space
-        return built("replay_buffer_kwargs", buffer_class, self.buffer_size, *spaces, **kwargs | given)
 
     @property
     def q_net_target(self) -> ValueNetwork:
@@ -301,19 +287,6 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         if self._has_priorities:
             self.logger.record("train/mean_importance_weight", np.mean(mean_weights))
 
-    def _sample_replay(self, batch_size: int) -> ReplayBatch:
-        assert self.replay_buffer is not None
-        if isinstance(self.replay_buffer, FrameReplayBuffer):
-            self.replay_buffer.sampler.progress_remaining = self._current_progress_remaining
-            return self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-        return ReplayBatch.from_sb3(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env), self.gamma)
-
-    @property
-    def _has_priorities(self) -> bool:
-        """Whether the sampler wants to know the losses: ours, or one of the user's own."""
-        buffer = self.replay_buffer
-        return isinstance(buffer, FrameReplayBuffer) and not isinstance(buffer.sampler, UniformSampler)
-
     def _train_step(self, batch: ReplayBatch) -> float:
         """One gradient step on one batch; returns the loss."""
         with stochastic(self.policy, self.noise_rng):  # both networks
@@ -330,7 +303,7 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         td_loss = estimate.td_loss(batch.actions, target)
         with th.no_grad():
             measured = td_loss if self.priority_from == "td_loss" else estimate.td_error(batch.actions, target)
-        return td_loss, measured
+        return td_loss + self.auxiliary(self.q_net, self.q_net_target, batch), measured
 
     @th.no_grad()
     def _target(self, current: ReturnEstimate, batch: ReplayBatch) -> th.Tensor:
@@ -439,14 +412,6 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
         """See :meth:`set_batch_size`."""
         return self.set_batch_size(size)
 
-    def probe_observations(self, n_states: int, rng: np.random.Generator) -> PyTorchObs:
-        """Without replacement from the newest 8,192 transitions."""
-        buffer = self.replay_buffer
-        assert buffer is not None
-        newest = newest_transitions(buffer, min(buffer.size(), -(-RECENT // self.n_envs)))
-        chosen = rng.choice(newest, size=min(n_states, len(newest)), replace=False)
-        return observations_at(buffer, chosen, self._vec_normalize_env)
-
     def gradient_parts(self, n_parts: int, part_size: int | None = None) -> tuple[th.Tensor, int]:
         """
         Gradients of the parts of a batch drawn as in training, under one draw of its noise, as there.
@@ -461,37 +426,6 @@ class ReplayAgent(QLearningAgent, OffPolicyAlgorithm):
             parts = self._sample_replay(part_size * n_parts).split(n_parts)
             losses = ((part.weights * self._losses(part)[0]).mean() for part in parts)
             return th.stack([flat_gradient(loss, self.policy.q_net) for loss in losses]), part_size
-
-    # ------------------------------------------------------------------------------------------------- files
-
-    def save_replay_buffer(self, path: PathOrFile) -> None:
-        """
-        Save the replay buffer; ours as an archive of plain arrays, SB3's as SB3 does.
-
-        :param path: file (``.npz`` is added if it has no suffix) or open file
-        """
-        if isinstance(self.replay_buffer, FrameReplayBuffer):
-            save_arrays(path, self.replay_buffer.get_state())
-        else:
-            super().save_replay_buffer(path)  # type: ignore[arg-type]
-
-    def load_replay_buffer(self, path: PathOrFile, truncate_last_traj: bool = True) -> None:
-        """
-        Load a replay buffer. If the file is damaged or does not fit, the present buffer stays.
-
-        :param path: file or open file
-        :param truncate_last_traj: for SB3's hindsight replay only
-        :raises FileNotFoundError: no such file
-        :raises InvalidValue: damaged, or of another size or other observations
-        """
-        if not issubclass(self.replay_buffer_class or FrameReplayBuffer, FrameReplayBuffer):
-            super().load_replay_buffer(path, truncate_last_traj)  # type: ignore[arg-type]
-            return
-        state, buffer = load_arrays(path, "replay buffer"), self._make_replay_buffer()
-        assert isinstance(buffer, FrameReplayBuffer)
-        buffer.set_state(state)
-        buffer.device = self.device
-        self.replay_buffer = buffer
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_stop"]

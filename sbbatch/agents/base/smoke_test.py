@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
 from sbbatch.agents.base.measuring import buffers_kept, streams_kept, undisturbed
+from sbbatch.components.augmentation import Augmentation, Identity
 from sbbatch.components.bootstrap import Bootstrap, Greedy
 from sbbatch.errors import InvalidValue, reason_of
 from sbbatch.networks.value_policy import ValuePolicy
@@ -68,30 +69,40 @@ def sampled_observations(space: spaces.Space, device: th.device, n: int = _N_SAM
     return obs_as_tensor(np.resize(np.stack(samples), (n, *get_obs_shape(space))), device)
 
 
-def try_parts(policy: ValuePolicy, bootstrap: Bootstrap, with_td_error: bool) -> None:
-    """Losses of made-up transitions, with a head or a bootstrap that is not sbbatch's."""
-    head, own = policy.head_class, getattr(bootstrap, "__name__", type(bootstrap).__name__)
+def try_parts(policy: ValuePolicy, bootstrap: Bootstrap, augmentation: Augmentation, with_td_error: bool) -> None:
+    """Losses of made-up transitions, with a head, a bootstrap or an augmentation that is not sbbatch's."""
+    head = policy.head_class
     if not _is_ours(head):
         what = f"head: got {head.__name__}, which does not give a ReturnEstimate"
         with _trying(what, "see sbbatch.networks.heads", policy):
-            _try_losses(policy, Greedy(), with_td_error)
+            _try_losses(policy, Greedy(), Identity(), with_td_error)
     if not _is_ours(type(bootstrap)):
-        what = f"bootstrap: got {own}, which does not make a BootstrapTarget of a batch"
+        what = f"bootstrap: got {_name_of(bootstrap)}, which does not make a BootstrapTarget of a batch"
         with _trying(what, "see sbbatch.components.bootstrap", policy):
-            _try_losses(policy, bootstrap, with_td_error)
+            _try_losses(policy, bootstrap, Identity(), with_td_error)
+    if not _is_ours(type(augmentation)):
+        what = f"augmentation: got {_name_of(augmentation)}, which does not make a batch of a batch"
+        with _trying(what, "see sbbatch.components.augmentation", policy):
+            _try_losses(policy, Greedy(), augmentation, with_td_error)
+
+
+def _name_of(part: object) -> str:
+    """Of a function, or of an object's class."""
+    return getattr(part, "__name__", type(part).__name__)
 
 
 def _is_ours(part: type) -> bool:
     return part.__module__.startswith("sbbatch.")
 
 
-def _try_losses(policy: ValuePolicy, bootstrap: Bootstrap, with_td_error: bool) -> None:
+def _try_losses(policy: ValuePolicy, bootstrap: Bootstrap, augmentation: Augmentation, with_td_error: bool) -> None:
     """What the train step does with a batch; a wrong shape could pass there, spread over the batch."""
     numbers, seen = (
         th.zeros(_N_SAMPLES, device=policy.device),
         sampled_observations(policy.observation_space, policy.device),
     )
     batch = ReplayBatch(seen, numbers.long(), numbers, seen, numbers, numbers + 1, np.arange(_N_SAMPLES))
+    batch = augmentation(batch, np.random.default_rng(0))
     online, target = policy.q_net.returns, policy.q_net_target.returns
     current = online(batch.observations)
     estimate, next_policy, bonus, rewards = bootstrap(current, online, target, batch)

@@ -1,25 +1,26 @@
 """
-sb04, Figure 4: agents for little data. DER is our Rainbow with the numbers of Dopamine's DER.gin, which are those of
-``--suite atari100k``. DrQ(eps) and SPR will be arms of this study when there are such agents.
+sb04, Figure 4: agents for little data: DER and DrQ(eps). SPR will be a row of it when there is such an agent.
 
 ``lab`` is the left half of the figure, 100,000 agent steps; ``paper`` the right one, 30 million frames. Published
 scores of DER (Consistent-Data-Analysis, 5 seeds) at 1.25 million steps: 0.89 with 4, 0.77 with 8, 0.60 with 32; at
 100,000 steps 8 and 32 cannot be told apart.
 """
 
-from sbbatch.studies.arms import ATARI_SPEED, axis, small_against_large
+from sbbatch.studies.arms import ATARI_SPEED, axis, grid, small_against_large
 from sbbatch.studies.games import ATARI_26
 from sbbatch.studies.study import Scale, Study
 
 _SPEED = ATARI_SPEED / 4  # an update every step
 _GAMES = ("ALE/Assault-v5", "ALE/CrazyClimber-v5", "ALE/RoadRunner-v5")  # where published data differ most: say so
+_AGENTS = {"DER": {"algo": "der"}, "DrQ": {"algo": "drq"}}
+_BATCHES = (4, 8, 16, 32, 64)  # those of the follow-up, Obando-Ceron et al. 2024
 
 STUDY = Study(
     id="small_batch/atari_100k",
     title="Agents for little data",
-    question="Does DER gain from a small batch, and when?",
+    question="Do DER and DrQ gain from a small batch, and when?",
     claim="Little changes at 100,000 steps, small batches are clearly better at 30 M frames (Figure 4).",
-    arms=axis("batch_size", (4, 8, 16, 32, 64), "DER {}"),  # those of the follow-up, Obando-Ceron et al. 2024
+    arms=grid(_AGENTS, axis("batch_size", _BATCHES)),
     scales={
         "smoke": Scale(
             200,
@@ -33,8 +34,7 @@ STUDY = Study(
         "lab": Scale(100_000, 6, ATARI_26, _SPEED),
         "paper": Scale(7_500_000, 6, ATARI_26, _SPEED),
     },
-    rules=small_against_large(["DER"]),
-    settings={"algo": "rainbow"},
+    rules=small_against_large(_AGENTS),
     options=("--suite", "atari100k"),
     evaluations=1,
     figure="4",
