@@ -142,7 +142,7 @@ def test_half_a_study_is_half_a_report(tmp_path, outcomes):
     outcomes.append(0)
     commands[0].execute()
     text = write_report(SMALL, "smoke", commands, tmp_path / "report")
-    assert "so far (1 of 4 runs have ended)" in text
+    assert "1 of 4 runs have ended" in text
     assert "| 8 | 20 | -0.00418 | 1 |" in text  # (20 - 22) / (500 - 22)
     assert "| 32 |  |  | 0 |" in text
 
