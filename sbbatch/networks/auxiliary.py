@@ -59,8 +59,8 @@ class SelfPrediction:
 
         weight / steps * sum_k mask_k |p_k / |p_k| - y_k / |y_k||^2,    |...|^2 = 2 - 2 cos(p_k, y_k)
 
-    with ``p_k`` from the online network and a linear prediction head, and ``y_k`` from the target network. The mask is
-    0 from the end of the episode on; the sum is divided by ``steps`` all the same.
+    with ``p_k`` from the online network and a linear prediction head, ``y_k`` from the target network. The mask is 0
+    from the end of the episode on; the sum is divided by ``steps`` all the same.
 
     :param steps: k, observations that are predicted
     :param weight: of the loss; 5 over the mean of five steps is the paper's 2 over the sum of ``1 - cos``. 0 for none

@@ -19,7 +19,7 @@ def draw(
     arms: Sequence[str], games: Sequence[str], results: Sequence[Result], rows: Sequence[Any], folder: Path
 ) -> list[str]:
     """
-    :param arms: a color each
+    :param arms: those that have results, a color each
     :param games: environments, a panel each that has results
     :param results: all that have ended
     :param rows: of the summary; those of all games together are drawn as the scores, if there are any
@@ -27,21 +27,15 @@ def draw(
     :return: names of the pictures
     """
     found = {
-        (game, arm): [one.curve for one in results if (one.run.game, one.run.arm) == (game, arm)]
+        (arm, game): np.array([one.curve for one in results if (one.run.arm, one.run.game) == (arm, game)])
+        for arm in arms  # in the order of their colors
         for game in games
-        for arm in arms
     }
-    found = {key: curves for key, curves in found.items() if curves}
-    labels = {
-        arm: f"{arm} ({counted([len(own) for (_, one), own in found.items() if one == arm], 'run')})"
-        for arm in arms
-        if any(one == arm for _, one in found)
-    }
+    counts = {arm: [len(found[arm, game]) for game in games if len(found[arm, game])] for arm in arms}
+    labels = {arm: f"{arm} ({counted(own, 'run')})" for arm, own in counts.items()}
     at = (np.arange(N_BINS) + 0.5) * results[0].run.steps / N_BINS
-    # The order of the arms is that of the colors, in both pictures.
-    ordered = sorted(found, key=lambda key: list(labels).index(key[1]))
-    curves = [curve_over_runs(game, labels[arm], at, np.array(found[game, arm])) for game, arm in ordered]
-    caption = "training" + over_runs("interquartile mean", [len(own) for own in found.values()])
+    curves = [curve_over_runs(game, labels[arm], at, own) for (arm, game), own in found.items() if len(own)]
+    caption = "training" + over_runs("interquartile mean", [n for own in counts.values() for n in own])
     draw_curves(curves, picture_files(folder / CURVES), None, caption)
     together = [row for row in rows if row[0] == "final_return" and row[1].startswith("all")]
     if not together:
@@ -49,7 +43,7 @@ def draw(
     with picture(picture_files(folder / SCORES), 6.4, 0.9 + 0.3 * len(together)) as figure:
         axes = figure.subplots()
         for y, (_, _, arm, _, value, low, high) in enumerate(together):
-            style = curve_style(list(labels).index(arm))
+            style = curve_style(list(arms).index(arm))
             axes.plot([low, high], [y, y], **style)
             axes.plot(value, y, "o", color=style["color"])
         what = "training return of all games, last 10 %, scaled:\ninterquartile mean and 95 % bootstrap interval"

@@ -20,7 +20,7 @@ _SCALED = "scaled training return"
 
 def draw_profiles(arms: Sequence[str], games: Sequence[str], results: Sequence[Result], files: Sequence[Path]) -> None:
     """
-    :param arms: a color each, as in the first picture
+    :param arms: those that have results, a color each, as in the other pictures
     :param games: environments; those without a scale are left out
     :param results: all that have ended
     :param files: of the picture

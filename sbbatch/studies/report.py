@@ -76,7 +76,7 @@ def write_report(study: Study, scale: str, commands: Sequence[Command], folder: 
     write_runs(results, folder / "runs.csv")
     with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([Row._fields, *((*row[:4], *(f"{x:.6g}" for x in row[4:])) for row in rows)])
-    arms = list(study.arms)
+    arms = [arm for arm in study.arms if any(one.run.arm == arm for one in results)]  # one color each
     names = [*draw(arms, games, results, [row for row in rows if row.game == ALL_GAMES], folder), "profiles"]
     draw_profiles(arms, games, results, picture_files(folder / "profiles"))
     verdicts = [rule.decide(partial(scores_of, results, games=games)) for rule in study.rules]

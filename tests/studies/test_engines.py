@@ -36,7 +36,7 @@ def workers(root):
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or [""]
-        if words[0].startswith("ray::Command") or any(str(root) in word and word.endswith("/train") for word in words):
+        if words[0] == "ray::execute" or any(str(root) in word and word.endswith("/train") for word in words):
             found.append(process)
     return found
 
@@ -49,8 +49,10 @@ def run_with_kills(root, engine, n_kills, seed):
         if driver.poll() is not None:
             driver = drive(root, *engine)
         time.sleep(generator.uniform(0.1, 4.0))
-        victims = [*workers(root), *([psutil.Process(driver.pid)] if driver.poll() is None else [])]
-        if killed < n_kills and len(victims) > 1:  # something is under way
+        victims = workers(root)
+        if killed < n_kills and victims:  # something is under way
+            if generator.random() < 0.1:
+                victims = [psutil.Process(driver.pid)]
             with suppress(psutil.NoSuchProcess):
                 generator.choice(victims).kill()
                 killed += 1
