@@ -288,7 +288,7 @@ def summarize(rows: Sequence[Row]) -> list[Summary]:
             for name, of_fit in (("a", 0), ("b", 1)):
                 text = f"{name} of a + b B (seconds)"
                 found.append(Summary("M2", text, *key[2:], "", *over_seeds([fit[of_fit] for fit in fits], True)))
-            ratios = [a / b for a, b in fits]
+            ratios = [a / max(b, 1e-12) for a, b in fits]  # too few timings may show no slope at all
             found.append(Summary("M2", "a / b (samples)", *key[2:], "", *over_seeds(ratios, True)))
     return found
 

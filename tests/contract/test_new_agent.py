@@ -132,8 +132,8 @@ def test_the_class_learns_and_is_saved_and_loaded(agent_class, tmp_path):
 def test_the_commands_of_the_page_are_understood():
     commands = re.findall(r"^sbbatch train (.*)$", PAGE.read_text().replace("\\\n", ""), re.MULTILINE)
     requests = [read_request(shlex.split(command)) for command in commands]
-    assert len(requests) == 3
-    quiet = requests[2]  # without noise; then epsilon must not be what Rainbow has, 0 from the first step on
+    assert len(requests) == 4
+    quiet = requests[-1]  # without noise; then epsilon must not be what Rainbow has, 0 from the first step on
     assert quiet.settings["policy_kwargs"].value["noisy_sigma0"] == 0
     assert quiet.settings["exploration_initial_eps"].value == 1.0
 

@@ -173,7 +173,7 @@ def test_episodes_are_those_of_sb3s_evaluation_and_end_after_a_number_of_steps()
         ),
         (["--random", "--env", "CartPole-v1", "-n", "99999", "--n-envs", "99999"], "an int between 1 and 16384"),
         (["--random", "--env", "CartPole-v1", "--csv", "a.txt"], "expected .csv"),
-        (["--env", "CartPole-v1", "--algo", "dqm"], "unknown algorithm 'dqm'; did you mean 'dqn'?"),
+        (["--env", "CartPole-v1", "--algo", "dqnn"], "unknown algorithm 'dqnn'; did you mean 'dqn'?"),
         (["-i", "nope.zip"], "no such model file: nope.zip"),
     ],
 )

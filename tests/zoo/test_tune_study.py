@@ -127,7 +127,7 @@ def test_a_trial_takes_a_fifth_of_a_run_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (["--algo", "dqm"], "did you mean 'dqn'?"),
+        (["--algo", "dqnn"], "did you mean 'dqn'?"),
         (["--env", "CartPole-v9"], "CartPole-v9"),
         (["--env-kwargs", "gravty:1"], "CartPole-v1 cannot be made with {'gravty': 1}"),
         (["--space", "batch-lr"], "did you mean 'batch-lr-nstep'?"),
