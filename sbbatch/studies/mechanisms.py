@@ -229,7 +229,7 @@ def over_seeds(values: Sequence[float], geometric: bool = False) -> tuple[int, f
 
 def affine_fit(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
     """
-    ``a + b B`` with the least sum of squared relative errors, both at least 0.
+    ``a + b B`` with the least sum of squared relative errors; ``a`` is at least 0, ``b`` above.
 
     :param sizes: batch sizes
     :param seconds: of an update
@@ -239,7 +239,7 @@ def affine_fit(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float,
 
     scale = 1 / np.array(seconds)
     (a, b), _ = nnls(np.stack([scale, np.array(sizes) * scale], axis=1), np.ones(len(scale)))
-    return float(a), float(b)
+    return float(a), max(float(b), 1e-12)  # too few timings may show no slope at all, but a / b is wanted
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
@@ -288,7 +288,7 @@ def summarize(rows: Sequence[Row]) -> list[Summary]:
             for name, of_fit in (("a", 0), ("b", 1)):
                 text = f"{name} of a + b B (seconds)"
                 found.append(Summary("M2", text, *key[2:], "", *over_seeds([fit[of_fit] for fit in fits], True)))
-            ratios = [a / max(b, 1e-12) for a, b in fits]  # too few timings may show no slope at all
+            ratios = [a / b for a, b in fits]
             found.append(Summary("M2", "a / b (samples)", *key[2:], "", *over_seeds(ratios, True)))
     return found
 

@@ -11,6 +11,7 @@ def test_a_line_is_found_and_its_parts_are_not_negative():
     sizes = np.array([1, 8, 32, 256])
     assert affine_fit(sizes, 5 + 0.1 * sizes) == pytest.approx((5, 0.1))
     assert affine_fit(sizes, 0.1 * sizes - 0.01)[0] == 0
+    assert 0 < affine_fit(sizes, 5 - 0.01 * sizes)[1] < 1e-9  # there is a ratio all the same
 
 
 def test_a_power_is_a_slope_and_batches_tell_of_one_sample():
